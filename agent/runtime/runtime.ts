@@ -1,0 +1,112 @@
+import type { TargetRecord } from '../../evidence/manifest.ts';
+
+declare const brand: unique symbol;
+type Brand<T, Name extends string> = T & { readonly [brand]: Name };
+
+/** A process id in the pid namespace that `procRoot` shows. */
+export type Pid = Brand<number, 'Pid'>;
+export type ContainerId = Brand<string, 'ContainerId'>;
+/** An absolute path as the node's own init sees it. The agent reaches it below its `hostRoot`, see host/host.ts. */
+export type HostPath = Brand<string, 'HostPath'>;
+
+export const asPid = (value: number): Pid => value as Pid;
+export const asContainerId = (value: string): ContainerId => value as ContainerId;
+export const asHostPath = (value: string): HostPath => value as HostPath;
+
+/** What a person can point at. */
+export type Selector =
+  | { kind: 'pod'; namespace: string; pod: string; container?: string }
+  | { kind: 'container'; id: string }
+  | { kind: 'labels'; labels: ReadonlyMap<string, string>; container?: string }
+  | { kind: 'pid'; pid: Pid }
+  | { kind: 'cgroup'; path: string }
+  | { kind: 'unit'; unit: string };
+
+export interface ContainerSummary {
+  readonly id: ContainerId;
+  readonly name: string;
+  /** Absent for containers outside Kubernetes. */
+  readonly pod?: { namespace: string; name: string; uid: string; sandboxId: string };
+  /** The pod's labels and the container's, the container's winning. */
+  readonly labels: ReadonlyMap<string, string>;
+  readonly image: string;
+  readonly state: 'created' | 'running' | 'paused' | 'exited' | 'unknown';
+  readonly createdAt: string;
+}
+
+/** How a target can be stopped; plain data, so that the guard process and the journal can hold it. */
+export type FreezeSpec =
+  | { kind: 'containerd'; socket: string; namespace: string; containerId: string }
+  | { kind: 'cgroup-v2'; path: string }
+  | { kind: 'cgroup-v1'; path: string }
+  /** SIGSTOP and SIGCONT, the last resort: the target's parent can see it. */
+  | { kind: 'signal'; pids: number[] };
+
+/** Where the container's file system is on the node. */
+export interface OverlayRootfs {
+  readonly kind: 'overlay';
+  readonly upper: HostPath;
+  /** Top-most first, as in overlayfs' lowerdir. */
+  readonly lowers: readonly HostPath[];
+  /** True when overlay attributes are `user.overlay.*` (mount option userxattr). */
+  readonly userXattr: boolean;
+}
+
+export interface TargetMount {
+  readonly containerPath: string;
+  readonly hostPath: string;
+  readonly type: string;
+  readonly readOnly: boolean;
+}
+
+/** A document to keep verbatim in the `spec` artifact. */
+export interface SpecDocument {
+  /** File name, for example `oci-spec.json`. */
+  readonly name: string;
+  readonly bytes: Uint8Array;
+}
+
+/** One resolved target. Pids are those of the moment it was resolved; ask `Runtime.pids` again when it matters. */
+export interface Target {
+  readonly record: TargetRecord;
+  readonly freeze: FreezeSpec | undefined;
+  readonly rootfs: OverlayRootfs | undefined;
+  readonly mounts: readonly TargetMount[];
+  /** The container's log file as kubelet configured it; rotations lie beside it. */
+  readonly logPath: HostPath | undefined;
+  readonly documents: readonly SpecDocument[];
+  /** What could not be learned about the target, for the manifest. */
+  readonly notes: readonly string[];
+}
+
+export interface RuntimeIdentity {
+  readonly name: string;
+  readonly version: string;
+}
+
+/**
+ * A source of targets on this node. Implementations: cri.ts, containerd.ts, host.ts.
+ * Every call takes a signal and fails with an `ExhibitError`: `runtime-unreachable` when nothing answers on the socket,
+ * `runtime-failed` when it answers with an error.
+ */
+export interface Runtime extends AsyncDisposable {
+  readonly kind: 'cri' | 'containerd' | 'docker' | 'host';
+  identify(signal: AbortSignal): Promise<RuntimeIdentity>;
+  /** Running and exited containers, the pod's sandbox containers left out. */
+  list(signal: AbortSignal): Promise<ContainerSummary[]>;
+  /**
+   * Exactly one target, or `target-not-found`, `target-ambiguous` (the message lists the candidates),
+   * `target-not-running`. A runtime that cannot serve this kind of selector answers `target-not-found`.
+   */
+  resolve(selector: Selector, signal: AbortSignal): Promise<Target>;
+  /** The processes of the target now, the init process first; empty when it has ended. */
+  pids(target: Target, signal: AbortSignal): Promise<Pid[]>;
+  /**
+   * Asks the runtime for a CRIU checkpoint, written by the runtime to `location`, a FIFO on the node that the caller
+   * already reads. No deadline: aborting the call in mid-dump can leave the task paused (docs/decisions).
+   * Fails with `runtime-unsupported` where the runtime has no such call.
+   */
+  checkpoint(target: Target, location: HostPath): Promise<void>;
+  /** After a failed checkpoint: resumes the target if the runtime shows it paused. True when it had to. */
+  resumeIfPaused(target: Target): Promise<boolean>;
+}

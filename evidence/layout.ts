@@ -1,0 +1,52 @@
+/**
+ * Names inside a bundle. A bundle is every object below `<prefix>/<cluster>/<node>/<captureId>/`; see docs/format.md.
+ */
+
+/** The version of everything in this folder that is written to evidence. A change bumps it and keeps old bundles readable. */
+export const FORMAT_VERSION = 1;
+
+/** What a capture can take, by the name a person asks for it. */
+export const ARTIFACTS = ['processes', 'network', 'memory', 'checkpoint', 'rootfs', 'logs', 'spec'] as const;
+export type ArtifactName = (typeof ARTIFACTS)[number];
+
+export function isArtifactName(name: string): name is ArtifactName {
+  return ARTIFACTS.some((known) => known === name);
+}
+
+/** The first object: who asked, why, the target, the plan. Its presence without a manifest shows an attempt that did not end. */
+export const REQUEST_OBJECT = 'request.json';
+/** Written after every artifact. */
+export const MANIFEST_OBJECT = 'manifest.json';
+/** The seal, the very last: a DSSE envelope over an in-toto Statement whose subjects are all other objects. */
+export const SEAL_OBJECT = 'manifest.dsse.json';
+
+/** How an object's bytes are to be read. `tar+zstd` and `jsonl+zstd` are independent zstd frames with a seek table. */
+export const MEDIA_TYPES = {
+  json: 'application/json',
+  dsse: 'application/vnd.dsse.envelope.v1+json',
+  tar: 'application/x-tar+zstd',
+  ociLayer: 'application/vnd.oci.image.layer.v1.tar+zstd',
+  jsonl: 'application/jsonl+zstd',
+  bodyfile: 'text/x-bodyfile+zstd',
+} as const;
+export type MediaType = (typeof MEDIA_TYPES)[keyof typeof MEDIA_TYPES];
+
+/** Tar archives whose members can be listed and extracted. */
+export function isTar(mediaType: string): boolean {
+  return mediaType === MEDIA_TYPES.tar || mediaType === MEDIA_TYPES.ociLayer;
+}
+
+export function isZstd(mediaType: string): boolean {
+  return mediaType.endsWith('+zstd');
+}
+
+/** `name` with what a sink's key cannot hold replaced, so that a cluster or node name can never climb out of its prefix. */
+export function keySegment(name: string): string {
+  const safe = name.replaceAll(/[^A-Za-z0-9._-]/g, '_');
+  return /^\.*$/.test(safe) ? `_${safe.length}` : safe;
+}
+
+/** The folder of one capture below the sink's own prefix, without slashes at its ends. */
+export function bundlePath(cluster: string, node: string, captureId: string): string {
+  return [cluster, node, captureId].map(keySegment).join('/');
+}

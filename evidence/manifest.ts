@@ -1,0 +1,213 @@
+import { z } from 'zod';
+import { ARTIFACTS } from './layout.ts';
+
+/**
+ * The shapes of `request.json` and `manifest.json`. These schemas are the format's definition: the agent writes through
+ * them and `verify` reads through them. Times are RFC 3339 UTC with milliseconds; sizes are bytes; digests lower-case hex.
+ * Every object is closed with `strictObject`: a key nobody defined is corruption, not an extension.
+ */
+
+const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
+const sizeBytes = z.number().int().nonnegative();
+const time = z.iso.datetime({ precision: 3 });
+
+export const digestSchema = z.strictObject({ sha256, sizeBytes });
+export type Digest = z.infer<typeof digestSchema>;
+
+/** What was not captured: which thing, why (errno where the kernel said one, and words), when. */
+export const gapSchema = z.strictObject({
+  /** The thing in words an analyst can search for: a member path, `pid 17 maps`, `memory of pid 17`. */
+  what: z.string(),
+  /** The path's bytes in base64 when they are not UTF-8. */
+  pathBase64: z.string().optional(),
+  pid: z.number().int().positive().optional(),
+  /** First address not captured, and the first after it: lower-case hex with 0x. */
+  startAddress: z.string().regex(/^0x[0-9a-f]+$/).optional(),
+  endAddress: z.string().regex(/^0x[0-9a-f]+$/).optional(),
+  errno: z.string().optional(),
+  why: z.string(),
+  at: time,
+});
+export type Gap = z.infer<typeof gapSchema>;
+
+export const memberSchema = z.strictObject({
+  /** The member's name as the archive has it; bytes that are not UTF-8 are shown as U+FFFD and kept in `pathBase64`. */
+  path: z.string(),
+  pathBase64: z.string().optional(),
+  type: z.enum(['file', 'directory', 'symlink', 'hardlink', 'fifo', 'character-device', 'block-device']),
+  sizeBytes,
+  /** Of the content; absent for members without content. */
+  sha256: sha256.optional(),
+});
+export type Member = z.infer<typeof memberSchema>;
+
+/** One stored object. `stored` is of the bytes in the sink, `content` of what they decompress to. */
+export const objectSchema = z.strictObject({
+  name: z.string(),
+  mediaType: z.string(),
+  stored: digestSchema,
+  content: digestSchema.optional(),
+  /** The tar members, in archive order. */
+  members: z.array(memberSchema).optional(),
+  /** For an archive with more members than a manifest should hold: the JSON-lines object that lists them in archive order. */
+  membersIn: z.string().optional(),
+});
+export type StoredObject = z.infer<typeof objectSchema>;
+
+/** What the observer itself did, so that its traces can be told from the intruder's. */
+export const footprintSchema = z.strictObject({
+  wallMs: z.number().nonnegative(),
+  /** CPU time of the agent process during the step, all threads. */
+  cpuMs: z.number().nonnegative(),
+  /** How long the target stood still for this step. */
+  pauseMs: z.number().nonnegative(),
+  bytesRead: sizeBytes,
+  bytesStored: sizeBytes,
+  filesOpened: z.number().int().nonnegative(),
+});
+export type Footprint = z.infer<typeof footprintSchema>;
+
+export const ARTIFACT_STATUSES = ['captured', 'partial', 'failed', 'skipped'] as const;
+
+export const artifactSchema = z.strictObject({
+  name: z.enum(ARTIFACTS),
+  /** `captured`: no gaps. `partial`: stored, with gaps. `failed`: nothing stored that can be relied on. `skipped`: not tried. */
+  status: z.enum(ARTIFACT_STATUSES),
+  /** Why it failed or was skipped. */
+  reason: z.string().optional(),
+  objects: z.array(z.string()),
+  gaps: z.array(gapSchema),
+  /** All gaps, also those beyond the bound of the list. */
+  gapCount: z.number().int().nonnegative(),
+  /** Things an analyst should know that are not gaps: how it was read, what a field means here. */
+  notes: z.array(z.string()),
+  /** The artifact's own facts, for programs: rungs of a checkpoint, numbers of processes, findings. */
+  facts: z.record(z.string(), z.unknown()),
+  startedAt: time,
+  finishedAt: time,
+  footprint: footprintSchema,
+});
+export type ArtifactRecord = z.infer<typeof artifactSchema>;
+
+export const freezeSchema = z.strictObject({
+  /** `frozen`: memory was read while the target stood still. `live`: it ran on, pages may be torn. */
+  consistency: z.enum(['frozen', 'live']),
+  /** How it was stopped: `containerd`, `cgroup-v2`, `cgroup-v1`, `signal`; or `none`. */
+  method: z.string(),
+  frozenAt: time.optional(),
+  thawedAt: time.optional(),
+  pauseMs: z.number().nonnegative(),
+  /** Who thawed it: the agent as planned, or the guard because the deadline passed. */
+  thawedBy: z.enum(['agent', 'guard']).optional(),
+  notes: z.array(z.string()),
+});
+export type FreezeRecord = z.infer<typeof freezeSchema>;
+
+export const podSchema = z.strictObject({
+  namespace: z.string(),
+  name: z.string(),
+  uid: z.string(),
+  sandboxId: z.string(),
+});
+
+export const targetSchema = z.strictObject({
+  runtime: z.string(),
+  kind: z.enum(['container', 'process-tree', 'cgroup']),
+  id: z.string(),
+  name: z.string(),
+  pod: podSchema.optional(),
+  labels: z.record(z.string(), z.string()),
+  image: z.strictObject({ name: z.string(), id: z.string() }).optional(),
+  initPid: z.number().int().positive(),
+  pids: z.array(z.number().int().positive()),
+  cgroup: z.string().optional(),
+});
+export type TargetRecord = z.infer<typeof targetSchema>;
+
+export const planStepSchema = z.strictObject({
+  artifact: z.enum(ARTIFACTS),
+  /** The row of RFC 3227, section 2.1, that it belongs to; lower is gone sooner. */
+  volatility: z.number().int().positive(),
+  frozen: z.boolean(),
+  action: z.enum(['collect', 'skip']),
+  reason: z.string(),
+});
+export type PlanStep = z.infer<typeof planStepSchema>;
+
+export const planSchema = z.strictObject({
+  consistency: z.enum(['frozen', 'live']),
+  freezeDeadlineMs: z.number().int().positive(),
+  bufferBytes: sizeBytes,
+  steps: z.array(planStepSchema),
+});
+export type Plan = z.infer<typeof planSchema>;
+
+export const agentSchema = z.strictObject({
+  name: z.literal('exhibit'),
+  version: z.string(),
+  nodeVersion: z.string(),
+  pid: z.number().int().positive(),
+  /** SHA-256 of the public key's SubjectPublicKeyInfo: which key will seal this bundle. */
+  keyId: sha256,
+});
+
+export const hostSchema = z.strictObject({
+  hostname: z.string(),
+  kernel: z.string(),
+  machine: z.string(),
+  bootId: z.string(),
+  /** Wall clock minus boot time, so that times since boot in /proc can be placed. */
+  bootTime: time,
+  clock: z.strictObject({
+    wall: time,
+    /** adjtimex(2): whether the kernel's clock is disciplined, its estimated error; undefined where it cannot be asked. */
+    synchronised: z.boolean().optional(),
+    estimatedErrorUs: z.number().optional(),
+    timezone: z.string(),
+  }),
+});
+export type HostRecord = z.infer<typeof hostSchema>;
+
+export const requestSchema = z.strictObject({
+  formatVersion: z.literal(1),
+  captureId: z.string(),
+  cluster: z.string(),
+  node: z.string(),
+  requestedAt: time,
+  requester: z.strictObject({
+    /** How the request came: `socket`, `controller`, `spool`, `schedule`. */
+    trigger: z.string(),
+    /** As far as the trigger can vouch for it: `uid 0, pid 4711`. */
+    identity: z.string(),
+  }),
+  caseId: z.string().optional(),
+  reason: z.string().optional(),
+  selector: z.string(),
+  artifacts: z.array(z.enum(ARTIFACTS)),
+  runtime: z.strictObject({ name: z.string(), version: z.string() }),
+  target: targetSchema,
+  plan: planSchema,
+  agent: agentSchema,
+  host: hostSchema,
+});
+export type RequestRecord = z.infer<typeof requestSchema>;
+
+export const manifestSchema = z.strictObject({
+  formatVersion: z.literal(1),
+  captureId: z.string(),
+  cluster: z.string(),
+  node: z.string(),
+  /** `complete`: every step captured. `partial`: gaps, or a step failed. `cancelled`: ended early by request. */
+  outcome: z.enum(['complete', 'partial', 'cancelled']),
+  startedAt: time,
+  finishedAt: time,
+  target: targetSchema,
+  freeze: freezeSchema,
+  artifacts: z.array(artifactSchema),
+  /** Every object of the bundle but this manifest and its seal. */
+  objects: z.array(objectSchema),
+  agent: agentSchema,
+  /** Bytes of the target's node that the capture wrote outside the sink. */
+  nodeBytesWritten: sizeBytes,
+});
+export type Manifest = z.infer<typeof manifestSchema>;
