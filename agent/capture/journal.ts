@@ -1,0 +1,116 @@
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { z } from 'zod';
+import { isErrno } from '../../evidence/error.ts';
+
+/**
+ * What this agent did and is doing, one small file a capture below `<stateDir>/journal`, on a tmpfs so that the node's disk is
+ * not written and so that it ends with the boot, as freezes do. It serves three ends: the same id never makes a second
+ * capture, `captures` can be listed after a restart, and a new agent thaws what a killed one had frozen.
+ */
+
+const freezeSpec = z.discriminatedUnion('kind', [
+  z.looseObject({ kind: z.literal('containerd'), socket: z.string(), namespace: z.string(), containerId: z.string() }),
+  z.looseObject({ kind: z.literal('cgroup-v2'), path: z.string() }),
+  z.looseObject({ kind: z.literal('cgroup-v1'), path: z.string() }),
+  z.looseObject({ kind: z.literal('signal'), pids: z.array(z.number()) }),
+]);
+
+const stage = z.object({
+  stage: z.string(),
+  status: z.string(),
+  reason: z.string(),
+  storedBytes: z.number(),
+  wallMs: z.number(),
+  pauseMs: z.number(),
+  gapCount: z.number(),
+});
+export type StageResult = z.infer<typeof stage>;
+
+export const CAPTURE_STATES = ['running', 'complete', 'partial', 'cancelled', 'failed', 'interrupted'] as const;
+export type CaptureState = (typeof CAPTURE_STATES)[number];
+
+const entry = z.object({
+  captureId: z.string(),
+  /** Digest of what was asked, so that one id cannot stand for two different requests. */
+  requestKey: z.string(),
+  state: z.enum(CAPTURE_STATES),
+  target: z.string(),
+  caseId: z.string(),
+  reason: z.string(),
+  bundleUrl: z.string(),
+  startedAtMs: z.number(),
+  finishedAtMs: z.number(),
+  error: z.string(),
+  stages: z.array(stage),
+  /** Present while the target stands still. */
+  frozen: freezeSpec.optional(),
+});
+export type JournalEntry = z.infer<typeof entry>;
+
+/** Enough for a week of an hourly baseline and a bad day; the oldest ended ones go first. About 2 KiB each. */
+const MAX_ENTRIES = 1000;
+
+export interface Journal {
+  /** Newest first. */
+  entries(): readonly JournalEntry[];
+  get(captureId: string): JournalEntry | undefined;
+  /** Atomic: a reader or a crash sees the old entry or the new one. Calls are carried out in order. */
+  put(entry: JournalEntry): Promise<void>;
+}
+
+/** Opens the journal and reads what an earlier agent left. Files that cannot be read are set aside, not fatal. */
+export async function openJournal(
+  stateDir: string,
+  onDamaged: (file: string, error: unknown) => void,
+): Promise<Journal> {
+  const folder = path.join(stateDir, 'journal');
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  const known = new Map<string, JournalEntry>();
+  for (const name of await readdir(folder)) {
+    const file = path.join(folder, name);
+    if (!name.endsWith('.json')) {
+      await rm(file, { force: true, recursive: true });
+      continue;
+    }
+    try {
+      const read = entry.parse(JSON.parse(await readFile(file, 'utf8')));
+      known.set(read.captureId, read);
+    } catch (error) {
+      onDamaged(file, error);
+      await rename(file, `${file}.damaged`).catch(() => undefined);
+    }
+  }
+
+  let last: Promise<void> = Promise.resolve();
+  const store = async (next: JournalEntry) => {
+    const file = path.join(folder, `${next.captureId}.json`);
+    await writeFile(`${file}.new`, JSON.stringify(next), { mode: 0o600 });
+    await rename(`${file}.new`, file);
+    for (const old of surplus(known)) {
+      known.delete(old);
+      await rm(path.join(folder, `${old}.json`)).catch((error: unknown) => {
+        if (!isErrno(error, 'ENOENT')) throw error;
+      });
+    }
+  };
+  return {
+    entries: () => [...known.values()].sort((a, b) => b.startedAtMs - a.startedAtMs),
+    get: (captureId) => known.get(captureId),
+    put: (next) => {
+      known.set(next.captureId, next);
+      const stored = last.then(() => store(next));
+      last = stored.catch(() => undefined);
+      return stored;
+    },
+  };
+}
+
+function surplus(known: ReadonlyMap<string, JournalEntry>): string[] {
+  if (known.size <= MAX_ENTRIES) return [];
+  return [...known.values()]
+    .filter((one) => one.state !== 'running')
+    .sort((a, b) => a.startedAtMs - b.startedAtMs)
+    .slice(0, known.size - MAX_ENTRIES)
+    .map((one) => one.captureId);
+}

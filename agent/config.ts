@@ -1,0 +1,157 @@
+import { readFile } from 'node:fs/promises';
+import os from 'node:os';
+import { parseDocument } from 'yaml';
+import { z } from 'zod';
+import { ExhibitError } from '../evidence/error.ts';
+import { ARTIFACTS } from '../evidence/layout.ts';
+import { sinkSchema } from './sink/open.ts';
+
+const UNITS = new Map([
+  ['', 1],
+  ['KiB', 2 ** 10],
+  ['MiB', 2 ** 20],
+  ['GiB', 2 ** 30],
+]);
+
+/** A size as people write it: `512MiB`, `2 GiB`, or a number of bytes. */
+const byteSize = z
+  .union([z.number(), z.string()], { error: 'a size such as 512MiB or a number of bytes' })
+  .transform((given, context) => {
+    const match = /^(\d+)\s*(KiB|MiB|GiB|)$/.exec(String(given));
+    const sizeBytes = match === null ? Number.NaN : Number(match[1]) * (UNITS.get(match[2] ?? '') ?? Number.NaN);
+    if (Number.isSafeInteger(sizeBytes)) return sizeBytes;
+    context.addIssue({ code: 'custom', message: 'a size such as 512MiB or a number of bytes' });
+    return z.NEVER;
+  });
+
+const absolutePath = z.string().regex(/^\//, { error: 'an absolute path' });
+
+const runtimeSchema = z.strictObject({
+  /** `cri`: Kubernetes pods. `containerd`: any containerd namespace. `host`: no containers at all. */
+  kind: z.enum(['cri', 'containerd', 'host']).default('cri'),
+  socket: absolutePath.default('/run/containerd/containerd.sock'),
+  namespace: z.string().min(1).default('k8s.io'),
+  /** Where the agent sees the node's root directory; empty when it runs right on the node. See host/host.ts. */
+  hostRoot: z
+    .string()
+    .regex(/^(\/.*[^/])?$/, { error: 'empty, or an absolute path without a slash at its end' })
+    .default(''),
+  procRoot: absolutePath.default('/proc'),
+});
+
+const memorySchema = z.strictObject({
+  consistency: z.enum(['frozen', 'live']).default('frozen'),
+  /** What a capture may hold of the target's memory while the target stands still. */
+  bufferBytes: byteSize.default(1 * 2 ** 30),
+});
+
+const freezeSchema = z.strictObject({
+  /** kubelet restarts a pod whose HTTP probes fail for 20 to 30 s with its defaults; stay well below. */
+  deadlineMs: z.number().int().min(10).max(60_000).default(10_000),
+});
+
+const schema = z.strictObject({
+  cluster: z.string().min(1).default('local'),
+  node: z
+    .string()
+    .min(1)
+    .default(() => os.hostname()),
+  /** The root-only API socket. */
+  socket: absolutePath.default('/run/exhibit/exhibit.sock'),
+  /** Journal and FIFOs; on a tmpfs, so that the node's disk is not written. A path both the agent and the runtime see. */
+  stateDir: absolutePath.default('/run/exhibit'),
+  runtime: runtimeSchema.prefault({}),
+  sink: sinkSchema,
+  artifacts: z
+    .array(z.enum(ARTIFACTS))
+    .min(1)
+    .default([...ARTIFACTS]),
+  memory: memorySchema.prefault({}),
+  freeze: freezeSchema.prefault({}),
+  compression: z.strictObject({ level: z.number().int().min(1).max(19).default(1) }).prefault({}),
+  signing: z.strictObject({ keyFile: absolutePath.optional() }).prefault({}),
+  log: z
+    .strictObject({ level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']).default('info') })
+    .prefault({}),
+});
+export type Config = z.output<typeof schema>;
+
+/** What Kubernetes injects wins over the file: environment variable -> path in the configuration. */
+const ENVIRONMENT: ReadonlyArray<readonly [string, readonly string[]]> = [
+  ['EXHIBIT_CLUSTER', ['cluster']],
+  ['EXHIBIT_NODE', ['node']],
+  ['EXHIBIT_SOCKET', ['socket']],
+  ['EXHIBIT_STATE_DIR', ['stateDir']],
+  ['EXHIBIT_RUNTIME_SOCKET', ['runtime', 'socket']],
+  ['EXHIBIT_HOST_ROOT', ['runtime', 'hostRoot']],
+  ['EXHIBIT_PROC_ROOT', ['runtime', 'procRoot']],
+  ['EXHIBIT_SINK_URL', ['sink', 'url']],
+  ['EXHIBIT_SIGNING_KEY_FILE', ['signing', 'keyFile']],
+  ['EXHIBIT_LOG_LEVEL', ['log', 'level']],
+];
+
+/** A configuration file is read by people; anything larger is a mistake. */
+const MAX_CONFIG_BYTES = 1024 * 1024;
+
+export async function loadConfig(file: string, env: NodeJS.ProcessEnv): Promise<Config> {
+  let text: string;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch (cause) {
+    throw new ExhibitError('config', `Cannot read the configuration file ${file}`, { cause });
+  }
+  return parseConfig(text, file, env);
+}
+
+/** Pure: the text, its name for messages, the environment. Every fault is named at once, each with its path. */
+export function parseConfig(text: string, file: string, env: NodeJS.ProcessEnv): Config {
+  if (text.length > MAX_CONFIG_BYTES)
+    throw new ExhibitError('config', `${file} is larger than 1 MiB: this is not a configuration file`);
+  const document = parseDocument(text);
+  const fault = document.errors[0];
+  if (fault !== undefined)
+    throw new ExhibitError('config', `${file} is not valid YAML: ${fault.message.split('\n')[0]}`);
+  const given: unknown = document.toJS({ maxAliasCount: 100 }) ?? {};
+  const parsed = schema.safeParse(withEnvironment(given, env));
+  if (parsed.success) return parsed.data;
+  const faults = parsed.error.issues.flatMap((issue) => issueLines(issue, given));
+  throw new ExhibitError(
+    'config',
+    [`${file} has ${faults.length === 1 ? 'a fault' : `${faults.length} faults`}:`, ...faults].join('\n  '),
+  );
+}
+
+function withEnvironment(given: unknown, env: NodeJS.ProcessEnv): unknown {
+  if (!isRecord(given)) return given;
+  const merged = structuredClone(given);
+  for (const [variable, keys] of ENVIRONMENT) {
+    const value = env[variable];
+    if (value === undefined || value === '') continue;
+    let at = merged;
+    for (const key of keys.slice(0, -1)) {
+      const next = at[key];
+      if (isRecord(next)) at = next;
+      else at = at[key] = {};
+    }
+    at[keys.at(-1) ?? ''] = value;
+  }
+  return merged;
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function issueLines(issue: z.core.$ZodIssue, given: unknown): string[] {
+  const path = issue.path.join('.');
+  if (issue.code === 'unrecognized_keys') {
+    return issue.keys.map(
+      (key) => `${[...issue.path, key].join('.')}: unknown key, expected one of the keys in docs/configuration.md`,
+    );
+  }
+  const found = issue.path.reduce<unknown>((at, key) => (isRecord(at) ? at[String(key)] : undefined), given);
+  const expected = issue.message.replace(/^Invalid (input|option): expected /, '');
+  return [
+    `${path === '' ? 'the file' : path}: expected ${expected}, found ${found === undefined ? 'nothing' : JSON.stringify(found)}`,
+  ];
+}

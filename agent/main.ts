@@ -1,0 +1,131 @@
+import { readFileSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import { pathToFileURL } from 'node:url';
+import { parseArgs } from 'node:util';
+import { type Logger, pino } from 'pino';
+import { ExhibitError, explain, isExhibitError } from '../evidence/error.ts';
+import { generateSigner, loadSigner } from '../evidence/seal.ts';
+import { captureExecutor } from './capture/capture.ts';
+import { createCaptures } from './capture/captures.ts';
+import { startFreezer } from './capture/freeze.ts';
+import { openJournal } from './capture/journal.ts';
+import { recover } from './capture/recover.ts';
+import { COLLECTORS } from './collect/all.ts';
+import { cleanStaleFifos } from './collect/checkpoint.ts';
+import { type Config, loadConfig } from './config.ts';
+import { examine } from './doctor.ts';
+import { type Host, reach } from './host/host.ts';
+import { openContainerd } from './runtime/containerd.ts';
+import { openCri } from './runtime/cri.ts';
+import { openHostRuntime } from './runtime/host.ts';
+import { asHostPath, type Runtime } from './runtime/runtime.ts';
+import { openSink } from './sink/open.ts';
+import { serveExec } from './trigger/exec.ts';
+
+/**
+ * The composition root: configuration -> adapters -> triggers -> shutdown. The only file that constructs adapters.
+ */
+
+/** Kubernetes kills 30 s after SIGTERM by default; a cancelled capture must still be sealed within that. */
+const SHUTDOWN_GRACE_MS = 20_000;
+
+export interface Agent extends AsyncDisposable {
+  readonly socket: string;
+}
+
+/** Starts everything; disposal stops taking captures, lets the running ones end within the grace time, and closes. */
+export async function startAgent(config: Config, log: Logger): Promise<Agent> {
+  await using stack = new AsyncDisposableStack();
+  const host: Host = { procRoot: config.runtime.procRoot, hostRoot: config.runtime.hostRoot };
+  const stateDir = asHostPath(config.stateDir);
+  await mkdir(reach(host, stateDir), { recursive: true, mode: 0o700 }).catch((cause: unknown) => {
+    throw new ExhibitError(
+      'config',
+      `Cannot make stateDir ${config.stateDir}; set it to a folder on a tmpfs that root can write`,
+      { cause },
+    );
+  });
+
+  const sink = stack.use(await openSink(config.sink));
+  const hostRuntime = stack.use(openHostRuntime({ host }));
+  const runtimes: Runtime[] = [...containerRuntimes(config, host).map((runtime) => stack.use(runtime)), hostRuntime];
+  const journal = await openJournal(reach(host, stateDir), (file, error) =>
+    log.warn({ file, error: explain(error) }, 'journal entry set aside'),
+  );
+  await recover(journal, { now: Date.now, log });
+  await cleanStaleFifos(host, stateDir);
+
+  const { keyFile } = config.signing;
+  const execute = captureExecutor({
+    config,
+    host,
+    sink,
+    runtimes,
+    collectors: COLLECTORS,
+    signer: keyFile === undefined ? generateSigner() : await loadSigner(keyFile),
+    startFreezer,
+    version: agentVersion(),
+    now: Date.now,
+    log,
+  });
+  const captures = createCaptures({ journal, execute, now: Date.now, log });
+  const runtime = runtimes[0] ?? hostRuntime;
+  const trigger = await serveExec({
+    socket: config.socket,
+    captures,
+    runtime,
+    defaults: { artifacts: config.artifacts, consistency: config.memory.consistency },
+    examine: (signal) => examine({ config, host, runtime, sink, signal }),
+    log,
+  });
+  stack.use(trigger);
+  stack.defer(() => captures.drain(SHUTDOWN_GRACE_MS));
+  const running = stack.move();
+  return { socket: trigger.socket, [Symbol.asyncDispose]: () => running.disposeAsync() };
+}
+
+function containerRuntimes(config: Config, host: Host): Runtime[] {
+  const { kind, socket, namespace } = config.runtime;
+  switch (kind) {
+    case 'cri':
+      return [openCri({ socket, namespace, host })];
+    case 'containerd':
+      return [openContainerd({ socket, namespace, host })];
+    case 'host':
+      return [];
+    default:
+      return kind satisfies never;
+  }
+}
+
+export function agentVersion(): string {
+  const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(text) as { version: string }).version;
+}
+
+/** Runs the agent until SIGTERM or SIGINT. Logs go to stderr as JSON lines. */
+export async function runAgent(configFile: string): Promise<void> {
+  const config = await loadConfig(configFile, process.env);
+  const log = pino(
+    { level: config.log.level, base: { cluster: config.cluster, node: config.node } },
+    pino.destination(2),
+  );
+  await using _agent = await startAgent(config, log);
+  const stop = Promise.withResolvers<string>();
+  for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => stop.resolve(name));
+  const name = await stop.promise;
+  log.info({ signal: name }, 'stopping');
+}
+
+if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
+  try {
+    const { values } = parseArgs({ options: { config: { type: 'string' } } });
+    if (values.config === undefined)
+      throw new ExhibitError('usage', 'Say which configuration to use: node agent/main.ts --config FILE');
+    await runAgent(values.config);
+  } catch (error) {
+    process.stderr.write(`${explain(error)}\n`);
+    process.exitCode =
+      isExhibitError(error, 'config') || isExhibitError(error, 'usage') || error instanceof TypeError ? 2 : 1;
+  }
+}

@@ -1,0 +1,64 @@
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { type JournalEntry, openJournal } from '../../../agent/capture/journal.ts';
+
+let folder: string;
+beforeEach(async () => {
+  folder = await mkdtemp(path.join(os.tmpdir(), 'exhibit-journal-'));
+});
+afterEach(() => rm(folder, { recursive: true, force: true }));
+
+const entry = (captureId: string, over: Partial<JournalEntry> = {}): JournalEntry => ({
+  captureId,
+  requestKey: 'k',
+  state: 'complete',
+  target: 'prod/web-0',
+  caseId: '',
+  reason: '',
+  bundleUrl: 'file:///e',
+  startedAtMs: 1,
+  finishedAtMs: 2,
+  error: '',
+  stages: [],
+  ...over,
+});
+
+describe('the journal', () => {
+  test('remembers across a restart, newest first, with what was frozen', async () => {
+    const journal = await openJournal(folder, () => undefined);
+    await journal.put(entry('a', { startedAtMs: 1 }));
+    await journal.put(
+      entry('b', { startedAtMs: 2, state: 'running', frozen: { kind: 'cgroup-v2', path: '/sys/fs/cgroup/x' } }),
+    );
+    const again = await openJournal(folder, () => undefined);
+    expect(again.entries().map((one) => one.captureId)).toEqual(['b', 'a']);
+    expect(again.get('b')?.frozen).toEqual({ kind: 'cgroup-v2', path: '/sys/fs/cgroup/x' });
+  });
+
+  test('sets a damaged file aside and goes on', async () => {
+    await (await openJournal(folder, () => undefined)).put(entry('a'));
+    await writeFile(path.join(folder, 'journal', 'b.json'), '{"captureId": 7');
+    await writeFile(path.join(folder, 'journal', 'c.json.new'), 'half');
+    const damaged: string[] = [];
+    const journal = await openJournal(folder, (file) => damaged.push(path.basename(file)));
+    expect(damaged).toEqual(['b.json']);
+    expect(journal.entries().map((one) => one.captureId)).toEqual(['a']);
+  });
+
+  test('keeps the last of many writes to one entry', async () => {
+    const journal = await openJournal(folder, () => undefined);
+    await Promise.all(Array.from({ length: 200 }, (_, i) => journal.put(entry('a', { finishedAtMs: i }))));
+    expect((await openJournal(folder, () => undefined)).get('a')?.finishedAtMs).toBe(199);
+  });
+
+  test('forgets the oldest ended captures beyond its bound, never a running one', async () => {
+    const journal = await openJournal(folder, () => undefined);
+    await journal.put(entry('old-running', { startedAtMs: 0, state: 'running' }));
+    for (let i = 1; i <= 1001; i += 1) await journal.put(entry(`c${i}`, { startedAtMs: i }));
+    expect(journal.get('c1')).toBeUndefined();
+    expect(journal.get('old-running')).toBeDefined();
+    expect(await readdir(path.join(folder, 'journal'))).toHaveLength(1000);
+  });
+});

@@ -1,0 +1,60 @@
+import { describe, expect, test } from 'vitest';
+import { type PlanInput, planCapture } from '../../../agent/capture/plan.ts';
+import { VOLATILITY } from '../../../agent/capture/volatility.ts';
+import { asHostPath } from '../../../agent/runtime/runtime.ts';
+import { ARTIFACTS } from '../../../evidence/layout.ts';
+
+const input: PlanInput = {
+  artifacts: [...ARTIFACTS],
+  consistency: 'frozen',
+  target: {
+    record: { runtime: 'cri', kind: 'container', id: 'c1', name: 'prod/web-0/web', labels: {}, initPid: 7, pids: [7] },
+    rootfs: { kind: 'overlay', upper: asHostPath('/u'), lowers: [asHostPath('/l')], userXattr: false },
+    freeze: { kind: 'containerd', socket: '/s', namespace: 'k8s.io', containerId: 'c1' },
+  },
+  canCheckpoint: true,
+  bufferBytes: 1024,
+  freezeDeadlineMs: 1000,
+};
+
+describe('the plan', () => {
+  test('takes what vanishes first, first, whatever the order of asking', () => {
+    const steps = planCapture({ ...input, artifacts: [...ARTIFACTS].reverse() }).steps;
+    expect(steps.map((step) => step.artifact)).toEqual([
+      'processes',
+      'network',
+      'memory',
+      'checkpoint',
+      'rootfs',
+      'logs',
+      'spec',
+    ]);
+    const ranks = steps.map((step) => step.volatility);
+    expect(ranks).toEqual(ranks.toSorted((a, b) => a - b));
+  });
+
+  test('knows every artifact of the format', () => {
+    expect(VOLATILITY.map((row) => row.artifact).toSorted()).toEqual([...ARTIFACTS].toSorted());
+  });
+
+  test('freezes for memory only', () => {
+    expect(
+      planCapture(input)
+        .steps.filter((step) => step.frozen)
+        .map((step) => step.artifact),
+    ).toEqual(['memory']);
+  });
+
+  test('goes live where the target cannot be stopped or where live was asked for', () => {
+    expect(planCapture({ ...input, target: { ...input.target, freeze: undefined } }).consistency).toBe('live');
+    expect(planCapture({ ...input, consistency: 'live' }).steps.some((step) => step.frozen)).toBe(false);
+  });
+
+  test('skips with a reason what the target or the runtime does not have', () => {
+    const { steps } = planCapture({ ...input, target: { ...input.target, rootfs: undefined }, canCheckpoint: false });
+    const skipped = steps.filter((step) => step.action === 'skip');
+    expect(skipped.map((step) => step.artifact)).toEqual(['checkpoint', 'rootfs']);
+    expect(skipped[0]?.reason).toContain('offers no CRIU checkpoint');
+    expect(skipped[1]?.reason).toContain('no writable layer');
+  });
+});

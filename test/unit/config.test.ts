@@ -1,0 +1,87 @@
+import { describe, expect, test } from 'vitest';
+import { parseConfig } from '../../agent/config.ts';
+
+const parse = (text: string, env: NodeJS.ProcessEnv = {}) => parseConfig(text, 'agent.yaml', env);
+
+function fault(text: string, env: NodeJS.ProcessEnv = {}): string {
+  try {
+    parse(text, env);
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+  throw new Error('no fault was found');
+}
+
+describe('the configuration', () => {
+  test('needs only a sink; everything else has a default', () => {
+    const config = parse('sink: { url: "file:///evidence" }');
+    expect(config.sink.url).toBe('file:///evidence');
+    expect(config.runtime).toEqual({
+      kind: 'cri',
+      socket: '/run/containerd/containerd.sock',
+      namespace: 'k8s.io',
+      hostRoot: '',
+      procRoot: '/proc',
+    });
+    expect(config.artifacts).toContain('memory');
+    expect(config.memory).toEqual({ consistency: 'frozen', bufferBytes: 2 ** 30 });
+  });
+
+  test('reads sizes as people write them', () => {
+    const sizes = ['512MiB', '1 GiB', '4096', '64KiB'].map(
+      (size) => parse(`sink: { url: "file:///e" }\nmemory: { bufferBytes: "${size}" }`).memory.bufferBytes,
+    );
+    expect(sizes).toEqual([2 ** 29, 2 ** 30, 4096, 65536]);
+  });
+
+  test('names every wrong key with its path and what was expected', () => {
+    const message = fault(
+      'sink: { url: "file:///e" }\nmemory: { bufferBytes: lots, colour: red }\nfreeze: { deadlineMs: "soon" }\nsnik: 1\n',
+    );
+    expect(message).toContain('agent.yaml has 4 faults');
+    expect(message).toContain('memory.bufferBytes: expected a size such as 512MiB or a number of bytes, found "lots"');
+    expect(message).toContain('memory.colour: unknown key');
+    expect(message).toContain('freeze.deadlineMs: expected number');
+    expect(message).toContain('snik: unknown key');
+  });
+
+  test('says that the sink is missing', () => {
+    expect(fault('cluster: prod')).toMatch(/sink: expected .*found nothing/);
+  });
+
+  test('refuses what is not YAML, with the place', () => {
+    expect(fault('sink: [')).toMatch(/agent.yaml is not valid YAML: .*line 1/);
+  });
+
+  test('refuses a list, a bare word and an empty file without a stack trace', () => {
+    expect(fault('- 1')).toContain('the file: expected');
+    expect(fault('word')).toContain('the file: expected');
+    expect(fault('')).toContain('sink');
+  });
+
+  test('lets the environment win, for what Kubernetes injects', () => {
+    const config = parse('cluster: a\nsink: { url: "file:///e" }', {
+      EXHIBIT_CLUSTER: 'prod',
+      EXHIBIT_NODE: 'ip-10-0-0-1',
+      EXHIBIT_SINK_URL: 'file:///other',
+      EXHIBIT_LOG_LEVEL: 'debug',
+    });
+    expect([config.cluster, config.node, config.sink.url, config.log.level]).toEqual([
+      'prod',
+      'ip-10-0-0-1',
+      'file:///other',
+      'debug',
+    ]);
+  });
+
+  test('survives a YAML bomb', () => {
+    const levels = Array.from(
+      { length: 12 },
+      (_, i) =>
+        `l${i}: &l${i} [${Array(12)
+          .fill(i === 0 ? 'x' : `*l${i - 1}`)
+          .join(', ')}]`,
+    );
+    expect(fault(levels.join('\n'))).toMatch(/alias|not valid/i);
+  });
+});
