@@ -1,0 +1,136 @@
+/** The agent as a process of its own, as on a node: for end-to-end tests, the demo and the bench. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createWriteStream, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { stringify } from 'yaml';
+import type { LabNode } from './node.ts';
+
+const AGENT = fileURLToPath(new URL('../../agent/main.ts', import.meta.url));
+const CLI = fileURLToPath(new URL('../../cli/main.ts', import.meta.url));
+
+/** Node reads some hundred small files before the first line runs; a loaded machine gets the benefit of the doubt. */
+const START_TIMEOUT_MS = 60_000;
+const STOP_TIMEOUT_MS = 60_000;
+
+export interface CliResult {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+export interface LabAgent extends AsyncDisposable {
+  readonly socket: string;
+  readonly pid: number;
+  /** The agent's log, JSON lines. */
+  log(): string;
+  /** Runs `exhibit ARGV` against this agent, to its end. */
+  exhibit(...argv: string[]): Promise<CliResult>;
+  /** SIGKILL, as the OOM killer would. */
+  kill(): Promise<void>;
+}
+
+export interface AgentOptions {
+  /** Merged over the lab's own configuration, section by section. */
+  readonly config?: Record<string, unknown>;
+  readonly env?: NodeJS.ProcessEnv;
+  /** Starts again with the folder of an agent that was killed. */
+  readonly folder?: string;
+}
+
+/** The configuration of an agent that looks after `node`; without one, after plain processes of this machine. */
+function configuration(node: LabNode | undefined, folder: string): Record<string, unknown> {
+  const runtime =
+    node === undefined
+      ? { kind: 'host' }
+      : { kind: 'cri', socket: node.socket, hostRoot: node.hostRoot, procRoot: node.procRoot };
+  return {
+    cluster: 'lab',
+    node: node?.hostname ?? 'this-machine',
+    socket: join(folder, 'exhibit.sock'),
+    stateDir: node === undefined ? join(folder, 'state') : '/run/exhibit',
+    runtime,
+    sink: { url: `file://${join(folder, 'evidence')}` },
+    memory: { bufferBytes: '256MiB' },
+  };
+}
+
+function merge(base: Record<string, unknown>, over: Record<string, unknown>): Record<string, unknown> {
+  const merged = { ...base };
+  for (const [key, value] of Object.entries(over)) {
+    const before = merged[key];
+    const sections = [before, value].every((one) => typeof one === 'object' && one !== null && !Array.isArray(one));
+    merged[key] = sections && key !== 'sink' ? { ...(before as object), ...(value as object) } : value;
+  }
+  return merged;
+}
+
+async function waitForSocket(child: ChildProcess, socket: string, log: () => string): Promise<void> {
+  const deadline = Date.now() + START_TIMEOUT_MS;
+  while (!existsSync(socket) || !log().includes('API ready')) {
+    if (child.exitCode !== null || child.signalCode !== null) throw new Error(`the agent ended at its start: ${log()}`);
+    if (Date.now() > deadline) throw new Error(`the agent does not listen: ${log()}`);
+    await sleep(20);
+  }
+}
+
+/** Runs `node cli/main.ts ARGV`. */
+export async function runCli(argv: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<CliResult> {
+  const child = spawn(process.execPath, [CLI, ...argv], {
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const out: Buffer[] = [];
+  const err: Buffer[] = [];
+  child.stdout.on('data', (chunk: Buffer) => out.push(chunk));
+  child.stderr.on('data', (chunk: Buffer) => err.push(chunk));
+  const [code] = (await once(child, 'close')) as [number | null];
+  return { code: code ?? 255, stdout: Buffer.concat(out).toString(), stderr: Buffer.concat(err).toString() };
+}
+
+/** Starts the agent with its evidence, socket and log below a temporary folder that goes with it. */
+export async function startAgent(
+  node: LabNode | undefined,
+  options: AgentOptions = {},
+): Promise<LabAgent & { folder: string; evidence: string }> {
+  const folder = options.folder ?? mkdtempSync(join(tmpdir(), 'exhibit-agent-'));
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const config = merge(configuration(node, folder), options.config ?? {});
+  const configFile = join(folder, 'config.yaml');
+  const logFile = join(folder, 'agent.log');
+  writeFileSync(configFile, stringify(config));
+  rmSync(logFile, { force: true });
+  const socket = String(config.socket);
+
+  const child = spawn(process.execPath, [AGENT, '--config', configFile], {
+    env: { ...process.env, ...options.env },
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  child.stderr.pipe(createWriteStream(logFile));
+  const log = () => (existsSync(logFile) ? readFileSync(logFile, 'utf8') : '');
+  const closed = once(child, 'close');
+  await waitForSocket(child, socket, log);
+
+  return {
+    folder,
+    evidence: join(folder, 'evidence'),
+    socket,
+    pid: child.pid ?? 0,
+    log,
+    exhibit: (...argv) => runCli(argv, { ...options.env, EXHIBIT_SOCKET: socket }),
+    kill: async () => {
+      child.kill('SIGKILL');
+      await closed;
+    },
+    [Symbol.asyncDispose]: async () => {
+      child.kill('SIGTERM');
+      const timer = setTimeout(() => child.kill('SIGKILL'), STOP_TIMEOUT_MS);
+      await closed;
+      clearTimeout(timer);
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
