@@ -1,0 +1,25 @@
+import type { ArtifactName } from '../../evidence/layout.ts';
+import type { HostPath } from '../runtime/runtime.ts';
+import { createCheckpointCollector } from './checkpoint.ts';
+import type { Collector } from './collector.ts';
+import { logsCollector } from './logs.ts';
+import { memoryCollector } from './memory.ts';
+import { networkCollector } from './network.ts';
+import { processesCollector } from './processes.ts';
+import { rootfsCollector } from './rootfs.ts';
+import { specCollector } from './spec.ts';
+
+/**
+ * Who takes which artifact; the mapped type forces one collector an artifact. `runDir` is where the checkpoint's FIFO is made.
+ */
+export function allCollectors(runDir: HostPath): Readonly<{ [Name in ArtifactName]: Collector }> {
+  return {
+    processes: processesCollector(),
+    network: networkCollector(),
+    memory: memoryCollector(),
+    checkpoint: createCheckpointCollector({ runDir }),
+    rootfs: rootfsCollector,
+    logs: logsCollector,
+    spec: specCollector,
+  };
+}

@@ -1,0 +1,55 @@
+// Where the lab keeps what it built, shared by setup.mjs (Node >= 18, nothing installed) and the TypeScript of the lab.
+import { createHash } from 'node:crypto';
+import { arch, homedir } from 'node:os';
+import { join } from 'node:path';
+
+/** The Node that runs the project; package.json asks for >= 24. */
+export const NODE_VERSION = '24.21.0';
+
+/** Debian 14: the suite with containerd 2.1, CRIU 4.2 and Ceph 20.2. */
+export const DEBIAN_SUITE = 'forky';
+
+/** Counts changes of the recipe in setup.mjs that the package lists do not show. */
+const RECIPE = 1;
+
+/** What a Kubernetes node of the lab consists of. */
+export const NODE_PACKAGES = [
+  'containerd',
+  'runc',
+  'criu',
+  'crun',
+  'checkpointctl',
+  'iproute2',
+  'iptables',
+  'containernetworking-plugins',
+  'procps',
+  'busybox-static',
+  'ca-certificates',
+];
+
+/** What is added to a copy of the node's root for S3: Ceph's gateway, and moto with what its server needs. */
+export const S3_PACKAGES = [
+  'radosgw',
+  'python3-moto',
+  'python3-flask-cors',
+  'python3-openapi-spec-validator',
+  'python3-docker',
+];
+
+/** @param {...unknown} parts */
+const digest = (...parts) => createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 12);
+
+/** `~/.cache/exhibit`, or below XDG_CACHE_HOME. @param {NodeJS.ProcessEnv} [env] */
+export const cacheFolder = (env = process.env) => join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'exhibit');
+
+/** Prefix folder of npm's `node` package. @param {NodeJS.ProcessEnv} [env] */
+export const nodeFolder = (env = process.env) => join(cacheFolder(env), `node-${NODE_VERSION}`);
+
+/** Root file system of the containerd node; never written to. @param {NodeJS.ProcessEnv} [env] */
+export const labRoot = (env = process.env) =>
+  env.EXHIBIT_LAB_ROOT || join(cacheFolder(env), `lab-root-${digest(RECIPE, DEBIAN_SUITE, arch(), NODE_PACKAGES)}`);
+
+/** Root file system with the S3 servers; never written to. @param {NodeJS.ProcessEnv} [env] */
+export const s3Root = (env = process.env) =>
+  env.EXHIBIT_S3_ROOT ||
+  join(cacheFolder(env), `lab-s3-root-${digest(RECIPE, DEBIAN_SUITE, arch(), NODE_PACKAGES, S3_PACKAGES)}`);

@@ -1,0 +1,111 @@
+/**
+ * `npm run lab`: the real parts for work by hand. Prints where they are, as shell lines or as one JSON object, and stops
+ * them on Ctrl-C, SIGTERM or SIGHUP.
+ */
+import { parseArgs } from 'node:util';
+import { type LabNode, startNode } from './node.ts';
+import { labObstacle, s3Obstacle } from './requires.ts';
+import { type LabS3, startS3 } from './s3.ts';
+
+const USAGE = `usage: npm run lab -- [--json] [--no-s3] [--cgroup v1|v2] [--disk]
+  --json       print one JSON object in place of shell lines
+  --no-s3      only the containerd node
+  --cgroup     control groups as the node sees them (v2)
+  --disk       keep containerd's images and layers on disk, not in memory`;
+
+function readArguments(argv: string[]) {
+  const { values } = parseArgs({
+    args: argv,
+    options: {
+      json: { type: 'boolean', default: false },
+      s3: { type: 'boolean', default: true },
+      cgroup: { type: 'string', default: 'v2' },
+      disk: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
+    allowNegative: true,
+  });
+  const { cgroup } = values;
+  if (cgroup !== 'v1' && cgroup !== 'v2') throw new Error('--cgroup is v1 or v2');
+  return { json: values.json, s3: values.s3, disk: values.disk, help: values.help, cgroup: cgroup as 'v1' | 'v2' };
+}
+
+async function startPods(node: LabNode): Promise<void> {
+  const env = { DB_PASSWORD: 'hunter2' };
+  await node.runPod({
+    namespace: 'prod',
+    name: 'web-0',
+    labels: { app: 'shop', tier: 'web' },
+    containers: [{ name: 'web', command: ['sh', '/app/server.sh'], env }],
+  });
+  await node.runPod({
+    namespace: 'prod',
+    name: 'api-0',
+    labels: { app: 'shop', tier: 'api' },
+    containers: [{ name: 'api' }, { name: 'sidecar' }],
+  });
+}
+
+/** Names and values for the shell; the AWS names are those of the SDK and of the aws program. */
+function environment(node: LabNode, s3: LabS3 | undefined): Record<string, string> {
+  const here = {
+    EXHIBIT_LAB_INIT_PID: String(node.initPid),
+    EXHIBIT_LAB_NODE_ROOT: node.hostRoot,
+    EXHIBIT_LAB_PROC_ROOT: node.procRoot,
+    EXHIBIT_LAB_CONTAINERD_SOCKET: node.socket,
+    EXHIBIT_LAB_CONTAINERD_PID: String(node.containerdPid),
+  };
+  if (s3 === undefined) return here;
+  return {
+    ...here,
+    EXHIBIT_LAB_S3_BUCKET: s3.bucket,
+    AWS_ENDPOINT_URL_S3: s3.endpoint,
+    AWS_REGION: s3.region,
+    AWS_ACCESS_KEY_ID: s3.accessKeyId,
+    AWS_SECRET_ACCESS_KEY: s3.secretAccessKey,
+  };
+}
+
+const quoted = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
+
+function print(variables: Record<string, string>, json: boolean): void {
+  const lines = Object.entries(variables).map(([name, value]) => `export ${name}=${quoted(value)}`);
+  process.stdout.write(json ? `${JSON.stringify(variables)}\n` : `${lines.join('\n')}\n`);
+}
+
+/** Resolves at the first signal that asks for an end; what comes later finds the disposal under way. */
+function asked(): Promise<string> {
+  return new Promise((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => resolve(signal));
+  });
+}
+
+async function main(): Promise<number> {
+  const options = readArguments(process.argv.slice(2));
+  if (options.help) {
+    process.stdout.write(`${USAGE}\n`);
+    return 0;
+  }
+  const obstacle = labObstacle() ?? (options.s3 ? s3Obstacle() : undefined);
+  if (obstacle !== undefined) {
+    process.stderr.write(`lab: cannot start here: ${obstacle}\n`);
+    return 1;
+  }
+  const ended = asked();
+  await using node = await startNode({ cgroup: options.cgroup, disk: options.disk });
+  await startPods(node);
+  await using s3 = options.s3 ? await startS3() : undefined;
+  print(environment(node, s3), options.json);
+  process.stderr.write('lab: prod/web-0 and prod/api-0 are running; Ctrl-C stops everything\n');
+  process.stderr.write(`lab: a shell inside: nsenter -t ${node.initPid} -m -u -i -n -p -r -w bash\n`);
+  await ended;
+  process.stderr.write('lab: stopping\n');
+  return 0;
+}
+
+try {
+  process.exitCode = await main();
+} catch (error) {
+  process.stderr.write(`lab: ${error instanceof Error ? error.message : error}\n${USAGE}\n`);
+  process.exitCode = 1;
+}

@@ -1,0 +1,121 @@
+/**
+ * `npm test`: type check, lint, generated types, then every test. The last line on stdout is the sum of all of them,
+ * `Tests: 123 passed, 0 failed, 4 skipped`; before it comes why each skipped test was skipped.
+ */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Reporter, TestCase, TestModule } from 'vitest/node';
+import { startVitest } from 'vitest/node';
+
+const PROJECT = fileURLToPath(new URL('../..', import.meta.url));
+
+/** Checks that are no tests and count as one each. A generator that does not exist yet is no check. */
+const CHECKS: readonly { name: string; file: string; argv: readonly string[] }[] = [
+  { name: 'type check', file: 'node_modules/.bin/tsc', argv: ['--noEmit'] },
+  { name: 'lint', file: 'node_modules/.bin/biome', argv: ['check', '--colors=off', '.'] },
+  { name: 'generated types', file: 'proto/generate.ts', argv: ['--check'] },
+];
+
+interface Tally {
+  passed: number;
+  failed: number;
+  skipped: { name: string; reason: string }[];
+}
+
+const say = (line: string): void => {
+  process.stdout.write(`${line}\n`);
+};
+
+const seconds = (since: number): string => `${((performance.now() - since) / 1000).toFixed(1)} s`;
+
+async function runCheck(file: string, argv: readonly string[]): Promise<boolean> {
+  const path = join(PROJECT, file);
+  const [program, args] = file.endsWith('.ts') ? [process.execPath, [path, ...argv]] : [path, [...argv]];
+  const child = spawn(program, args, { cwd: PROJECT, stdio: ['ignore', 'inherit', 'inherit'] });
+  const [code] = (await once(child, 'close')) as [number | null];
+  return code === 0;
+}
+
+/** Each check goes on after another failed: one run shows everything. */
+async function runChecks(tally: Tally): Promise<void> {
+  for (const { name, file, argv } of CHECKS) {
+    if (!existsSync(join(PROJECT, file))) continue;
+    const begin = performance.now();
+    const ok = await runCheck(file, argv);
+    say(`${ok ? 'ok' : 'FAILED'}  ${name} (${seconds(begin)})`);
+    if (ok) tally.passed += 1;
+    else tally.failed += 1;
+  }
+}
+
+function countTest(test: TestCase, tally: Tally): void {
+  const result = test.result();
+  if (result.state === 'passed') tally.passed += 1;
+  else if (result.state === 'failed') tally.failed += 1;
+  else {
+    const reason = (result.state === 'skipped' && result.note) || 'no reason given';
+    tally.skipped.push({ name: test.fullName, reason });
+  }
+}
+
+/** A file that cannot be loaded, or a hook that fails, has errors and perhaps no test: it counts as one failure. */
+function countModule(module: TestModule, tally: Tally): void {
+  for (const test of module.children.allTests()) countTest(test, tally);
+  if (module.errors().length > 0) tally.failed += 1;
+  for (const suite of module.children.allSuites()) if (suite.errors().length > 0) tally.failed += 1;
+}
+
+/** Counts at the end of the run. The words about failures are vitest's own reporter's. */
+function counter(tally: Tally): Reporter {
+  return {
+    onTestModuleEnd(module) {
+      const failed = [...module.children.allTests('failed')].length + module.errors().length;
+      const all = [...module.children.allTests()].length;
+      say(
+        `${failed > 0 ? 'FAILED' : 'ok'}  ${module.relativeModuleId} (${all} tests, ${(module.diagnostic().duration / 1000).toFixed(1)} s)`,
+      );
+    },
+    onTestRunEnd(modules, unhandled) {
+      for (const module of modules) countModule(module, tally);
+      tally.failed += unhandled.length;
+    },
+  };
+}
+
+async function runTests(filters: string[], tally: Tally): Promise<void> {
+  const failures = ['agent'] as const;
+  const vitest = await startVitest(filters, {
+    root: PROJECT,
+    watch: false,
+    run: true,
+    passWithNoTests: true,
+    reporters: [...failures, counter(tally)],
+  });
+  await vitest.close();
+  // vitest sets process.exitCode; the sum below is what decides.
+  process.exitCode = 0;
+}
+
+function report(tally: Tally, filters: readonly string[]): void {
+  if (tally.passed + tally.failed + tally.skipped.length === 0) {
+    say(`FAILED  no test matches ${filters.join(' ') || 'test/'}`);
+    tally.failed += 1;
+  }
+  for (const { name, reason } of tally.skipped) say(`skipped: ${name}: ${reason}`);
+  say(`Tests: ${tally.passed} passed, ${tally.failed} failed, ${tally.skipped.length} skipped`);
+  process.exitCode = tally.failed > 0 ? 1 : 0;
+}
+
+const tally: Tally = { passed: 0, failed: 0, skipped: [] };
+const filters = process.argv.slice(2);
+if (filters.length === 0) await runChecks(tally);
+try {
+  await runTests(filters, tally);
+} catch (error) {
+  say(`FAILED  vitest: ${error instanceof Error ? (error.stack ?? error.message) : error}`);
+  tally.failed += 1;
+}
+report(tally, filters);

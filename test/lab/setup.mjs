@@ -1,0 +1,437 @@
+// First thing that `npm run demo|test|lab|bench` runs: brings a clean clone on a fresh Debian machine to where the real
+// programs start. Plain JavaScript for Node >= 18, with nothing installed but node and npm. Says nothing when all is there.
+//   node test/lab/setup.mjs <demo|test|lab|bench|tools> [arguments of that program...]
+import { spawn, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { delimiter, dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import {
+  cacheFolder,
+  DEBIAN_SUITE,
+  labRoot,
+  NODE_PACKAGES,
+  NODE_VERSION,
+  nodeFolder,
+  S3_PACKAGES,
+  s3Root,
+} from './cache.mjs';
+
+const PROJECT = fileURLToPath(new URL('../..', import.meta.url));
+
+/** What each command runs, and whether it needs the S3 servers. `tools` only installs. */
+const COMMANDS = {
+  demo: { program: 'demo/main.ts', s3: false },
+  test: { program: 'test/lab/run-tests.ts', s3: true },
+  lab: { program: 'test/lab/main.ts', s3: true },
+  bench: { program: 'bench/main.ts', s3: false },
+  tools: { program: undefined, s3: true },
+};
+
+/** Debian packages of the machine itself, by a program that each brings. */
+const HOST_PACKAGES = {
+  debootstrap: 'debootstrap',
+  gdb: 'gdb',
+  zstd: 'zstd',
+  bsdtar: 'libarchive-tools',
+  python3: 'python3',
+  ip: 'iproute2',
+  unshare: 'util-linux',
+  nsenter: 'util-linux',
+  setpriv: 'util-linux',
+  flock: 'util-linux',
+  xz: 'xz-utils',
+};
+
+/** npm would try an unreachable registry for minutes; the rest is talk. */
+const QUICK = [
+  '--fetch-retries=2',
+  '--fetch-retry-mintimeout=1000',
+  '--fetch-retry-maxtimeout=4000',
+  '--no-audit',
+  '--no-fund',
+];
+
+/** Debian's own mirror, after the one that this machine already uses. */
+const DEFAULT_MIRROR = 'http://deb.debian.org/debian';
+
+/** How long to wait for another set-up of the same machine before saying so is all one can do. */
+const LOCK_TIMEOUT_S = 1800;
+
+/** A sentence for the user; anything else that is thrown is a fault of this program. */
+class SetupError extends Error {}
+
+/** Packages are unpacked into folders that are renamed when whole: what this run has begun and not finished. @type {Set<string>} */
+const unfinished = new Set();
+
+/** Does a step and tells how long it took; on a terminal the line is there while it runs. @template T @param {string} what @param {() => T} work */
+function step(what, work) {
+  const begin = Date.now();
+  process.stderr.write(`setup: ${what} ... `);
+  try {
+    const result = work();
+    process.stderr.write(`${((Date.now() - begin) / 1000).toFixed(1)} s\n`);
+    return result;
+  } catch (error) {
+    process.stderr.write('failed\n');
+    throw error;
+  }
+}
+
+/** Runs a program to its end. Its output is shown only where it fails. @param {string} program @param {string[]} argv @param {object} [options] */
+function run(program, argv, options = {}) {
+  const result = spawnSync(program, argv, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    maxBuffer: 1 << 28,
+    encoding: 'utf8',
+    ...options,
+  });
+  const text = `${result.stdout ?? ''}\n${result.stderr ?? ''}\n${result.error?.message ?? ''}`.trim();
+  return { ok: result.status === 0, text, stdout: result.stdout ?? '' };
+}
+
+/** @param {string} text */
+const lastLines = (text) => text.split('\n').filter(Boolean).slice(-8).join('\n  ');
+
+/** @param {string} program */
+function hasProgram(program) {
+  const folders = `${process.env.PATH ?? ''}${delimiter}/usr/sbin${delimiter}/sbin`.split(delimiter);
+  return folders.some((folder) => existsSync(join(folder, program)));
+}
+
+/** npm's own words, shortened to what to do about it. @param {string} what @param {string} text */
+function npmError(what, text) {
+  const network = /ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT|ECONNRESET|ENETUNREACH|EHOSTUNREACH|network/i.test(text);
+  if (network)
+    return new SetupError(
+      `cannot reach the npm registry for ${what}: check the network, or \`npm config get registry\`.`,
+    );
+  return new SetupError(`npm could not install ${what}:\n  ${lastLines(text)}`);
+}
+
+function installPackages() {
+  const lock = readFileSync(join(PROJECT, 'package-lock.json'));
+  const wanted = createHash('sha256').update(lock).digest('hex');
+  const stamp = join(PROJECT, 'node_modules', '.exhibit-lock-sha256');
+  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return;
+  step('npm packages', () => {
+    // Optional packages are the platform's binaries: biome, TypeScript and vitest need theirs.
+    const kinds = ['--include=dev', '--include=optional'];
+    const clean = run('npm', ['ci', ...QUICK, ...kinds], { cwd: PROJECT });
+    if (!clean.ok && /can only install packages when/.test(clean.text)) {
+      // A registry that lacks other platforms' binaries makes npm call the lock file out of step; its versions hold.
+      const { ok, text } = run('npm', ['install', '--no-save', ...QUICK, ...kinds], { cwd: PROJECT });
+      if (!ok) throw npmError("the project's packages", text);
+    } else if (!clean.ok) throw npmError("the project's packages", clean.text);
+    writeFileSync(stamp, wanted);
+  });
+}
+
+/** @param {string} prefix */
+const nodeBinaries = (prefix) => [
+  join(prefix, 'node_modules', 'node', 'bin', 'node'),
+  join(prefix, 'node_modules', `node-linux-${process.arch}`, 'bin', 'node'),
+];
+
+/** @param {string} prefix */
+function workingNode(prefix) {
+  return nodeBinaries(prefix).find((path) => existsSync(path) && run(path, ['--version']).ok);
+}
+
+/** The Node to run the project with: this one where new enough, else npm's `node` package in the cache. */
+function node24() {
+  if (Number(process.versions.node.split('.')[0]) >= 24) return process.execPath;
+  const folder = nodeFolder();
+  return workingNode(folder) ?? step(`Node ${NODE_VERSION}`, () => installNode(folder));
+}
+
+/** @param {string} folder */
+function installNode(folder) {
+  const partial = beginFolder(folder);
+  let last = '';
+  for (const name of ['node', `node-linux-${process.arch}`]) {
+    const argv = ['install', '--prefix', partial, '--no-save', '--ignore-scripts=false', ...QUICK];
+    const { ok, text } = run('npm', [...argv, `${name}@${NODE_VERSION}`], { cwd: partial });
+    last = text;
+    if (ok && workingNode(partial) !== undefined) {
+      finishFolder(partial, folder);
+      return /** @type {string} */ (workingNode(folder));
+    }
+  }
+  throw npmError(`Node ${NODE_VERSION}`, last);
+}
+
+/** An empty folder beside `folder`, which takes its place when it is whole. @param {string} folder */
+function beginFolder(folder) {
+  const partial = `${folder}.partial-${process.pid}`;
+  rmSync(partial, { recursive: true, force: true });
+  mkdirSync(partial, { recursive: true });
+  unfinished.add(partial);
+  return partial;
+}
+
+/** @param {string} partial @param {string} folder */
+function finishFolder(partial, folder) {
+  rmSync(folder, { recursive: true, force: true });
+  renameSync(partial, folder);
+  unfinished.delete(partial);
+}
+
+/** What a killed set-up left half-made; called under the lock, so nobody is at work on any of it. */
+function removePartial() {
+  for (const name of readdirSync(cacheFolder())) {
+    if (!name.includes('.partial-')) continue;
+    const path = join(cacheFolder(), name);
+    unmountBelow(path);
+    rmSync(path, { recursive: true, force: true });
+  }
+}
+
+/** @param {string[]} argv @param {object} [options] */
+function apt(argv, options = {}) {
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
+  return run('apt-get', ['-q', '-y', '-o', 'Acquire::Retries=3', '-o', 'DPkg::Lock::Timeout=300', ...argv], {
+    env,
+    ...options,
+  });
+}
+
+function installHostPackages() {
+  const missing = new Set(
+    Object.entries(HOST_PACKAGES)
+      .filter(([program]) => !hasProgram(program))
+      .map(([, name]) => name),
+  );
+  if (!existsSync('/usr/share/keyrings/debian-archive-keyring.gpg')) missing.add('debian-archive-keyring');
+  if (missing.size === 0) return;
+  if (!hasProgram('apt-get'))
+    throw new SetupError(`this machine has no apt-get; install by hand: ${[...missing].join(' ')}.`);
+  step(`Debian packages ${[...missing].join(' ')}`, () => {
+    // Update may fail because of an unrelated third-party source: installing is what tells.
+    const update = apt(['update']);
+    const { ok, text } = apt(['install', '--no-install-recommends', ...missing]);
+    if (!ok)
+      throw new SetupError(
+        `apt-get could not install ${[...missing].join(' ')}:\n  ${lastLines(update.ok ? text : `${update.text}\n${text}`)}`,
+      );
+  });
+}
+
+/** The Debian mirror that this machine's apt uses, then Debian's own. */
+function mirrors() {
+  const { stdout } = run('apt-get', ['indextargets', '--format', '$(REPO_URI)']);
+  const own = stdout.split('\n').map((line) => line.replace(/\/$/, ''));
+  return [...new Set([...own.filter((uri) => /^https?:.*\/debian$/.test(uri)), DEFAULT_MIRROR])];
+}
+
+/** debootstrap fetches with wget, which knows the environment's proxy and not apt's. */
+function proxyEnvironment() {
+  const { stdout } = run('apt-config', ['shell', 'proxy', 'Acquire::http::Proxy']);
+  const proxy = /proxy='([^']*)'/.exec(stdout)?.[1];
+  return { ...process.env, ...(proxy && proxy !== 'DIRECT' ? { http_proxy: proxy } : {}) };
+}
+
+/** What only readers of manuals and apt itself need. @param {string} root */
+function slim(root) {
+  for (const path of [
+    'usr/share/doc',
+    'usr/share/man',
+    'usr/share/locale',
+    'var/lib/apt/lists',
+    'var/cache/apt',
+    'var/cache/debconf',
+  ]) {
+    rmSync(join(root, path), { recursive: true, force: true });
+    mkdirSync(join(root, path), { recursive: true });
+  }
+}
+
+/** debootstrap leaves /proc mounted when it is killed. @param {string} root */
+function unmountBelow(root) {
+  for (const path of ['proc', 'sys', 'dev']) run('umount', ['-R', '-l', join(root, path)]);
+}
+
+function buildLabRoot() {
+  const root = labRoot();
+  if (existsSync(root)) return;
+  step(`containerd node from Debian ${DEBIAN_SUITE} (about a minute, kept in ${dirname(root)})`, () => {
+    let last = '';
+    for (const mirror of mirrors()) {
+      const partial = beginFolder(root);
+      // Debian 12's debootstrap has no script named forky; sid's is the same.
+      const script = '/usr/share/debootstrap/scripts/sid';
+      const argv = ['--variant=minbase', `--include=${NODE_PACKAGES.join(',')}`, DEBIAN_SUITE, partial, mirror, script];
+      const { ok, text } = run('debootstrap', argv, { env: proxyEnvironment() });
+      unmountBelow(partial);
+      if (ok && existsSync(join(partial, 'usr/bin/containerd'))) {
+        slim(partial);
+        finishFolder(partial, root);
+        return;
+      }
+      last = text;
+      rmSync(partial, { recursive: true, force: true });
+      unfinished.delete(partial);
+    }
+    if (/Failed getting release|Couldn't download|unable to resolve/i.test(last)) {
+      throw new SetupError(
+        `cannot reach a Debian mirror (${mirrors().join(', ')}): check the network.\n  ${lastLines(last)}`,
+      );
+    }
+    throw new SetupError(`debootstrap failed:\n  ${lastLines(last)}`);
+  });
+}
+
+function buildS3Root() {
+  const root = s3Root();
+  if (existsSync(root)) return;
+  step(`S3 servers from Debian ${DEBIAN_SUITE} (about a minute, kept in ${dirname(root)})`, () => {
+    const partial = beginFolder(root);
+    const copy = run('cp', ['-a', '--reflink=auto', `${labRoot()}/.`, partial]);
+    if (!copy.ok) throw new SetupError(`cannot copy the lab root: ${lastLines(copy.text)}`);
+    for (const name of ['resolv.conf', 'hosts']) run('cp', ['-L', `/etc/${name}`, join(partial, 'etc', name)]);
+    writeFileSync(join(partial, 'usr/sbin/policy-rc.d'), '#!/bin/sh\nexit 101\n', { mode: 0o755 });
+    const options = [
+      '-o',
+      'Acquire::Check-Valid-Until=false',
+      '-o',
+      'APT::Sandbox::User=root',
+      '-o',
+      'Acquire::Retries=3',
+    ];
+    const chroot = (/** @type {string[]} */ ...argv) =>
+      run('chroot', [partial, 'apt-get', '-q', '-y', ...options, ...argv], {
+        env: { ...proxyEnvironment(), DEBIAN_FRONTEND: 'noninteractive', PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+      });
+    const update = chroot('update');
+    const install = chroot(
+      '-o',
+      'Dpkg::Options::=--force-unsafe-io',
+      'install',
+      '--no-install-recommends',
+      ...S3_PACKAGES,
+    );
+    if (!install.ok)
+      throw new SetupError(
+        `cannot install ${S3_PACKAGES.join(' ')} into the lab:\n  ${lastLines(update.ok ? install.text : update.text)}`,
+      );
+    slim(partial);
+    finishFolder(partial, root);
+  });
+}
+
+/** Two set-ups at once would fight over the cache: the second waits for the folder that the first made. @param {() => void} work */
+function locked(work) {
+  mkdirSync(cacheFolder(), { recursive: true });
+  const lock = join(cacheFolder(), 'setup.lock');
+  const deadline = Date.now() + LOCK_TIMEOUT_S * 1000;
+  let told = false;
+  for (;;) {
+    try {
+      mkdirSync(lock);
+      writeFileSync(join(lock, 'pid'), String(process.pid));
+      break;
+    } catch (error) {
+      if (/** @type {NodeJS.ErrnoException} */ (error).code !== 'EEXIST') throw error;
+    }
+    if (lockIsStale(lock)) {
+      rmSync(lock, { recursive: true, force: true });
+      continue;
+    }
+    if (!told) process.stderr.write('setup: waiting for another set-up of this machine\n');
+    told = true;
+    if (Date.now() > deadline)
+      throw new SetupError(`another set-up holds ${lock} for ${LOCK_TIMEOUT_S} s; remove it if none runs.`);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 250);
+  }
+  try {
+    removePartial();
+    work();
+  } finally {
+    rmSync(lock, { recursive: true, force: true });
+  }
+}
+
+/** @param {string} lock */
+function lockIsStale(lock) {
+  try {
+    const pid = readFileSync(join(lock, 'pid'), 'utf8');
+    return !existsSync(`/proc/${pid}`);
+  } catch {
+    // Just made, or its maker died before writing: five seconds tell them apart.
+    try {
+      return Date.now() - statSync(lock).mtimeMs > 5000;
+    } catch {
+      return false;
+    }
+  }
+}
+
+/** @param {string} program @param {string} node @param {string[]} argv */
+function become(program, node, argv) {
+  const path = join(PROJECT, program);
+  if (!existsSync(path)) throw new SetupError(`${program} is not there yet.`);
+  const env = { ...process.env, EXHIBIT_LAB_ROOT: labRoot(), EXHIBIT_S3_ROOT: s3Root() };
+  env.PATH = [dirname(node), env.PATH ?? '', '/usr/sbin', '/sbin'].join(delimiter);
+  const child = spawn(node, [path, ...argv], { stdio: 'inherit', env });
+  // Ctrl-C reaches the child from the terminal; a signal sent to this process alone is handed on.
+  for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP'])) {
+    process.on(signal, () => {
+      if (signal !== 'SIGINT' || !process.stdin.isTTY) child.kill(signal);
+    });
+  }
+  child.on('error', (error) => {
+    process.stderr.write(`setup: cannot run ${node}: ${error.message}\n`);
+    process.exitCode = 1;
+  });
+  child.on('exit', (code, signal) => {
+    process.exitCode = code ?? 128 + ({ SIGHUP: 1, SIGINT: 2, SIGKILL: 9, SIGTERM: 15 }[signal ?? ''] ?? 1);
+  });
+}
+
+function main() {
+  const [name = '', ...argv] = process.argv.slice(2);
+  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[/** @type {keyof typeof COMMANDS} */ (name)] : undefined;
+  if (command === undefined) {
+    process.stderr.write(`usage: node test/lab/setup.mjs <${Object.keys(COMMANDS).join('|')}> [arguments...]\n`);
+    return 2;
+  }
+  if (process.platform !== 'linux') {
+    throw new SetupError(
+      `exhibit needs Linux (namespaces, cgroups, /proc) and this is ${process.platform}: run it on a Linux machine or in a virtual one.`,
+    );
+  }
+  const isRoot = process.getuid?.() === 0;
+  let node = '';
+  const parts = () => {
+    installPackages();
+    node = node24();
+    if (!isRoot) return;
+    installHostPackages();
+    buildLabRoot();
+    if (command.s3) buildS3Root();
+  };
+  locked(parts);
+  if (!isRoot)
+    process.stderr.write('setup: not root, so no containerd node and no S3 here; what needs them is skipped\n');
+  if (command.program === undefined) return 0;
+  become(command.program, node, argv);
+  return undefined;
+}
+
+process.on('exit', () => {
+  for (const path of unfinished) {
+    unmountBelow(path);
+    rmSync(path, { recursive: true, force: true });
+  }
+});
+
+try {
+  process.exitCode = main();
+} catch (error) {
+  process.stderr.write(
+    error instanceof SetupError
+      ? `setup: ${error.message}\n`
+      : `setup: ${error instanceof Error ? error.stack : error}\n`,
+  );
+  process.exitCode = 1;
+}
