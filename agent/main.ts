@@ -10,7 +10,7 @@ import { createCaptures } from './capture/captures.ts';
 import { startFreezer } from './capture/freeze.ts';
 import { openJournal } from './capture/journal.ts';
 import { recover } from './capture/recover.ts';
-import { COLLECTORS } from './collect/all.ts';
+import { allCollectors } from './collect/all.ts';
 import { cleanStaleFifos } from './collect/checkpoint.ts';
 import { type Config, loadConfig } from './config.ts';
 import { examine } from './doctor.ts';
@@ -61,7 +61,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     host,
     sink,
     runtimes,
-    collectors: COLLECTORS,
+    collectors: allCollectors(stateDir),
     signer: keyFile === undefined ? generateSigner() : await loadSigner(keyFile),
     startFreezer,
     version: agentVersion(),

@@ -8,6 +8,7 @@ import type {
   Manifest,
   Plan,
   RequestRecord,
+  TargetRecord,
 } from '../../evidence/manifest.ts';
 import type { Signer } from '../../evidence/seal.ts';
 import type { Collector } from '../collect/collector.ts';
@@ -63,7 +64,7 @@ export function captureExecutor(parts: CaptureParts): Execute {
     await bundle.json(REQUEST_OBJECT, record);
     hooks.emit({
       kind: 'accepted',
-      target: target.record.name,
+      target: displayName(target.record),
       bundleUrl: `${parts.sink.url.replace(/\/$/, '')}/${path}`,
       stages: [...plan.steps.map((step) => step.artifact), 'seal'],
     });
@@ -80,6 +81,11 @@ export function captureExecutor(parts: CaptureParts): Execute {
       log: parts.log.child({ captureId }),
     });
   };
+}
+
+/** `prod/web-0/web` for a container of a pod. */
+function displayName({ pod, name }: TargetRecord): string {
+  return pod === undefined ? name : `${pod.namespace}/${pod.name}/${name}`;
 }
 
 async function resolve(

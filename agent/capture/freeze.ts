@@ -1,5 +1,9 @@
+import { ExhibitError } from '../../evidence/error.ts';
 import type { FreezeRecord } from '../../evidence/manifest.ts';
+import { thawIfFrozen } from '../runtime/pause/pause.ts';
 import type { FreezeSpec } from '../runtime/runtime.ts';
+import type { Answer } from './guard.ts';
+import { type Guard, type Heard, spawnGuard } from './guard-link.ts';
 
 /**
  * A target that stands still. Disposal thaws. The guard process, not the agent, holds the freeze: it thaws by itself when
@@ -8,16 +12,163 @@ import type { FreezeSpec } from '../runtime/runtime.ts';
 export interface Frozen extends AsyncDisposable {
   /** performance.now() by which the guard thaws, whatever the agent does. */
   readonly deadline: number;
-  /** True once the guard has thawed by itself; what was read after that is not of one moment. */
+  /** True once the guard has thawed by itself, or must have; what was read after that is not of one moment. */
   readonly expired: boolean;
-  /** Idempotent. */
+  /** Idempotent. Fails with `freeze-failed` when the target could not be thawed; the message says what to do by hand. */
   thaw(): Promise<FreezeRecord>;
 }
 
 /** One guard process, started before the freeze so that its start-up costs the target nothing. */
 export interface Freezer extends AsyncDisposable {
+  /**
+   * Resolves when every process of the target stands still. Fails with `freeze-failed`, or `cancelled` by the signal; the
+   * target then runs. One freeze at a time, any number one after the other.
+   */
   freeze(options: { deadlineMs: number; signal: AbortSignal }): Promise<Frozen>;
 }
 
-/** Starts the guard for `spec` and waits until it is ready to freeze. */
-export declare function startFreezer(spec: FreezeSpec, signal: AbortSignal): Promise<Freezer>;
+/** A guard is ready in a third of a second; a loaded node gets the benefit of the doubt. */
+const START_MS = 20_000;
+
+/** Starts the guard for `spec` and waits until it is ready to freeze. Fails with `freeze-failed` or `cancelled`. */
+export async function startFreezer(spec: FreezeSpec, signal: AbortSignal): Promise<Freezer> {
+  signal.throwIfAborted();
+  const guard = spawnGuard();
+  const [done, late] = [new AbortController(), AbortSignal.timeout(START_MS)];
+  const given = AbortSignal.any([signal, late, done.signal]);
+  const stopped = new Promise<Heard>((resolve) => {
+    given.addEventListener('abort', () =>
+      resolve({ type: 'failed', reason: late.aborted ? 'the guard did not start' : 'cancelled' }),
+    );
+  });
+  guard.send({ type: 'hold', spec });
+  const heard = await Promise.race([guard.hear(), stopped]);
+  done.abort();
+  if (heard.type === 'ready') return freezerOf(guard, spec);
+  await guard.dismiss();
+  if (signal.aborted)
+    throw new ExhibitError('cancelled', 'The freeze was cancelled before it began', { cause: signal.reason });
+  throw new ExhibitError('freeze-failed', `The target cannot be frozen: ${reasonOf(heard)}`);
+}
+
+const reasonOf = (heard: Heard): string => ('reason' in heard ? heard.reason : `the guard answered ${heard.type}`);
+
+function freezerOf(guard: Guard, spec: FreezeSpec): Freezer {
+  return {
+    async freeze({ deadlineMs, signal }) {
+      if (signal.aborted)
+        throw new ExhibitError('cancelled', 'The freeze was cancelled before it began', { cause: signal.reason });
+      const toldAt = performance.now();
+      guard.send({ type: 'freeze', deadlineMs });
+      // The guard gives up what it began, thaws, and then says so.
+      const giveUp = () => guard.send({ type: 'thaw' });
+      signal.addEventListener('abort', giveUp, { once: true });
+      let heard: Heard;
+      try {
+        heard = await guard.hear();
+      } finally {
+        signal.removeEventListener('abort', giveUp);
+      }
+      if (heard.type === 'frozen') {
+        const frozen = new HeldTarget({ guard, spec, toldAt, deadlineMs, answer: heard });
+        if (!signal.aborted) return frozen;
+        await frozen.thaw();
+      }
+      if (heard.type === 'ended') await rescue(spec, heard.reason);
+      if (signal.aborted) throw new ExhibitError('cancelled', 'The freeze was cancelled', { cause: signal.reason });
+      throw new ExhibitError('freeze-failed', `The target did not freeze and runs on: ${reasonOf(heard)}`);
+    },
+    [Symbol.asyncDispose]: () => guard.dismiss(),
+  };
+}
+
+/** The guard was killed while it held the target: the agent does what it would have done. */
+async function rescue(spec: FreezeSpec, reason: string): Promise<string> {
+  try {
+    return `${reason}; the agent thawed in its place (${await thawNow(spec)})`;
+  } catch (error) {
+    throw new ExhibitError('freeze-failed', `${reason}, and the target may still be frozen`, { cause: error });
+  }
+}
+
+interface Hold {
+  readonly guard: Guard;
+  readonly spec: FreezeSpec;
+  /** performance.now() before the guard was told. */
+  readonly toldAt: number;
+  readonly deadlineMs: number;
+  readonly answer: Extract<Answer, { type: 'frozen' }>;
+}
+
+class HeldTarget implements Frozen {
+  readonly deadline: number;
+  readonly #hold: Hold;
+  readonly #ended: Promise<FreezeRecord>;
+  #asked = false;
+  #over: 'no' | 'thawed' | 'expired' = 'no';
+
+  constructor(hold: Hold) {
+    this.#hold = hold;
+    this.deadline = hold.toldAt + hold.deadlineMs;
+    this.#ended = this.#listen();
+    // Whoever thaws sees the failure; until then it is not unhandled.
+    this.#ended.catch(() => undefined);
+  }
+
+  get expired(): boolean {
+    if (this.#over !== 'no') return this.#over === 'expired';
+    // An agent that was stopped itself may not have heard of it yet.
+    return performance.now() >= this.deadline;
+  }
+
+  thaw(): Promise<FreezeRecord> {
+    if (!this.#asked && this.#over === 'no') this.#hold.guard.send({ type: 'thaw' });
+    this.#asked = true;
+    return this.#ended;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.thaw();
+  }
+
+  async #listen(): Promise<FreezeRecord> {
+    const { guard, spec, answer, toldAt } = this.#hold;
+    const heard = await guard.hear();
+    if (heard.type === 'thawed') {
+      this.#over = heard.by === 'guard' ? 'expired' : 'thawed';
+      return recordOf(spec, heard, answer.by);
+    }
+    this.#over = 'expired';
+    if (heard.type !== 'ended')
+      throw new ExhibitError('freeze-failed', `The target may still be frozen: ${reasonOf(heard)}`);
+    const note = await rescue(spec, heard.reason);
+    const { frozenAtMs, notes } = answer;
+    const times = { frozenAtMs, thawedAtMs: Date.now(), pauseMs: performance.now() - toldAt };
+    return recordOf(spec, { by: 'agent', outcome: 'thawed', ...times, notes: [...notes, note] }, answer.by);
+  }
+}
+
+/** Pure. What stood already was not stopped by us, and stands on. */
+function recordOf(
+  spec: FreezeSpec,
+  thawed: Omit<Extract<Answer, { type: 'thawed' }>, 'type'>,
+  by: 'held' | 'found',
+): FreezeRecord {
+  const ours = by === 'held';
+  return {
+    consistency: 'frozen',
+    method: spec.kind,
+    frozenAt: new Date(thawed.frozenAtMs).toISOString(),
+    ...(ours ? { thawedAt: new Date(thawed.thawedAtMs).toISOString(), thawedBy: thawed.by } : {}),
+    pauseMs: thawed.pauseMs,
+    notes: [...thawed.notes],
+  };
+}
+
+/**
+ * For the journal's recovery at the agent's start: lets the target go if it is frozen, and says what it found. Fails with
+ * `freeze-failed` when nobody can say whether it is.
+ */
+export async function thawNow(spec: FreezeSpec): Promise<'thawed' | 'gone' | 'was-thawed' | 'left'> {
+  return (await thawIfFrozen(spec)).outcome;
+}
