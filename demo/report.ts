@@ -1,0 +1,108 @@
+/** Ten lines for a person: what was found, and how to open each artifact with tools they already have. */
+import path from 'node:path';
+import type { ArtifactRecord } from '../evidence/manifest.ts';
+import type { Evidence } from './findings.ts';
+
+/** What the demo planted, so that the report can look for it as an analyst with a hunch would. */
+export interface Hunch {
+  readonly secret: string;
+}
+
+type Line = Record<string, unknown>;
+
+const list = (value: unknown): Line[] => (Array.isArray(value) ? (value as Line[]) : []);
+const text = (value: unknown): string => (typeof value === 'string' ? value : JSON.stringify(value ?? ''));
+
+async function programs(evidence: Evidence): Promise<string> {
+  const lines = await evidence.lines('processes.tar.zst', 'processes.jsonl');
+  const gone = lines.find((line) => list(line.anomalies).some((one) => one.kind === 'deletedExecutable'));
+  const recovered = await evidence.lines('processes.tar.zst', 'recovered.jsonl');
+  const count = `${lines.length} ${lines.length === 1 ? 'process' : 'processes'}`;
+  if (gone === undefined) return `${count}, no deleted program`;
+  const words = Array.isArray(gone.commandLine) ? gone.commandLine.join(' ') : text(gone.comm);
+  const digest = text(recovered.find((one) => one.sha256 !== undefined)?.sha256).slice(0, 16);
+  return `${count}; pid ${text(gone.pid)} calls itself "${words}", runs a deleted file: recovered, sha256 ${digest}...`;
+}
+
+async function connections(evidence: Evidence): Promise<string> {
+  const sockets = await evidence.lines('network.tar.zst', 'sockets.jsonl');
+  const open = sockets.filter((line) => line.state === 'established');
+  const peers = open.map((line) => {
+    const owner = list(line.owners)[0];
+    return `${text(line.remoteAddress)}:${text(line.remotePort)} by pid ${text(owner?.pid)}`;
+  });
+  return peers.length === 0 ? `${sockets.length} sockets, none connected` : `connected to ${peers.join(', ')}`;
+}
+
+async function memory(evidence: Evidence, hunch: Hunch): Promise<string> {
+  const cores = await evidence.grep('memory.tar.zst', hunch.secret);
+  const { freeze } = evidence.manifest;
+  const where = cores.length === 0 ? 'the planted secret is NOT in it' : `the planted secret is in ${cores.join(', ')}`;
+  const how = freeze.consistency === 'frozen' ? `stopped for ${freeze.pauseMs.toFixed(0)} ms` : 'read as it ran';
+  return `${where}; ${how}`;
+}
+
+async function files(evidence: Evidence): Promise<string> {
+  const lines = await evidence.objectLines('rootfs.inventory.jsonl.zst');
+  const of = (change: string) =>
+    lines
+      .filter((line) => line.change === change && line.type === 'file')
+      .map((line) => `/${text(line.overlayPath ?? line.path)}`)
+      .filter((name) => !/^\/etc\/(hosts|hostname|resolv.conf)$/.test(name));
+  return `changed ${of('modified').join(' ')}; deleted ${of('deleted').join(' ')}; added ${of('added').join(' ')}`;
+}
+
+/** The reader's own tools, on the unpacked archive. */
+const HOW: Readonly<Record<string, string>> = {
+  processes: 'jq . processes.jsonl',
+  network: 'jq . sockets.jsonl',
+  memory: 'gdb -c PID/core',
+  checkpoint: 'checkpointctl show checkpoint.tar',
+  rootfs: 'zstd -dc rootfs.inventory.jsonl.zst | jq .',
+  logs: 'less 0.log',
+  spec: 'jq . oci-spec.json',
+};
+
+async function found(artifact: ArtifactRecord, evidence: Evidence, hunch: Hunch): Promise<string> {
+  if (artifact.objects.length === 0) return `${artifact.status}: ${artifact.reason ?? 'no reason given'}`;
+  switch (artifact.name) {
+    case 'processes':
+      return programs(evidence);
+    case 'network':
+      return connections(evidence);
+    case 'memory':
+      return memory(evidence, hunch);
+    case 'rootfs':
+      return files(evidence);
+    case 'checkpoint':
+      return 'process tree, sockets and memory as CRIU sees them';
+    case 'logs':
+      return `${text(artifact.facts.files)} file(s) of the container's log`;
+    case 'spec':
+      return 'OCI spec, CRI status, image configuration';
+    default:
+      return artifact.name satisfies never;
+  }
+}
+
+export async function report(folder: string, evidence: Evidence, hunch: Hunch): Promise<string> {
+  const lines = [`Found in ${path.resolve(folder)} (unpack an archive there with: zstd -dc NAME.tar.zst | tar -x)`];
+  for (const artifact of evidence.manifest.artifacts) {
+    const how = artifact.objects.length === 0 ? undefined : HOW[artifact.name];
+    const words = await found(artifact, evidence, hunch);
+    lines.push(`  ${artifact.name.padEnd(11)}${words}${how === undefined ? '' : `   $ ${how}`}`);
+  }
+  lines.push(
+    `  ${'seal'.padEnd(11)}every digest, signed   $ jq -r .payload manifest.dsse.json | base64 -d | jq .subject; sha256sum *`,
+  );
+  lines.push(`  ${'gaps'.padEnd(11)}${gaps(evidence)}   $ jq '.artifacts[].gaps' manifest.json`);
+  return lines.join('\n');
+}
+
+/** A bundle says what it does not hold. */
+function gaps({ manifest }: Evidence): string {
+  const count = manifest.artifacts.reduce((total, artifact) => total + artifact.gapCount, 0);
+  return count === 0
+    ? 'none: nothing that was asked for is missing'
+    : `${count} things could not be taken, each with its reason`;
+}
