@@ -22,8 +22,14 @@ export const gapSchema = z.strictObject({
   pathBase64: z.string().optional(),
   pid: z.number().int().positive().optional(),
   /** First address not captured, and the first after it: lower-case hex with 0x. */
-  startAddress: z.string().regex(/^0x[0-9a-f]+$/).optional(),
-  endAddress: z.string().regex(/^0x[0-9a-f]+$/).optional(),
+  startAddress: z
+    .string()
+    .regex(/^0x[0-9a-f]+$/)
+    .optional(),
+  endAddress: z
+    .string()
+    .regex(/^0x[0-9a-f]+$/)
+    .optional(),
   errno: z.string().optional(),
   why: z.string(),
   at: time,

@@ -1,0 +1,23 @@
+/**
+ * The smallest thing evidence can be written to; a sink's object is one, and so is a frame writer. One write at a time:
+ * `write` resolves when more may come, and that is the backpressure. The caller may not change `chunk` afterwards, unless
+ * the implementation says that it copies.
+ */
+export interface ByteSink {
+  write(chunk: Uint8Array): Promise<void>;
+}
+
+/** What can be read as bytes: a file stream, an S3 body, a list of chunks. */
+export type ByteSource = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
+
+/** Everything of `source` in one array; undefined as soon as it is longer than `limitBytes`. */
+export async function readAtMost(source: ByteSource, limitBytes: number): Promise<Uint8Array | undefined> {
+  const chunks: Uint8Array[] = [];
+  let sizeBytes = 0;
+  for await (const chunk of source) {
+    sizeBytes += chunk.length;
+    if (sizeBytes > limitBytes) return undefined;
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks, sizeBytes);
+}

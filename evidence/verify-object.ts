@@ -1,0 +1,162 @@
+import type { BundleReader } from './bundle.ts';
+import { ExhibitError, explain, isExhibitError } from './error.ts';
+import type { Findings, Where } from './findings.ts';
+import { decodeFrames } from './frame-decoder.ts';
+import { RunningDigest } from './frames.ts';
+import { isTar, isZstd } from './layout.ts';
+import type { Digest, StoredObject } from './manifest.ts';
+import type { ListedMember } from './members.ts';
+import { readMemberLines } from './members.ts';
+import { compareMembers } from './verify-members.ts';
+
+/**
+ * One object, read once from its first byte to its last: stored digest, frames, content digest, archive, members. What
+ * fails on an inner layer never stops an outer one: the stored digest is always of all bytes.
+ */
+export interface ObjectContext {
+  readonly reader: BundleReader;
+  readonly findings: Findings;
+  readonly where: Where;
+  readonly signal: AbortSignal | undefined;
+  /** Stored bytes as they are read. */
+  readonly onBytes: (bytes: number) => void;
+  readonly onMember: () => void;
+}
+
+export async function verifyObject(object: StoredObject, context: ObjectContext): Promise<void> {
+  const { findings, where } = context;
+  const stored = new RunningDigest();
+  const source = shared(measured(context.reader.read(object.name), stored, context));
+  try {
+    if (isZstd(object.mediaType)) await verifyContent(object, source, context);
+    await drain(source);
+  } catch (error) {
+    if (isExhibitError(error, 'cancelled')) throw error;
+    findings.add('error', 'object-unreadable', `${object.name} cannot be read to its end: ${explain(error)}`, where);
+    return;
+  } finally {
+    await source.close();
+  }
+  compareDigest(
+    stored.digest(),
+    object.stored,
+    `${object.name} as it is stored`,
+    ['object-size', 'object-digest'],
+    context,
+  );
+}
+
+async function verifyContent(object: StoredObject, source: Shared, context: ObjectContext): Promise<void> {
+  const { findings, where } = context;
+  if (object.content === undefined) {
+    findings.add(
+      'error',
+      'manifest-inconsistent',
+      `${object.name} is compressed, but no content is declared for it`,
+      where,
+    );
+    return;
+  }
+  const digest = new RunningDigest();
+  const content = shared(limited(decodeFrames(source), digest, object.content));
+  try {
+    if (isTar(object.mediaType)) await verifyArchive(object, content, context);
+    await drain(content);
+  } catch (error) {
+    if (!isExhibitError(error, 'bundle-corrupt')) throw error;
+    const code = error instanceof TooMuchContent ? 'content-size' : 'frames-corrupt';
+    findings.add('error', code, `${object.name}: ${explain(error)}`, where);
+    return;
+  } finally {
+    await content.close();
+  }
+  compareDigest(
+    digest.digest(),
+    object.content,
+    `the content of ${object.name}`,
+    ['content-size', 'content-digest'],
+    context,
+  );
+}
+
+async function verifyArchive(object: StoredObject, content: Shared, context: ObjectContext): Promise<void> {
+  const { findings, where, reader } = context;
+  if (object.members === undefined && object.membersIn === undefined) {
+    const message = `the manifest does not list the members of ${object.name}; only its digests were checked`;
+    findings.add('warning', 'members-not-listed', message, where);
+    return;
+  }
+  const expected =
+    object.membersIn === undefined ? listed(object.members ?? []) : readMemberLines(reader.read(object.membersIn));
+  await compareMembers(object, content, expected, context);
+}
+
+async function* listed(members: readonly ListedMember[]): AsyncGenerator<ListedMember> {
+  yield* members;
+}
+
+function compareDigest(
+  found: Digest,
+  declared: Digest,
+  what: string,
+  [sizeCode, digestCode]: readonly ['object-size', 'object-digest'] | readonly ['content-size', 'content-digest'],
+  { findings, where }: ObjectContext,
+): void {
+  if (found.sizeBytes !== declared.sizeBytes) {
+    const message = `${what} has ${found.sizeBytes} bytes; the manifest says ${declared.sizeBytes}`;
+    findings.add('error', sizeCode, message, where);
+  } else if (found.sha256 !== declared.sha256) {
+    findings.add('error', digestCode, `${what} is altered: its SHA-256 is not the manifest's`, where);
+  }
+}
+
+/** Content beyond what the manifest declares is not decompressed: it may have no end. */
+class TooMuchContent extends ExhibitError {}
+
+async function* limited(
+  chunks: AsyncIterable<Uint8Array>,
+  digest: RunningDigest,
+  declared: Digest,
+): AsyncGenerator<Uint8Array> {
+  for await (const chunk of chunks) {
+    digest.update(chunk);
+    if (digest.sizeBytes > declared.sizeBytes) {
+      const message = `the content is longer than the ${declared.sizeBytes} bytes that the manifest says`;
+      throw new TooMuchContent('bundle-corrupt', message);
+    }
+    yield chunk;
+  }
+}
+
+async function* measured(
+  chunks: AsyncIterable<Uint8Array>,
+  digest: RunningDigest,
+  context: ObjectContext,
+): AsyncGenerator<Uint8Array> {
+  for await (const chunk of chunks) {
+    if (context.signal?.aborted === true) {
+      throw new ExhibitError('cancelled', 'the verification was cancelled', { cause: context.signal.reason });
+    }
+    digest.update(chunk);
+    context.onBytes(chunk.length);
+    yield chunk;
+  }
+}
+
+/** A stream that a consumer may leave without ending it, so that another can read on from there. */
+export interface Shared extends AsyncIterable<Uint8Array> {
+  close(): Promise<void>;
+}
+
+function shared(chunks: AsyncGenerator<Uint8Array>): Shared {
+  return {
+    [Symbol.asyncIterator]: () => ({ next: () => chunks.next() }),
+    async close() {
+      await chunks.return(undefined);
+    },
+  };
+}
+
+async function drain(chunks: AsyncIterable<Uint8Array>): Promise<void> {
+  for await (const _ of chunks);
+}

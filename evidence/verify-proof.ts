@@ -1,0 +1,37 @@
+import type { Records } from './verify-records.ts';
+
+/** What a reader may conclude from a verification, and what not, in sentences. */
+
+export function whatIsProved(
+  records: Records,
+  intact: boolean,
+  counts: { readonly objects: number; readonly members: number; readonly bytes: number },
+): string[] {
+  const { signer, manifest } = records;
+  if (!intact || signer === undefined || manifest === undefined) return [];
+  return [
+    `Each of the ${counts.objects} objects, ${counts.bytes} bytes as stored, is what the holder of key ${signer.keyId} signed.`,
+    `Each of the ${counts.members} archive members that are listed is there, in order, with its listed digest.`,
+    'No object was added, removed, renamed or changed since the seal.',
+    ...(signer.trusted ? ['The key that signed is one that you named as trusted.'] : []),
+  ];
+}
+
+export function whatIsNotProved(records: Records, intact: boolean): string[] {
+  const { signer, manifest, seal } = records;
+  if (!intact) {
+    const reason = seal === undefined ? 'it has no good seal' : 'the findings say where it is not what was sealed';
+    return [`Nothing is proved about this bundle as a whole: ${reason}.`];
+  }
+  const gaps = manifest?.value.artifacts.reduce((sum, artifact) => sum + artifact.gapCount, 0) ?? 0;
+  return [
+    ...(signer?.trusted === true ? [] : ['Who signed: the key is known only from the bundle itself.']),
+    'When it was signed: the times are those of the node’s clock, as the node believed it.',
+    'That the node told the truth: an intruder with root on it could show the agent whatever he liked.',
+    'That this is every capture there was: a bundle that was removed as a whole leaves no trace here.',
+    ...(gaps === 0 ? [] : [`That everything was captured: the manifest lists ${gaps} gaps.`]),
+    ...(manifest?.value.freeze.consistency === 'live'
+      ? ['That memory is of one moment: the target ran while it was read.']
+      : []),
+  ];
+}

@@ -1,0 +1,235 @@
+import { createHash, type KeyObject } from 'node:crypto';
+import type { z } from 'zod';
+import type { BundleReader } from './bundle.ts';
+import { readAtMost } from './byte-sink.ts';
+import { explain, isExhibitError } from './error.ts';
+import type { Findings } from './findings.ts';
+import { isCanonical, parseJson } from './json.ts';
+import { MANIFEST_OBJECT, REQUEST_OBJECT, SEAL_OBJECT } from './layout.ts';
+import { type Manifest, manifestSchema, type RequestRecord, requestSchema } from './manifest.ts';
+import { type CheckedSeal, checkSeal, keyIdOf, MAX_SEAL_BYTES } from './seal.ts';
+
+/** The three records of a bundle: its seal, its manifest, its request. What cannot be read is absent, and a finding. */
+export interface Records {
+  readonly seal?: CheckedSeal;
+  readonly signer?: { readonly keyId: string; readonly trusted: boolean; readonly words: string };
+  readonly manifest?: ReadRecord<Manifest>;
+  readonly request?: ReadRecord<RequestRecord>;
+}
+
+export interface ReadRecord<T> {
+  readonly value: T;
+  /** Of the bytes as they are stored. */
+  readonly sha256: string;
+}
+
+/** A manifest lists at most MAX_LISTED_BYTES of members an archive and bounded gaps an artifact; this is far above. */
+export const MAX_MANIFEST_BYTES = 64 * 1024 * 1024;
+const MAX_REQUEST_BYTES = 16 * 1024 * 1024;
+/** Issues of a schema that are worth showing; a wrong array has one for each element. */
+const MAX_ISSUES = 5;
+
+export async function readRecords(
+  reader: BundleReader,
+  findings: Findings,
+  trustedKeys: readonly KeyObject[],
+): Promise<Records> {
+  const seal = await readSeal(reader, findings);
+  const signer = seal === undefined ? undefined : judgeSigner(seal, trustedKeys, findings);
+  const manifest = await readRecord(reader, findings, manifestSchema, {
+    object: MANIFEST_OBJECT,
+    limitBytes: MAX_MANIFEST_BYTES,
+    missing: 'manifest-missing',
+    invalid: 'manifest-invalid',
+  });
+  const request = await readRecord(reader, findings, requestSchema, {
+    object: REQUEST_OBJECT,
+    limitBytes: MAX_REQUEST_BYTES,
+    missing: 'request-missing',
+    invalid: 'request-invalid',
+  });
+  return {
+    ...(seal === undefined ? {} : { seal }),
+    ...(signer === undefined ? {} : { signer }),
+    ...(manifest === undefined ? {} : { manifest }),
+    ...(request === undefined ? {} : { request }),
+  };
+}
+
+async function readSeal(reader: BundleReader, findings: Findings): Promise<CheckedSeal | undefined> {
+  const where = { object: SEAL_OBJECT };
+  const bytes = await readWhole(reader, SEAL_OBJECT, MAX_SEAL_BYTES, findings);
+  if (bytes === 'missing') {
+    findings.add('error', 'seal-missing', `there is no ${SEAL_OBJECT}: nobody vouches for this bundle`, where);
+  }
+  if (typeof bytes === 'string') return undefined;
+  try {
+    return checkSeal(bytes);
+  } catch (error) {
+    findings.add('error', 'seal-invalid', `${SEAL_OBJECT}: ${explain(error)}`, where);
+    return undefined;
+  }
+}
+
+function judgeSigner(seal: CheckedSeal, trustedKeys: readonly KeyObject[], findings: Findings): Records['signer'] {
+  const trustedIds = new Set(trustedKeys.map(keyIdOf));
+  const trusted = seal.signers.find((signer) => trustedIds.has(signer.keyId));
+  if (trusted !== undefined) {
+    return { keyId: trusted.keyId, trusted: true, words: `signed by key ${trusted.keyId}, which you trust` };
+  }
+  const keyId = seal.signers[0]?.keyId ?? '';
+  const where = { object: SEAL_OBJECT };
+  if (trustedKeys.length > 0) {
+    const words = `signed by key ${keyId}, which is none of the keys you trust`;
+    findings.add('error', 'signer-untrusted', `the bundle is ${words}`, where);
+    return { keyId, trusted: false, words };
+  }
+  const words = `signed by key ${keyId}, which nothing here vouches for`;
+  findings.add('warning', 'signer-unvouched', `the bundle is ${words}: name a trusted key to check that`, where);
+  return { keyId, trusted: false, words };
+}
+
+interface RecordKind {
+  readonly object: string;
+  readonly limitBytes: number;
+  readonly missing: 'manifest-missing' | 'request-missing';
+  readonly invalid: 'manifest-invalid' | 'request-invalid';
+}
+
+async function readRecord<T>(
+  reader: BundleReader,
+  findings: Findings,
+  schema: z.ZodType<T>,
+  kind: RecordKind,
+): Promise<ReadRecord<T> | undefined> {
+  const where = { object: kind.object };
+  const bytes = await readWhole(reader, kind.object, kind.limitBytes, findings);
+  if (bytes === 'missing') findings.add('error', kind.missing, `there is no ${kind.object}`, where);
+  if (typeof bytes === 'string') return undefined;
+  try {
+    const parsed = schema.safeParse(parseJson(bytes, kind.limitBytes, kind.object));
+    if (!parsed.success) {
+      const issues = parsed.error.issues
+        .slice(0, MAX_ISSUES)
+        .map((issue) => `${issue.path.join('.')}: ${issue.message}`);
+      findings.add('error', kind.invalid, `${kind.object} has not the expected shape: ${issues.join('; ')}`, where);
+      return undefined;
+    }
+    if (!isCanonical(bytes)) {
+      findings.add('error', 'not-canonical', `${kind.object} is not written the canonical way: it was edited`, where);
+    }
+    return { value: parsed.data, sha256: createHash('sha256').update(bytes).digest('hex') };
+  } catch (error) {
+    findings.add('error', kind.invalid, explain(error), where);
+    return undefined;
+  }
+}
+
+async function readWhole(
+  reader: BundleReader,
+  object: string,
+  limitBytes: number,
+  findings: Findings,
+): Promise<Uint8Array | 'missing' | 'unreadable'> {
+  try {
+    const bytes = await readAtMost(reader.read(object), limitBytes);
+    if (bytes !== undefined) return bytes;
+    findings.add('error', 'object-size', `${object} is larger than any ${object} is: ${limitBytes} bytes`, { object });
+  } catch (error) {
+    if (isExhibitError(error, 'bundle-not-found')) return 'missing';
+    findings.add('error', 'object-unreadable', `${object} cannot be read: ${explain(error)}`, { object });
+  }
+  return 'unreadable';
+}
+
+/** The manifest against itself, against the request and against who signed it. */
+export function compareRecords(records: Records, findings: Findings): void {
+  const manifest = records.manifest?.value;
+  const request = records.request?.value;
+  if (manifest !== undefined) lookAtManifest(manifest, records, findings);
+  if (manifest === undefined && request !== undefined) {
+    const { trigger, identity } = request.requester;
+    const message =
+      `the capture did not end: requested at ${request.requestedAt} by ${identity} (${trigger}), ` +
+      `target ${request.selector} on node ${request.node}; what is here was never sealed`;
+    findings.add('warning', 'capture-unfinished', message, { object: REQUEST_OBJECT });
+  }
+  if (manifest === undefined || request === undefined) return;
+  const pairs: readonly (readonly [string, unknown, unknown])[] = [
+    ['formatVersion', request.formatVersion, manifest.formatVersion],
+    ['captureId', request.captureId, manifest.captureId],
+    ['cluster', request.cluster, manifest.cluster],
+    ['node', request.node, manifest.node],
+    ['target.id', request.target.id, manifest.target.id],
+    ['target.runtime', request.target.runtime, manifest.target.runtime],
+    ['target.kind', request.target.kind, manifest.target.kind],
+    ['agent.version', request.agent.version, manifest.agent.version],
+    ['agent.keyId', request.agent.keyId, manifest.agent.keyId],
+  ];
+  for (const [field, asked, done] of pairs) {
+    if (asked === done) continue;
+    const message = `${REQUEST_OBJECT} and ${MANIFEST_OBJECT} disagree: ${field} is ${String(asked)} and ${String(done)}`;
+    findings.add('error', 'request-disagrees', message, { object: REQUEST_OBJECT });
+  }
+}
+
+function lookAtManifest(manifest: Manifest, records: Records, findings: Findings): void {
+  const where = { object: MANIFEST_OBJECT };
+  const names = new Set<string>();
+  for (const { name } of manifest.objects) {
+    if (names.has(name)) findings.add('error', 'manifest-inconsistent', `the manifest lists ${name} twice`, where);
+    names.add(name);
+  }
+  const needed = [
+    ...manifest.artifacts.flatMap((artifact) => artifact.objects.map((object) => ({ by: artifact.name, object }))),
+    ...manifest.objects.flatMap(({ name, membersIn }) =>
+      membersIn === undefined ? [] : [{ by: name, object: membersIn }],
+    ),
+    { by: 'every bundle', object: REQUEST_OBJECT },
+  ];
+  for (const { by, object } of needed) {
+    if (names.has(object)) continue;
+    findings.add('error', 'manifest-inconsistent', `${object}, of ${by}, is not among the manifest's objects`, where);
+  }
+  const { seal } = records;
+  if (seal !== undefined && !seal.signers.some((signer) => signer.keyId === manifest.agent.keyId)) {
+    const message = `the manifest names key ${manifest.agent.keyId} as its agent's, which did not sign it`;
+    findings.add('error', 'signer-disagrees', message, where);
+  }
+  if (manifest.outcome === 'complete') return;
+  const gaps = manifest.artifacts.reduce((sum, artifact) => sum + artifact.gapCount, 0);
+  const message = `the capture is ${manifest.outcome}: the manifest lists ${gaps} gaps`;
+  findings.add('info', 'capture-partial', message, where);
+}
+
+/** The seal's subjects must be exactly the bundle's objects, with the digests that the manifest and the files have. */
+export function compareSubjects(records: Records, findings: Findings): void {
+  const { seal, manifest, request } = records;
+  if (seal === undefined) return;
+  const { subject, predicate } = seal.statement;
+  const add = (message: string, object: string) => findings.add('error', 'seal-disagrees', message, { object });
+  const expected = new Map((manifest?.value.objects ?? []).map((object) => [object.name, object.stored.sha256]));
+  if (manifest !== undefined) expected.set(MANIFEST_OBJECT, manifest.sha256);
+  if (request !== undefined) {
+    const declared = expected.get(REQUEST_OBJECT);
+    if (declared !== undefined && declared !== request.sha256) {
+      add(`${REQUEST_OBJECT} is altered: its SHA-256 is not the manifest's`, REQUEST_OBJECT);
+    }
+  }
+  const sealedNames = new Set<string>();
+  for (const { name, digest } of subject) {
+    if (sealedNames.has(name)) add(`the seal names ${name} twice`, name);
+    sealedNames.add(name);
+    const found = expected.get(name);
+    if (found === digest.sha256) continue;
+    if (found !== undefined) add(`${name} is not what was sealed: its SHA-256 is another`, name);
+    else if (manifest !== undefined) add(`the seal covers ${name}, which the manifest does not list`, name);
+  }
+  for (const name of expected.keys()) if (!sealedNames.has(name)) add(`the seal does not cover ${name}`, name);
+  if (manifest !== undefined && predicate.captureId !== manifest.value.captureId) {
+    add(`the seal is of capture ${predicate.captureId}, the manifest of ${manifest.value.captureId}`, SEAL_OBJECT);
+  }
+  if (manifest !== undefined && predicate.agent.keyId !== manifest.value.agent.keyId) {
+    add('the seal and the manifest name different agents', SEAL_OBJECT);
+  }
+}

@@ -1,0 +1,180 @@
+import type { KeyObject } from 'node:crypto';
+import type { BundleEntry, BundleReader } from './bundle.ts';
+import { ExhibitError, explain } from './error.ts';
+import { createFindings, type Finding, type Findings } from './findings.ts';
+import { MANIFEST_OBJECT, REQUEST_OBJECT, SEAL_OBJECT } from './layout.ts';
+import type { Manifest, StoredObject } from './manifest.ts';
+import { staysInside } from './member-path.ts';
+import { verifyObject } from './verify-object.ts';
+import { whatIsNotProved, whatIsProved } from './verify-proof.ts';
+import { compareRecords, compareSubjects, type Records, readRecords } from './verify-records.ts';
+
+/**
+ * Checks a bundle as a sceptical reader would: the seal, who signed it, the records, then every object to its last member,
+ * and that nothing is there which nobody listed. Offline; bounded memory; reads every byte once (a list of members twice).
+ */
+export interface VerifyReport {
+  readonly url: string;
+  /** From the records, whatever they are worth; absent when they cannot be read. */
+  readonly captureId?: string;
+  /** Sealed, and no finding is an error. */
+  readonly intact: boolean;
+  /** There is a seal and its signature is good. */
+  readonly sealed: boolean;
+  /** The first signer that is trusted, or else the first. */
+  readonly signer?: { readonly keyId: string; readonly trusted: boolean; readonly words: string };
+  /** Errors first, then in the order of the checks. At most MAX_FINDINGS; `counts` has them all. */
+  readonly findings: readonly Finding[];
+  readonly counts: {
+    readonly objects: number;
+    readonly members: number;
+    readonly bytes: number;
+    readonly errors: number;
+    readonly warnings: number;
+  };
+  /** Sentences for a person. */
+  readonly proves: readonly string[];
+  readonly doesNotProve: readonly string[];
+}
+
+export interface VerifyOptions {
+  /** Ed25519 public keys that the reader believes, see `parseTrustedKey`. Without any, a seal is checked against itself only. */
+  readonly trustedKeys?: readonly KeyObject[];
+  readonly onProgress?: (progress: VerifyProgress) => void;
+  readonly signal?: AbortSignal;
+}
+
+export interface VerifyProgress {
+  readonly object: string;
+  /** Stored bytes read so far, of all objects that the manifest lists. */
+  readonly doneBytes: number;
+  readonly totalBytes: number;
+}
+
+/** Objects listed beyond this are not looked at: no capture has so many, and the list is held in memory. */
+const MAX_OBJECTS = 100_000;
+
+/**
+ * Whatever the bundle holds becomes a finding; it throws ExhibitError `cancelled` only. Read errors are findings of the
+ * object that could not be read.
+ */
+export async function verifyBundle(reader: BundleReader, options: VerifyOptions = {}): Promise<VerifyReport> {
+  const findings = createFindings();
+  const records = await readRecords(reader, findings, options.trustedKeys ?? []);
+  compareRecords(records, findings);
+  compareSubjects(records, findings);
+  const present = await listPresent(reader, findings);
+  const listed = records.manifest?.value.objects ?? [];
+  lookForStrangers(present, listed, records, findings);
+  const counts = await verifyObjects(reader, present, records, findings, options);
+  return report(reader.url, records, findings, counts);
+}
+
+async function listPresent(reader: BundleReader, findings: Findings): Promise<ReadonlyMap<string, BundleEntry>> {
+  const present = new Map<string, BundleEntry>();
+  try {
+    for await (const entry of reader.list()) {
+      present.set(entry.name, entry);
+      if (present.size >= MAX_OBJECTS) {
+        findings.add(
+          'error',
+          'list-failed',
+          `the bundle has ${MAX_OBJECTS} objects or more; only so many were looked at`,
+        );
+        break;
+      }
+    }
+  } catch (error) {
+    findings.add('error', 'list-failed', `the bundle's objects cannot be listed: ${explain(error)}`);
+  }
+  return present;
+}
+
+/** Objects that nobody listed; without a manifest, everything but the request is one. */
+function lookForStrangers(
+  present: ReadonlyMap<string, BundleEntry>,
+  listed: readonly StoredObject[],
+  records: Records,
+  findings: Findings,
+): void {
+  const known = new Set([REQUEST_OBJECT, MANIFEST_OBJECT, SEAL_OBJECT, ...listed.map((object) => object.name)]);
+  for (const [name, entry] of present) {
+    const where = { object: name };
+    if (entry.irregular !== undefined) {
+      findings.add('error', 'object-irregular', `${name} is a ${entry.irregular}, which no bundle holds`, where);
+    } else if (!known.has(name)) {
+      const why = records.manifest === undefined ? 'no manifest vouches for it' : 'the manifest does not list it';
+      findings.add('error', 'object-unlisted', `${name} is in the bundle, but ${why}`, where);
+    }
+  }
+}
+
+interface Counts {
+  objects: number;
+  members: number;
+  bytes: number;
+}
+
+async function verifyObjects(
+  reader: BundleReader,
+  present: ReadonlyMap<string, BundleEntry>,
+  records: Records,
+  findings: Findings,
+  { onProgress, signal }: VerifyOptions,
+): Promise<Counts> {
+  const counts = { objects: 0, members: 0, bytes: 0 };
+  const manifest = records.manifest?.value;
+  if (manifest === undefined) return counts;
+  const totalBytes = manifest.objects.reduce((sum, object) => sum + object.stored.sizeBytes, 0);
+  for (const object of manifest.objects) {
+    if (signal?.aborted === true) {
+      throw new ExhibitError('cancelled', 'the verification was cancelled', { cause: signal.reason });
+    }
+    const where = whereOf(manifest, object.name);
+    const entry = present.get(object.name);
+    if (!staysInside(object.name) || object.name.endsWith('/')) {
+      findings.add('error', 'object-name-unsafe', `the manifest lists ${object.name}, which no bundle can hold`, where);
+    } else if (entry === undefined) {
+      findings.add('error', 'object-missing', `${object.name} is listed in the manifest, but not there`, where);
+    } else if (entry.irregular === undefined) {
+      counts.objects += 1;
+      await verifyObject(object, {
+        reader,
+        findings,
+        where,
+        signal,
+        onBytes(bytes) {
+          counts.bytes += bytes;
+          onProgress?.({ object: object.name, doneBytes: counts.bytes, totalBytes });
+        },
+        onMember() {
+          counts.members += 1;
+        },
+      });
+    }
+  }
+  return counts;
+}
+
+function whereOf(manifest: Manifest, object: string): { artifact?: string; object: string } {
+  const artifact = manifest.artifacts.find((candidate) => candidate.objects.includes(object));
+  return artifact === undefined ? { object } : { artifact: artifact.name, object };
+}
+
+function report(url: string, records: Records, findings: Findings, counts: Counts): VerifyReport {
+  const sealed = records.seal !== undefined;
+  const captureId = (records.manifest?.value ?? records.request?.value)?.captureId;
+  const intact = sealed && records.manifest !== undefined && findings.errors === 0;
+  const rank = { error: 0, warning: 1, info: 2 };
+  return {
+    url,
+    ...(captureId === undefined ? {} : { captureId }),
+    intact,
+    sealed,
+    ...(records.signer === undefined ? {} : { signer: records.signer }),
+    findings: findings.list().sort((a, b) => rank[a.severity] - rank[b.severity]),
+    counts: { ...counts, errors: findings.errors, warnings: findings.warnings },
+    proves: whatIsProved(records, intact, counts),
+    doesNotProve: whatIsNotProved(records, intact),
+  };
+}

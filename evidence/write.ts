@@ -1,0 +1,239 @@
+import type { ByteSink, ByteSource } from './byte-sink.ts';
+import { ExhibitError } from './error.ts';
+import { createFrameWriter, type FrameOptions, type FrameWriter, RunningDigest } from './frames.ts';
+import { canonicalJson } from './json.ts';
+import { MANIFEST_OBJECT, MEDIA_TYPES, type MediaType, SEAL_OBJECT } from './layout.ts';
+import { type Manifest, manifestSchema, type StoredObject } from './manifest.ts';
+import { createMemberList, type MemberList } from './member-list.ts';
+import { type Signer, sealBundle } from './seal.ts';
+import { createTarWriter, type TarHeader, type TarWriter, type WrittenMember } from './tar.ts';
+import { createTarObserver } from './tar-reader.ts';
+
+/**
+ * A bundle as it is written: every object goes through frames and digests into a sink, and when it is committed there its
+ * record goes to `onStored`, for the manifest. Objects that are disposed without `commit` are dropped and leave no record.
+ */
+export interface BundleWriter {
+  /** Members are listed in the manifest, or in an object beside it when they are too many (member-list.ts). */
+  openArchive(name: string, options?: ArchiveWriterOptions): Promise<ArchiveWriter>;
+  /** For a tar stream that somebody else made. A stream that is no good tar is stored all the same, without a list. */
+  openForeignArchive(name: string, options?: ForeignArchiveOptions): Promise<ForeignArchiveWriter>;
+  openText(name: string, mediaType: 'jsonl' | 'bodyfile', estimatedBytes?: number): Promise<TextWriter>;
+  /** Canonical JSON, not compressed. */
+  writeJson(name: string, value: unknown): Promise<StoredObject>;
+  /** The end of a bundle: the manifest, then the seal over its objects and itself. */
+  seal(manifest: Manifest, signer: Signer): Promise<void>;
+}
+
+export interface SinkObject extends ByteSink, AsyncDisposable {
+  commit(): Promise<void>;
+}
+
+/** `estimatedBytes` is of the content, before compression. */
+export type OpenObject = (name: string, mediaType: MediaType, estimatedBytes?: number) => Promise<SinkObject>;
+
+export interface BundleWriterOptions extends FrameOptions {
+  /** In the order of the commits. Not called for the manifest and the seal. */
+  readonly onStored: (object: StoredObject) => void;
+}
+
+export interface ArchiveWriterOptions {
+  readonly mediaType?: 'tar' | 'ociLayer';
+  /** The object that lists the members; the caller writes it (see members.ts), in the archive's order. */
+  readonly membersIn?: string;
+  readonly estimatedBytes?: number;
+}
+
+export interface ArchiveWriter extends AsyncDisposable {
+  add(header: TarHeader, body?: Uint8Array | ByteSource): Promise<WrittenMember>;
+  commit(): Promise<void>;
+}
+
+export interface ForeignArchiveOptions {
+  readonly estimatedBytes?: number;
+  /** Called at most once, at `commit`: why the members are not listed. */
+  readonly onProblem?: (why: string) => void;
+}
+
+export interface ForeignArchiveWriter extends AsyncDisposable {
+  /** `chunk` may be reused when it resolves. */
+  write(chunk: Uint8Array): Promise<void>;
+  commit(): Promise<void>;
+}
+
+export interface TextWriter extends AsyncDisposable {
+  /** `text` without newlines; one is added. Throws ExhibitError `internal` for text that would make two lines. */
+  line(text: string): Promise<void>;
+  commit(): Promise<void>;
+}
+
+export function createBundleWriter(open: OpenObject, options: BundleWriterOptions): BundleWriter {
+  const compressed = async (name: string, mediaType: MediaType, estimatedBytes?: number) =>
+    new CompressedObject(name, mediaType, await open(name, mediaType, estimatedBytes), options);
+  const openText: BundleWriter['openText'] = async (name, mediaType, estimatedBytes) =>
+    new Text(await compressed(name, MEDIA_TYPES[mediaType], estimatedBytes));
+  const listOf = (archive: string) => createMemberList(archive, (name) => openText(name, 'jsonl'));
+  const writePlain = async (name: string, mediaType: MediaType, bytes: Uint8Array): Promise<StoredObject> => {
+    await using object = await open(name, mediaType, bytes.length);
+    await object.write(bytes);
+    await object.commit();
+    const digest = new RunningDigest();
+    digest.update(bytes);
+    return { name, mediaType, stored: digest.digest() };
+  };
+  return {
+    async openArchive(name, { mediaType = 'tar', membersIn, estimatedBytes } = {}) {
+      const object = await compressed(name, MEDIA_TYPES[mediaType], estimatedBytes);
+      return new Archive(object, membersIn === undefined ? listOf(name) : membersIn);
+    },
+    async openForeignArchive(name, { estimatedBytes, onProblem } = {}) {
+      return new Foreign(await compressed(name, MEDIA_TYPES.tar, estimatedBytes), listOf(name), onProblem);
+    },
+    openText,
+    async writeJson(name, value) {
+      const stored = await writePlain(name, MEDIA_TYPES.json, canonicalJson(value));
+      options.onStored(stored);
+      return stored;
+    },
+    async seal(manifest, signer) {
+      const checked = manifestSchema.safeParse(manifest);
+      if (!checked.success) {
+        throw new ExhibitError('internal', 'the manifest is not of its own shape', { cause: checked.error });
+      }
+      const own = await writePlain(MANIFEST_OBJECT, MEDIA_TYPES.json, canonicalJson(checked.data));
+      const subjects = [...manifest.objects, own].map(({ name, stored }) => ({ name, sha256: stored.sha256 }));
+      const { captureId, agent } = manifest;
+      await writePlain(SEAL_OBJECT, MEDIA_TYPES.dsse, await sealBundle({ captureId, agent, subjects }, signer));
+    },
+  };
+}
+
+/** A sink's object behind frames; knows its record when it is committed. */
+class CompressedObject implements AsyncDisposable {
+  readonly name: string;
+  readonly #mediaType: MediaType;
+  readonly #object: SinkObject;
+  readonly #onStored: BundleWriterOptions['onStored'];
+  readonly frames: FrameWriter;
+
+  constructor(name: string, mediaType: MediaType, object: SinkObject, options: BundleWriterOptions) {
+    this.name = name;
+    this.#mediaType = mediaType;
+    this.#object = object;
+    this.#onStored = options.onStored;
+    this.frames = createFrameWriter(object, options);
+  }
+
+  /** `members` is asked between the object's last byte and its record. */
+  async commit(members?: () => Promise<Pick<StoredObject, 'members' | 'membersIn'>>): Promise<void> {
+    const { stored, content } = await this.frames.end();
+    await this.#object.commit();
+    this.#onStored({ name: this.name, mediaType: this.#mediaType, stored, content, ...(await members?.()) });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#object[Symbol.asyncDispose]();
+  }
+}
+
+class Archive implements ArchiveWriter {
+  readonly #object: CompressedObject;
+  readonly #members: MemberList | string;
+  readonly #tar: TarWriter;
+
+  constructor(object: CompressedObject, members: MemberList | string) {
+    this.#object = object;
+    this.#members = members;
+    this.#tar = createTarWriter(
+      object.frames,
+      typeof members === 'string' ? {} : { onMember: (one) => members.add(one) },
+    );
+  }
+
+  add(header: TarHeader, body?: Uint8Array | ByteSource): Promise<WrittenMember> {
+    return this.#tar.add(header, body);
+  }
+
+  async commit(): Promise<void> {
+    const members = this.#members;
+    await this.#tar.end();
+    await this.#object.commit(() =>
+      typeof members === 'string' ? Promise.resolve({ membersIn: members }) : members.finish(),
+    );
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await using stack = new AsyncDisposableStack();
+    stack.use(this.#object);
+    if (typeof this.#members !== 'string') stack.use(this.#members);
+  }
+}
+
+class Foreign implements ForeignArchiveWriter {
+  readonly #object: CompressedObject;
+  readonly #members: MemberList;
+  readonly #observer = createTarObserver();
+  readonly #onProblem: ForeignArchiveOptions['onProblem'];
+
+  constructor(object: CompressedObject, members: MemberList, onProblem: ForeignArchiveOptions['onProblem']) {
+    this.#object = object;
+    this.#members = members;
+    this.#onProblem = onProblem;
+  }
+
+  async write(chunk: Uint8Array): Promise<void> {
+    for (const member of this.#observer.write(chunk)) await this.#members.add(member);
+    await this.#object.frames.write(chunk);
+  }
+
+  async commit(): Promise<void> {
+    const problem = this.#observer.end();
+    if (problem !== undefined) this.#onProblem?.(problem);
+    // A list that stops in the middle would read as one that is complete.
+    await this.#object.commit(problem === undefined ? () => this.#members.finish() : undefined);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await using stack = new AsyncDisposableStack();
+    stack.use(this.#object);
+    stack.use(this.#members);
+  }
+}
+
+/** Lines are gathered into pieces worth a frame writer's while. */
+const TEXT_BUFFER_CHARS = 64 * 1024;
+
+class Text implements TextWriter {
+  readonly #object: CompressedObject;
+  #lines: string[] = [];
+  #chars = 0;
+
+  constructor(object: CompressedObject) {
+    this.#object = object;
+  }
+
+  async line(text: string): Promise<void> {
+    if (text.includes('\n')) {
+      throw new ExhibitError('internal', `a line of ${this.#object.name} holds a newline: escape it first`);
+    }
+    this.#lines.push(text, '\n');
+    this.#chars += text.length + 1;
+    if (this.#chars >= TEXT_BUFFER_CHARS) await this.#flush();
+  }
+
+  async commit(): Promise<void> {
+    await this.#flush();
+    await this.#object.commit();
+  }
+
+  async #flush(): Promise<void> {
+    const bytes = Buffer.from(this.#lines.join(''));
+    this.#lines = [];
+    this.#chars = 0;
+    await this.#object.frames.write(bytes);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#object[Symbol.asyncDispose]();
+  }
+}
