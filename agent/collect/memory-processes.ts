@@ -1,0 +1,122 @@
+import { explain } from '../../evidence/error.ts';
+import type { Pid } from '../runtime/runtime.ts';
+import type { CollectContext } from './collector.ts';
+import { type ProcessPicture, takePicture } from './memory-picture.ts';
+import { type ProcessSurvey, surveyProcess } from './memory-survey.ts';
+
+/** The processes of the target, twice: while it runs, and at the moment that is captured. What is missing is a gap. */
+
+/** Undefined: known to have no memory, or not to answer; said once, and not tried again. */
+export type Surveys = Map<Pid, ProcessSurvey | undefined>;
+
+export async function surveyTarget(context: CollectContext): Promise<Surveys> {
+  const surveys: Surveys = new Map();
+  for (const pid of await context.runtime.pids(context.target, context.signal)) {
+    surveys.set(pid, await surveyOrGap(context, pid, LIVE_SURVEY_MS));
+  }
+  return surveys;
+}
+
+/**
+ * cmdline is read from the process' own memory, and maps waits for its memory lock: both can be held up for ever by a
+ * FUSE server or a userfaultfd handler. A process that does not answer in this time is not touched again.
+ */
+const LIVE_SURVEY_MS = 15_000;
+/** A process that came after the survey is surveyed while all stand still; 65,000 mappings took 1.4 s. */
+const FROZEN_SURVEY_MS = 3_000;
+
+async function surveyOrGap(context: CollectContext, pid: Pid, timeoutMs: number): Promise<ProcessSurvey | undefined> {
+  const survey = await surveyProcess(context.host, pid, timeoutMs, context.signal);
+  if (survey.kind === 'process') {
+    context.read(survey.bytesRead, survey.filesOpened);
+    return survey;
+  }
+  // What never had memory is no loss, but whoever counts the processes wants to know.
+  if (survey.kind === 'memoryless') context.note(`pid ${pid}: no core: ${survey.why}`);
+  else processGap(context, pid, survey);
+  return undefined;
+}
+
+function processGap(context: CollectContext, pid: Pid, { errno, why }: { errno?: string; why: string }): void {
+  context.gap({ what: `memory of pid ${pid}`, pid, why, ...(errno === undefined ? {} : { errno }) });
+}
+
+/**
+ * Takes the pictures once while the target runs and throws them away: loading the FFI library and compiling this code take
+ * 80 ms the first time, which the target would spend standing still.
+ */
+export function rehearse(context: CollectContext, pageBytes: number, surveys: Surveys): void {
+  for (const survey of surveys.values()) {
+    if (survey === undefined) continue;
+    const result = takePicture(context.host, survey, pageBytes);
+    if (result.kind !== 'picture') continue;
+    result.picture.memory[Symbol.dispose]();
+    context.read(result.picture.bytesRead, result.picture.filesOpened);
+  }
+}
+
+export interface PictureOptions {
+  readonly pageBytes: number;
+  /** Takes over the open /proc/PID/mem of each picture. */
+  readonly opened: DisposableStack;
+}
+
+/** The processes now: those that came since the survey are surveyed here, those that went are gaps. */
+export async function pictureAll(
+  context: CollectContext,
+  options: PictureOptions,
+  surveys: Surveys,
+): Promise<ProcessPicture[]> {
+  const pictures: ProcessPicture[] = [];
+  const now = await pidsNow(context, surveys);
+  for (const [pid, survey] of surveys) {
+    if (survey !== undefined && !now.includes(pid))
+      processGap(context, pid, { errno: 'ESRCH', why: 'it ended between listing and reading' });
+  }
+  for (const pid of now) {
+    context.signal.throwIfAborted();
+    const picture = await pictureOf(context, options, surveys, pid);
+    if (picture !== undefined) pictures.push(picture);
+  }
+  return pictures;
+}
+
+/** A runtime that does not answer while its container stands still must not cost the copy. */
+async function pidsNow(context: CollectContext, surveys: Surveys): Promise<readonly Pid[]> {
+  try {
+    return await context.runtime.pids(context.target, context.signal);
+  } catch (error) {
+    context.signal.throwIfAborted();
+    context.note(`the processes could not be listed again (${explain(error)}): those of the survey were taken`);
+    return [...surveys.keys()];
+  }
+}
+
+/** Surveys tried for one process: a second when it was not there before, or ran another program meanwhile. */
+const SURVEYS_MAX = 3;
+
+async function pictureOf(
+  context: CollectContext,
+  options: PictureOptions,
+  surveys: Surveys,
+  pid: Pid,
+): Promise<ProcessPicture | undefined> {
+  for (let tries = 0; tries < SURVEYS_MAX; tries += 1) {
+    if (!surveys.has(pid)) surveys.set(pid, await surveyOrGap(context, pid, FROZEN_SURVEY_MS));
+    const survey = surveys.get(pid);
+    if (survey === undefined) return undefined;
+    const result = takePicture(context.host, survey, options.pageBytes);
+    if (result.kind === 'picture') {
+      options.opened.use(result.picture.memory);
+      context.read(result.picture.bytesRead, result.picture.filesOpened);
+      return result.picture;
+    }
+    if (result.kind === 'gone') {
+      processGap(context, pid, result);
+      return undefined;
+    }
+    surveys.delete(pid);
+  }
+  processGap(context, pid, { why: `it ran another program each time the agent looked, ${SURVEYS_MAX} times` });
+  return undefined;
+}
