@@ -20,7 +20,7 @@ import { openCri } from './runtime/cri.ts';
 import { openHostRuntime } from './runtime/host.ts';
 import { asHostPath, type Runtime } from './runtime/runtime.ts';
 import { openSink } from './sink/open.ts';
-import { serveExec } from './trigger/exec.ts';
+import { claimSocket, serveExec } from './trigger/exec.ts';
 
 /**
  * The composition root: configuration -> adapters -> triggers -> shutdown. The only file that constructs adapters.
@@ -49,6 +49,8 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   const sink = stack.use(await openSink(config.sink));
   const hostRuntime = stack.use(openHostRuntime({ host }));
   const runtimes: Runtime[] = [...containerRuntimes(config, host).map((runtime) => stack.use(runtime)), hostRuntime];
+  // Before anything of an earlier agent is tidied up: it might still be there.
+  await claimSocket(config.socket);
   const journal = await openJournal(reach(host, stateDir), (file, error) =>
     log.warn({ file, error: explain(error) }, 'journal entry set aside'),
   );

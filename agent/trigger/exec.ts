@@ -44,7 +44,6 @@ const SHUTDOWN_GRACE_MS = 2_000;
 
 export async function serveExec(options: ExecOptions): Promise<ExecTrigger> {
   const { socket, log } = options;
-  await claimSocket(socket);
   const server = new grpc.Server({ 'grpc.max_receive_message_length': 1024 * 1024 });
   const { service } = loadExhibit().Agent;
   server.addService(service, handlers(options));
@@ -92,8 +91,11 @@ export async function serveExec(options: ExecOptions): Promise<ExecTrigger> {
 /** Linux takes 108 bytes with the final NUL (unix(7)); longer ones are cut silently by some callers. */
 const MAX_SOCKET_PATH_BYTES = 107;
 
-/** Makes room for the socket: its folder, and no dead socket of an agent that was killed. */
-async function claimSocket(socket: string): Promise<void> {
+/**
+ * Makes room for the socket: its folder, and no dead socket of an agent that was killed. Fails with `config` when an agent
+ * lives there. To be called before `serveExec`, and before anything that an agent may do only once on a node.
+ */
+export async function claimSocket(socket: string): Promise<void> {
   if (Buffer.byteLength(socket) > MAX_SOCKET_PATH_BYTES)
     throw new ExhibitError(
       'config',

@@ -1,4 +1,4 @@
-import { copyFileSync, cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
@@ -126,22 +126,21 @@ describe('independent programs agree', () => {
   });
 
   test('checkpointctl shows and inspects the checkpoint', async () => {
-    copyFileSync(path.join(bundle, 'checkpoint.tar.zst'), path.join(node.hostRoot, 'tmp', 'checkpoint.tar.zst'));
-    const script = 'cd /tmp && if command -v zstd >/dev/null; then :; fi; checkpointctl show checkpoint.tar && checkpointctl inspect --all checkpoint.tar';
-    writeFileSync(path.join(node.hostRoot, 'tmp', 'checkpoint.tar'), Buffer.from(shell('zstd -dc "$1"', path.join(bundle, 'checkpoint.tar.zst')), 'latin1'));
+    const inside = path.join(node.hostRoot, 'tmp', 'checkpoint.tar');
+    shell('zstd -dc "$1" > "$2"', path.join(bundle, 'checkpoint.tar.zst'), inside);
+    const script = 'checkpointctl show /tmp/checkpoint.tar && checkpointctl inspect --all /tmp/checkpoint.tar';
     const { code, stdout, stderr } = await node.exec(['sh', '-c', script]);
     expect(code, stderr).toBe(0);
     expect(stdout.toString()).toContain('web');
-    expect(stdout.toString()).toContain('perl');
+    expect(stdout.toString()).toMatch(/Process tree[\s\S]*\[REG 0\]/);
   });
 
   test('the layer applied over the image gives the root of the container', async () => {
     const pid = await victim.pod.pid(victim.container);
     const applied = path.join(folder, 'applied');
-    const spec = path.join(unpacked('spec.tar.zst'), 'snapshot.json');
-    const lowers = [...readFileSync(spec, 'utf8').matchAll(/\/var\/lib\/containerd[^",:]*snapshots\/\d+\/fs/g)].map(([found]) => found);
-    const lower = [...new Set(lowers)].at(-1) ?? '';
-    cpSync(path.join(node.hostRoot, lower), applied, { recursive: true, preserveTimestamps: true, verbatimSymlinks: true });
+    const { lowers } = json<{ lowers: string[] }>(unpacked('spec.tar.zst'), 'rootfs.json');
+    const merge = 'mkdir -p "$2" && cp -a --remove-destination "$1/." "$2" && find "$2" -type c -delete';
+    for (const lower of lowers.toReversed()) shell(merge, path.join(node.hostRoot, lower), applied);
     shell('zstd -dc "$1" | tar -x -C "$2" --xattrs --xattrs-include="*" --same-owner', path.join(bundle, 'rootfs.tar.zst'), applied);
     shell('find "$1" -name ".wh.*" | while read -r w; do rm -rf "$(dirname "$w")/$(basename "$w" | cut -c5-)" "$w"; done', applied);
     const listing = 'cd "$1" && find . -xdev \\( -path ./proc -o -path ./sys -o -path ./dev -o -path ./etc/hosts -o -path ./etc/hostname -o -path ./etc/resolv.conf -o -path ./run \\) -prune -o -printf "%p %y %m %U %G %s %l\\n" | grep -v "^\\. \\|^\\./[^ ]* d .*" | sort';
@@ -213,7 +212,7 @@ describe('exhibit verify', () => {
     rmSync(path.join(copy, 'manifest.dsse.json'));
     const unsealed = await verify(copy);
     expect(unsealed.code).toBe(1);
-    expect(unsealed.stdout).toMatch(/unsealed|not sealed/i);
+    expect(unsealed.stdout).toMatch(/never sealed/);
   });
 
   test('lets a member be extracted as it was', async () => {

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createWriteStream, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
@@ -51,7 +51,8 @@ function configuration(node: LabNode | undefined, folder: string): Record<string
     cluster: 'lab',
     node: node?.hostname ?? 'this-machine',
     socket: join(folder, 'exhibit.sock'),
-    stateDir: node === undefined ? join(folder, 'state') : '/run/exhibit',
+    // On the node, of this agent alone: two agents of one state folder would tidy up each other's work.
+    stateDir: node === undefined ? join(folder, 'state') : join('/run/exhibit', basename(folder)),
     runtime,
     sink: { url: `file://${join(folder, 'evidence')}` },
     memory: { bufferBytes: '256MiB' },

@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createCaptures, type Execute } from '../../../agent/capture/captures.ts';
 import { openJournal } from '../../../agent/capture/journal.ts';
 import type { Runtime } from '../../../agent/runtime/runtime.ts';
-import { type ExecTrigger, serveExec } from '../../../agent/trigger/exec.ts';
+import { claimSocket, type ExecTrigger, serveExec } from '../../../agent/trigger/exec.ts';
 import { type AgentClient, connectAgent } from '../../../cli/client.ts';
 import { ExhibitError } from '../../../evidence/error.ts';
 
@@ -35,6 +35,7 @@ const runtime: Runtime = {
 };
 
 async function serve(execute: Execute): Promise<ExecTrigger> {
+  await claimSocket(socket);
   const journal = await openJournal(folder, () => undefined);
   return serveExec({
     socket,
