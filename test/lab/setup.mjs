@@ -41,6 +41,9 @@ const HOST_PACKAGES = {
   setpriv: 'util-linux',
   flock: 'util-linux',
   xz: 'xz-utils',
+  mactime: 'sleuthkit',
+  setfattr: 'attr',
+  readelf: 'binutils',
 };
 
 /** npm would try an unreachable registry for minutes; the rest is talk. */

@@ -1,0 +1,126 @@
+import { ExhibitError, errnoOf, explain } from '../../evidence/error.ts';
+import { effectiveCapabilities } from '../host/capabilities.ts';
+import { type Directory, DirectoryPool } from '../host/directory.ts';
+import { reach } from '../host/host.ts';
+import { tryLibc } from '../host/libc.ts';
+import { LowerLayers } from '../host/lower.ts';
+import { type OverlayClass, overlayClass } from '../host/overlay.ts';
+import type { OverlayRootfs } from '../runtime/runtime.ts';
+import type { CollectContext, Collector } from './collector.ts';
+import { RootfsCapture } from './rootfs-capture.ts';
+
+const ROOTFS_LAYER = 'rootfs.tar.zst';
+const ROOTFS_INVENTORY = 'rootfs.inventory.jsonl.zst';
+const ROOTFS_BODY = 'rootfs.body.zst';
+
+/**
+ * The container's writable layer, taken from overlayfs' upper directory itself: an OCI layer, an inventory with a line for
+ * every entry (also for what a layer cannot hold), and a body file for timelines; docs/rootfs.md. The container may run
+ * on meanwhile. Throws ExhibitError `capture-failed` when there is no overlay or its upper directory cannot be opened.
+ */
+export const rootfsCollector: Collector = { artifact: 'rootfs', collect: collectRootfs };
+
+async function collectRootfs(context: CollectContext): Promise<void> {
+  const { rootfs } = context.target;
+  if (rootfs === undefined) {
+    throw new ExhibitError(
+      'capture-failed',
+      `${context.target.record.name} has no overlay file system of its own, so there is no writable layer to take; leave the artifact rootfs out`,
+    );
+  }
+  using pool = new DirectoryPool();
+  const upper = openUpper(context, pool, rootfs);
+  const ofClass = overlayClass(rootfs.userXattr);
+  await reportBlindness(context, ofClass);
+  await using layer = await context.archive(ROOTFS_LAYER, { mediaType: 'ociLayer', membersIn: ROOTFS_INVENTORY });
+  await using inventory = await context.text(ROOTFS_INVENTORY, 'jsonl');
+  await using body = await context.text(ROOTFS_BODY, 'bodyfile');
+  const layers = openLowers(context, pool, rootfs, ofClass);
+  const capture = new RootfsCapture({ context, upper, layers, ofClass, outputs: { layer, inventory, body } });
+  await capture.run();
+  await layer.commit();
+  await inventory.commit();
+  await body.commit();
+  report(context, capture);
+}
+
+function openUpper(context: CollectContext, pool: DirectoryPool, { upper }: OverlayRootfs): Directory {
+  try {
+    return pool.root(reach(context.host, upper));
+  } catch (cause) {
+    throw new ExhibitError('capture-failed', `the writable layer ${upper} cannot be opened`, { cause });
+  }
+}
+
+function openLowers(
+  context: CollectContext,
+  pool: DirectoryPool,
+  { lowers }: OverlayRootfs,
+  ofClass: OverlayClass,
+): LowerLayers | undefined {
+  try {
+    const paths = lowers.map((lower) => reach(context.host, lower));
+    return new LowerLayers(pool, paths, ofClass);
+  } catch (error) {
+    const errno = errnoOf(error);
+    if (errno === undefined) throw error;
+    context.gap({
+      what: 'lower layers',
+      why: `they cannot be opened, so what the container changed is not told from what it added: ${explain(error)}`,
+      errno,
+    });
+    return undefined;
+  }
+}
+
+/** capabilities(7): CAP_SYS_ADMIN. xattr(7): without it the kernel does not even list `trusted.*`. */
+const SYS_ADMIN = 1n << 21n;
+
+/** Says once what will be missing everywhere. */
+async function reportBlindness(context: CollectContext, ofClass: OverlayClass): Promise<void> {
+  if (tryLibc() === undefined) {
+    context.gap({
+      what: 'extended attributes and opaque directories',
+      why: 'no C library could be called, so no extended attribute was read and no hole in a file was found',
+    });
+  } else if (ofClass === 'trusted' && ((await effectiveCapabilities()) & SYS_ADMIN) === 0n) {
+    context.gap({
+      what: 'attributes trusted.* and opaque directories',
+      why: 'the agent lacks CAP_SYS_ADMIN, so overlayfs’ own attributes are hidden from it: deleted and recreated directories may show what was below',
+      errno: 'EPERM',
+    });
+  }
+}
+
+function report(context: CollectContext, { tally, members, lowerReader }: RootfsCapture): void {
+  const { entries, whiteouts, opaqueDirectories, hardlinks, sockets, sparseFiles, escapedNames, changedWhileRead } =
+    tally;
+  context.fact('entries', entries);
+  context.fact('members', tally.members);
+  context.fact('contentBytes', members.contentBytes);
+  context.fact('changes', { ...tally.changes });
+  context.fact('special', { whiteouts, opaqueDirectories, hardlinks, sockets, sparseFiles, escapedNames });
+  context.fact('changedWhileRead', changedWhileRead);
+  const touched = members.touched + tally.directoriesTouched;
+  if (touched > 0)
+    context.note(`O_NOATIME was refused: reading may have updated the access time of ${touched} files and directories`);
+  if (sockets > 0) context.note(`${sockets} sockets are in the inventory only: a tar archive cannot hold them`);
+  if (sparseFiles > 0) {
+    context.note(
+      `${sparseFiles} files with large holes are stored as their data alone; \`sparse\` in the inventory says where each part belongs`,
+    );
+  }
+  if (escapedNames > 0) {
+    context.note(
+      `${escapedNames} names beginning with .wh. were made by the container; they are stored with .exhibit-escaped before them`,
+    );
+  }
+  if (members.links.forgotten > 0) {
+    context.note(
+      `${members.links.forgotten} inodes with several names were not remembered: their other names are stored as files of their own`,
+    );
+  }
+  if (lowerReader.undigested > 0) {
+    context.note(`${lowerReader.undigested} files of lower layers were too large to digest`);
+  }
+}

@@ -1,0 +1,226 @@
+import { type BigIntStats, closeSync, constants, fstatSync, openSync, readlinkSync } from 'node:fs';
+import { isErrno } from '../../evidence/error.ts';
+import { SystemError, tryLibc } from './libc.ts';
+
+/**
+ * Directories and their children by descriptor, so that nobody who can rename things below can lead the reader
+ * elsewhere. A child is first opened with O_PATH, which neither follows links nor wakes devices or FIFOs (open(2)), and
+ * is looked at; what is then opened for reading is that very inode, through `/proc/self/fd/N` (proc_pid_fd(5)).
+ */
+
+/** open(2) on Linux, the same number on x86-64 and arm64; Node does not name it. */
+const O_PATH = 0o10000000;
+const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW, O_NOATIME, O_NONBLOCK, O_NOCTTY, S_IFMT } = constants;
+
+export type NodeKind = 'file' | 'directory' | 'symlink' | 'fifo' | 'socket' | 'character-device' | 'block-device';
+
+/** Something with a name in a directory, held by an O_PATH descriptor. */
+export interface Node extends Disposable {
+  readonly fd: number;
+  readonly kind: NodeKind;
+  /** As it was when the descriptor was opened, before anything of it was read. Times in ns. */
+  readonly stat: BigIntStats;
+}
+
+const KINDS: ReadonlyMap<number, NodeKind> = new Map([
+  [constants.S_IFREG, 'file'],
+  [constants.S_IFDIR, 'directory'],
+  [constants.S_IFLNK, 'symlink'],
+  [constants.S_IFIFO, 'fifo'],
+  [constants.S_IFSOCK, 'socket'],
+  [constants.S_IFCHR, 'character-device'],
+  [constants.S_IFBLK, 'block-device'],
+]);
+
+/** inode(7): the type bits of `st_mode`. An unknown type, which Linux does not have, reads as a socket: never opened. */
+export function kindOf(mode: bigint): NodeKind {
+  return KINDS.get(Number(mode) & S_IFMT) ?? 'socket';
+}
+
+/** `dev_t` as the kernel packs it for user space; makedev(3). */
+export function deviceNumbers(rdev: bigint): { major: number; minor: number } {
+  const major = ((rdev >> 8n) & 0xfffn) | ((rdev >> 32n) & 0xfffff000n);
+  const minor = (rdev & 0xffn) | ((rdev >> 12n) & 0xffffff00n);
+  return { major: Number(major), minor: Number(minor) };
+}
+
+/** Opens what `name` is right now. Throws a system error: ENOENT when it has gone. */
+export function openNode(directory: Directory, name: Uint8Array): Node {
+  return nodeOf(openSync(directory.at(name), O_PATH | O_NOFOLLOW));
+}
+
+function nodeOf(fd: number): Node {
+  try {
+    const stat = fstatSync(fd, { bigint: true });
+    return { fd, stat, kind: kindOf(stat.mode), [Symbol.dispose]: () => closeSync(fd) };
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}
+
+/** The target of a symlink, any bytes. Reading it may update the link's own access time: there is no O_NOATIME for links. */
+export function readLink(node: Node, directory: Directory, name: Uint8Array): Buffer {
+  const libc = tryLibc();
+  if (libc !== undefined) return libc.readlinkFd(node.fd);
+  return readlinkSync(directory.at(name), 'buffer');
+}
+
+/** A descriptor for reading, and whether reading leaves the access time alone. */
+export interface Readable extends Disposable {
+  readonly fd: number;
+  readonly keepsAtime: boolean;
+}
+
+/**
+ * Opens the inode that `node` holds for reading; only for kinds `file` and `directory`, so that nothing blocks and no
+ * driver runs. Throws a system error: EACCES, EPERM, ENOKEY (fscrypt) and the like.
+ */
+export function openForReading(node: Node): Readable {
+  if (node.kind !== 'file' && node.kind !== 'directory') throw new SystemError('EINVAL', 'open');
+  const directory = node.kind === 'directory' ? O_DIRECTORY : 0;
+  const { fd, keepsAtime } = openQuietly(`/proc/self/fd/${node.fd}`, O_RDONLY | O_NONBLOCK | O_NOCTTY | directory);
+  return { fd, keepsAtime, [Symbol.dispose]: () => closeSync(fd) };
+}
+
+/** With O_NOATIME where it is allowed: open(2) wants the owner or CAP_FOWNER. */
+function openQuietly(path: string | Buffer, flags: number): { fd: number; keepsAtime: boolean } {
+  try {
+    return { fd: openSync(path, flags | O_NOATIME), keepsAtime: true };
+  } catch (error) {
+    if (!isErrno(error, 'EPERM')) throw error;
+    return { fd: openSync(path, flags), keepsAtime: false };
+  }
+}
+
+/**
+ * Descriptors of directories that are open at a time: room for a path through the most lower layers that containerd mounts
+ * (about 120), and half of the usual soft limit of 1,024, which Node raises to the hard one.
+ */
+export const MAX_OPEN_DIRECTORIES = 512;
+
+/**
+ * Keeps the descriptors that were used last and opens others again when they are asked for, by name from the nearest open
+ * ancestor; device and inode must be what they were, so a directory that was swapped meanwhile is an error (ESTALE).
+ */
+export class DirectoryPool implements Disposable {
+  readonly #open = new Map<Directory, number>();
+  readonly #limit: number;
+
+  constructor(limit: number = MAX_OPEN_DIRECTORIES) {
+    this.#limit = Math.max(2, limit);
+  }
+
+  /** Opens a directory by path: one that the node's own parts made, so the way to it is trusted, its last step is not. */
+  root(path: string | Buffer): Directory {
+    const { fd } = openQuietly(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    return this.#adopt(fd, { path });
+  }
+
+  /** Opens the directory that `node` holds, which is `name` in `parent`. */
+  child(parent: Directory, name: Uint8Array, node: Node): Directory {
+    return this.#adopt(openForReading(node).fd, { parent, name: Buffer.from(name) });
+  }
+
+  /** The directory's descriptor, opened again if need be. Valid until another directory of this pool is used. */
+  fd(directory: Directory): number {
+    const open = this.#open.get(directory);
+    if (open !== undefined) {
+      this.#open.delete(directory);
+      this.#open.set(directory, open);
+      return open;
+    }
+    const chain: Directory[] = [];
+    let at: Directory | undefined = directory;
+    for (; at !== undefined && !this.#open.has(at); at = at.origin.parent) chain.push(at);
+    let fd = -1;
+    for (const next of chain.reverse()) fd = this.#reopen(next);
+    return fd;
+  }
+
+  close(directory: Directory): void {
+    const fd = this.#open.get(directory);
+    this.#open.delete(directory);
+    if (fd !== undefined) closeSync(fd);
+  }
+
+  [Symbol.dispose](): void {
+    for (const directory of [...this.#open.keys()]) this.close(directory);
+  }
+
+  #reopen(directory: Directory): number {
+    const { parent, name, path } = directory.origin;
+    const from = parent === undefined ? path : parent.at(name);
+    const { fd } = openQuietly(from, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    const { dev, ino } = fstatSync(fd, { bigint: true });
+    if (dev !== directory.dev || ino !== directory.ino) {
+      closeSync(fd);
+      throw new SystemError('ESTALE', 'open');
+    }
+    this.#keep(directory, fd);
+    return fd;
+  }
+
+  #adopt(fd: number, origin: Origin): Directory {
+    const stat = fstatSync(fd, { bigint: true });
+    const directory = new Directory(this, origin, stat);
+    this.#keep(directory, fd);
+    return directory;
+  }
+
+  #keep(directory: Directory, fd: number): void {
+    this.#open.set(directory, fd);
+    for (const oldest of this.#open.keys()) {
+      if (this.#open.size <= this.#limit) break;
+      this.close(oldest);
+    }
+  }
+}
+
+type Origin =
+  | { readonly path: string | Buffer; readonly parent?: undefined; readonly name?: undefined }
+  | { readonly parent: Directory; readonly name: Buffer; readonly path?: undefined };
+
+export class Directory {
+  readonly origin: Origin;
+  readonly stat: BigIntStats;
+  readonly #pool: DirectoryPool;
+  #prefix = Buffer.alloc(0);
+  #prefixFd = -1;
+
+  constructor(pool: DirectoryPool, origin: Origin, stat: BigIntStats) {
+    this.#pool = pool;
+    this.origin = origin;
+    this.stat = stat;
+  }
+
+  get dev(): bigint {
+    return this.stat.dev;
+  }
+
+  get ino(): bigint {
+    return this.stat.ino;
+  }
+
+  get fd(): number {
+    return this.#pool.fd(this);
+  }
+
+  /** A path for the next system call. Not to be kept: it is valid until another directory of the pool is used. */
+  at(name: Uint8Array): Buffer {
+    const { fd } = this;
+    if (fd !== this.#prefixFd) {
+      this.#prefix = Buffer.from(`/proc/self/fd/${fd}/`);
+      this.#prefixFd = fd;
+    }
+    return Buffer.concat([this.#prefix, name]);
+  }
+
+  child(name: Uint8Array, node: Node): Directory {
+    return this.#pool.child(this, name, node);
+  }
+
+  close(): void {
+    this.#pool.close(this);
+  }
+}

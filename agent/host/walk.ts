@@ -1,0 +1,167 @@
+import { setImmediate } from 'node:timers/promises';
+import { errnoOf, explain } from '../../evidence/error.ts';
+import { type Directory, type Node, openNode } from './directory.ts';
+import { type First, type Listing, listNames } from './listing.ts';
+
+/** One thing found. Its descriptor is closed as soon as the next event is asked for. */
+export interface Found {
+  readonly kind: 'found';
+  /** Below the root, without a slash at either end. */
+  readonly path: Buffer;
+  readonly name: Buffer;
+  readonly parent: Directory;
+  /** 1 for what lies directly in the root. */
+  readonly depth: number;
+  readonly node: Node;
+  /** For a directory: the walk goes on with something else, and there is no `left` for it. */
+  skip(): void;
+}
+
+/** All that could be had of a directory has been given; comes after every `found` directory that was not skipped. */
+export interface Left {
+  readonly kind: 'left';
+  readonly path: Buffer;
+  /** Absent when it could not be opened. */
+  readonly directory: Directory | undefined;
+  readonly depth: number;
+}
+
+/** Something that cannot be given: one entry, or (some of) the entries of a directory. */
+export interface Missed {
+  readonly kind: 'missed';
+  readonly what: 'entry' | 'entries';
+  readonly path: Buffer;
+  readonly errno: string | undefined;
+  readonly why: string;
+}
+
+/** A directory is listed, its entries follow. `keepsAtime` is false when listing may have updated its access time. */
+export interface Listed {
+  readonly kind: 'listed';
+  readonly path: Buffer;
+  readonly keepsAtime: boolean;
+}
+
+export type WalkEvent = Found | Left | Missed | Listed;
+
+export interface WalkOptions {
+  readonly signal: AbortSignal;
+  /** Which names of a directory come before its others; `path` is the directory's. */
+  readonly first?: (path: Buffer, directory: Directory) => First;
+  readonly limits?: Partial<WalkLimits>;
+}
+
+export interface WalkLimits {
+  /** Eight times PATH_MAX. Every member name repeats its directories, so a deeper tree could ask for any amount of output. */
+  readonly pathBytes: number;
+  /** Names of all directories from the root to here that are waiting; about 40 bytes each. */
+  readonly heldNames: number;
+}
+
+export const WALK_LIMITS: WalkLimits = { pathBytes: 32_768, heldNames: 3_000_000 };
+
+/** How long entries are given before timers and sockets of the agent get their turn. */
+const TURN_MS = 10;
+
+interface Frame {
+  readonly path: Buffer;
+  readonly directory: Directory | undefined;
+  readonly names: string[];
+  next: number;
+}
+
+/**
+ * Everything below `root` but the root itself: parents before their children, each directory's names in bytewise order
+ * (`first` ones before). Nothing is followed, nothing but directories is opened for reading, and file systems mounted
+ * inside are not entered. What vanishes or cannot be opened is an event, not an error; throws only when the signal does.
+ */
+export async function* walk(root: Directory, options: WalkOptions): AsyncGenerator<WalkEvent, void, void> {
+  const limits = { ...WALK_LIMITS, ...options.limits };
+  const stack: Frame[] = [];
+  let held = 0;
+  let turnMs = performance.now();
+  const enter = async (path: Buffer, directory: Directory): Promise<WalkEvent> => {
+    const first = options.first?.(path, directory) ?? (() => false);
+    const listing = await listNames(directory, first, limits.heldNames - held);
+    held += listing.names.length;
+    stack.push({ path, directory, names: listing.names, next: 0 });
+    return cutListing(path, listing) ?? { kind: 'listed', path, keepsAtime: listing.keepsAtime };
+  };
+  yield await enter(Buffer.alloc(0), root);
+  for (let frame = stack.at(-1); frame !== undefined; frame = stack.at(-1)) {
+    options.signal.throwIfAborted();
+    if (performance.now() - turnMs > TURN_MS) {
+      await setImmediate();
+      turnMs = performance.now();
+    }
+    const name = frame.names[frame.next];
+    if (name === undefined || frame.directory === undefined) {
+      stack.pop();
+      held -= frame.names.length;
+      if (stack.length > 0) yield { kind: 'left', path: frame.path, directory: frame.directory, depth: stack.length };
+      if (stack.length > 0) frame.directory?.close();
+      continue;
+    }
+    frame.next += 1;
+    yield* visit(frame.directory, childOf(frame.path, Buffer.from(name, 'latin1')), stack, limits, enter);
+  }
+}
+
+async function* visit(
+  parent: Directory,
+  { path, name }: { path: Buffer; name: Buffer },
+  stack: Frame[],
+  limits: WalkLimits,
+  enter: (path: Buffer, directory: Directory) => Promise<WalkEvent>,
+): AsyncGenerator<WalkEvent, void, void> {
+  let node: Node;
+  try {
+    node = openNode(parent, name);
+  } catch (error) {
+    yield missed('entry', path, error);
+    return;
+  }
+  using held = node;
+  let skipped = false;
+  const depth = stack.length;
+  yield { kind: 'found', path, name, parent, depth, node: held, skip: () => (skipped = true) };
+  if (node.kind !== 'directory' || skipped) return;
+  const why = reasonToStay(parent, node, path, limits);
+  if (why === undefined) {
+    try {
+      yield await enter(path, parent.child(name, node));
+      return;
+    } catch (error) {
+      yield missed('entries', path, error);
+    }
+  } else {
+    yield { kind: 'missed', what: 'entries', path, errno: undefined, why };
+  }
+  if (stack.length === depth) stack.push({ path, directory: undefined, names: [], next: 0 });
+}
+
+function reasonToStay(parent: Directory, node: Node, path: Buffer, limits: WalkLimits): string | undefined {
+  if (node.stat.dev !== parent.dev) return 'another file system is mounted here; it is not part of this one';
+  if (path.length > limits.pathBytes)
+    return `its path is longer than ${limits.pathBytes} bytes; what lies below it was not read`;
+  return undefined;
+}
+
+function cutListing(path: Buffer, listing: Listing): Missed | undefined {
+  if (listing.left === 0) return undefined;
+  const why = `${listing.left} or more entries were not read: too many names to hold (${listing.names.length} were)`;
+  return { kind: 'missed', what: 'entries', path, errno: undefined, why };
+}
+
+function missed(what: Missed['what'], path: Buffer, error: unknown): Missed {
+  const errno = errnoOf(error);
+  if (errno === undefined) throw error;
+  const why = what === 'entry' && errno === 'ENOENT' ? 'it vanished after its directory was listed' : explain(error);
+  return { kind: 'missed', what, path, errno, why };
+}
+
+function childOf(parent: Buffer, name: Buffer): { path: Buffer; name: Buffer } {
+  return { path: parent.length === 0 ? name : Buffer.concat([parent, SLASH, name]), name };
+}
+
+const SLASH = Buffer.from('/');

@@ -1,0 +1,262 @@
+import { execFileSync, spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { rootfsCollector } from '../../agent/collect/rootfs.ts';
+import { asHostPath } from '../../agent/runtime/runtime.ts';
+import { inventoryLineSchema } from '../../evidence/inventory.ts';
+import { type BundleContext, bundleContext, makeTarget } from '../unit/collect/bundle-context.ts';
+
+/** Trees as an attacker inside the container would leave them, taken as an upper directory. */
+
+const isRoot = process.getuid?.() === 0;
+let root = '';
+let upper = '';
+let lower = '';
+beforeEach(() => {
+  root = mkdtempSync(path.join(tmpdir(), 'exhibit-rootfs-'));
+  upper = path.join(root, 'upper');
+  lower = path.join(root, 'lower');
+  mkdirSync(upper);
+  mkdirSync(lower);
+});
+afterEach(() => {
+  execFileSync('rm', ['-rf', root]);
+});
+
+const python = (script: string): string =>
+  execFileSync('python3', ['-c', `import os, socket, stat\nos.chdir('${upper}')\n${script}`], { encoding: 'utf8' });
+
+async function capture(lowers = [lower]): Promise<BundleContext> {
+  const rootfs = {
+    kind: 'overlay' as const,
+    upper: asHostPath(upper),
+    lowers: lowers.map(asHostPath),
+    userXattr: false,
+  };
+  const bundle = bundleContext(path.join(root, 'out'), makeTarget({ rootfs }));
+  await rootfsCollector.collect(bundle.context);
+  return bundle;
+}
+
+const textOf = (bundle: BundleContext): string[] =>
+  bundle.content('rootfs.inventory.jsonl.zst').toString().trimEnd().split('\n');
+const linesOf = (bundle: BundleContext) => textOf(bundle).map((line) => inventoryLineSchema.parse(JSON.parse(line)));
+const lineOf = (bundle: BundleContext, name: string) =>
+  linesOf(bundle).find((line) => line.path === name || line.overlayPath === name);
+const tar = (bundle: BundleContext, ...argv: string[]): Buffer =>
+  execFileSync('tar', argv, {
+    input: bundle.content('rootfs.tar.zst'),
+    maxBuffer: 1e9,
+    stdio: ['pipe', 'pipe', 'ignore'],
+  });
+
+test('a FIFO, a socket, devices and links in a circle are stored as what they are, and nothing blocks', async ({
+  skip,
+}) => {
+  if (!isRoot) skip('needs root: device nodes are made');
+  python(`os.mkfifo('fifo'); socket.socket(socket.AF_UNIX).bind('socket')
+os.mknod('watchdog', 0o600 | stat.S_IFCHR, os.makedev(10, 130)); os.mknod('disk', 0o600 | stat.S_IFBLK, os.makedev(8, 0))
+os.symlink('b', 'a'); os.symlink('a', 'b'); os.symlink('.', 'here'); os.symlink('/', 'top')`);
+  const bundle = await capture();
+  expect(linesOf(bundle).map(({ path: name, type }) => `${name} ${type}`)).toEqual([
+    '. directory',
+    'watchdog character-device',
+    'a symlink',
+    'b symlink',
+    'disk block-device',
+    'fifo fifo',
+    'here symlink',
+    'socket socket',
+    'top symlink',
+  ]);
+  expect(lineOf(bundle, 'socket')?.inArchive).toBe(false);
+  expect(lineOf(bundle, 'watchdog')).toMatchObject({ deviceMajor: 10, deviceMinor: 130 });
+  expect(bundle.gaps).toEqual([]);
+});
+
+test('a container that makes whiteouts by name deletes nothing and hides nothing', async () => {
+  writeFileSync(path.join(lower, 'kept'), 'kept');
+  writeFileSync(path.join(upper, '.wh.kept'), 'payload');
+  writeFileSync(path.join(upper, '.wh..wh..opq'), 'payload');
+  mkdirSync(path.join(upper, '.wh.dir'));
+  writeFileSync(path.join(upper, '.wh.dir/in'), 'payload');
+  const bundle = await capture();
+  const names = tar(bundle, '-t').toString().trimEnd().split('\n');
+  expect(names).toEqual(expect.arrayContaining(['.exhibit-escaped.wh.kept', '.exhibit-escaped.wh..wh..opq']));
+  expect(names.filter((name) => path.basename(name).startsWith('.wh.'))).toEqual([]);
+  expect(lineOf(bundle, '.wh.dir/in')).toMatchObject({ path: '.exhibit-escaped.wh.dir/in', change: 'added' });
+  expect(bundle.notes.join()).toContain('.wh.');
+});
+
+test('a file of 8 EiB is stored as its data, with the place of each part', async ({ skip }) => {
+  try {
+    python(`f = os.open('huge', os.O_RDWR | os.O_CREAT); os.ftruncate(f, 2**43); os.pwrite(f, b'needle', 2**42)`);
+  } catch {
+    skip('needs a file system that takes an 8 TiB sparse file');
+  }
+  const bundle = await capture();
+  const line = lineOf(bundle, 'huge');
+  expect(line?.sparse).toMatchObject({ apparentBytes: String(2n ** 43n), complete: true });
+  expect(line?.sparse?.extents).toEqual([[String(2n ** 42n), '4096']]);
+  expect(tar(bundle, '-xO', 'huge').subarray(0, 6).toString()).toBe('needle');
+});
+
+test('a thousand empty files of 1 GiB do not make a thousand GiB of zeros', async () => {
+  python(`for i in range(1000):
+    f = os.open('f%03d' % i, os.O_RDWR | os.O_CREAT); os.ftruncate(f, 2**30 + 2**21 + 2**20); os.close(f)`);
+  const bundle = await capture();
+  expect(Number(bundle.facts.get('contentBytes'))).toBe(0);
+  expect(bundle.facts.get('special')).toMatchObject({ sparseFiles: 1000 });
+});
+
+test('names that are not UTF-8, hold newlines or terminal codes are kept as bytes and shown escaped', async () => {
+  python(String.raw`open(b'\xff\xfe', 'w'); open('a\nb', 'w'); open('\x1b[31mred|%', 'w'); open('__proto__', 'w')`);
+  const bundle = await capture();
+  expect(lineOf(bundle, '\ufffd\ufffd')?.pathBase64).toBe(Buffer.from([0xff, 0xfe]).toString('base64'));
+  expect(linesOf(bundle)).toHaveLength(5);
+  const body = bundle.content('rootfs.body.zst').toString();
+  expect(body.trimEnd().split('\n')).toHaveLength(5);
+  expect(body).toContain(String.raw`0|/\x1b[31mred%7C%25|`);
+  const read = execFileSync(
+    'python3',
+    [
+      '-c',
+      'import tarfile,sys,os;print([os.fsencode(m.name) for m in tarfile.open(fileobj=sys.stdin.buffer,mode="r|",errors="surrogateescape")])',
+    ],
+    { input: bundle.content('rootfs.tar.zst'), encoding: 'utf8' },
+  );
+  expect(read).toContain(String.raw`b'\xff\xfe'`);
+});
+
+test('every line’s keys are sorted, attributes of any name included', async ({ skip }) => {
+  writeFileSync(path.join(upper, 'f'), '');
+  try {
+    python(`for n in ('user.z', 'user.__proto__', 'user.A', 'user.1'): os.setxattr('f', n, b'v')
+os.setxattr(b'f', b'user.\\xff', b'odd')`);
+  } catch {
+    skip('needs user attributes');
+  }
+  const bundle = await capture();
+  const sorted = (value: unknown): unknown =>
+    typeof value !== 'object' || value === null || Array.isArray(value)
+      ? value
+      : Object.fromEntries(
+          Object.entries(value)
+            .sort(([a], [b]) => (a < b ? -1 : 1))
+            .map(([key, one]) => [key, sorted(one)]),
+        );
+  for (const line of textOf(bundle)) expect(JSON.stringify(sorted(JSON.parse(line)))).toBe(line);
+  const line = lineOf(bundle, 'f');
+  expect(Object.keys(line?.xattrs ?? {})).toContain('user.__proto__');
+  expect(line?.unnamedXattrs).toHaveLength(1);
+});
+
+test('a same-size edit with the old mtime put back is seen', async () => {
+  writeFileSync(path.join(lower, 'sshd'), 'good');
+  writeFileSync(path.join(upper, 'sshd'), 'evil');
+  execFileSync('touch', ['-r', path.join(lower, 'sshd'), path.join(upper, 'sshd')]);
+  const line = lineOf(await capture(), 'sshd');
+  expect(line).toMatchObject({ change: 'modified', lower: { type: 'file', sizeBytes: 4 } });
+  expect(line?.lower?.sha256).not.toBe(line?.sha256);
+});
+
+test('attributes that overlayfs would refuse do not lead anywhere', async ({ skip }) => {
+  if (!isRoot) skip('needs root: trusted attributes are set');
+  mkdirSync(path.join(upper, 'd'));
+  mkdirSync(path.join(lower, 'd'));
+  writeFileSync(path.join(upper, 'm'), '');
+  python(`os.setxattr('d', 'trusted.overlay.redirect', b'/../../../../etc')
+os.setxattr('m', 'trusted.overlay.metacopy', b''); os.setxattr('m', 'trusted.overlay.redirect', b'/../../etc/passwd')`);
+  const bundle = await capture();
+  expect(linesOf(bundle).map(({ path: name }) => name)).toEqual(['.', 'd', 'm']);
+  expect(lineOf(bundle, 'm')).toMatchObject({
+    inArchive: false,
+    gap: { why: expect.stringContaining('no lower layer has its data') },
+  });
+});
+
+test('lower layers that are gone are one gap, and nothing is called added', async () => {
+  writeFileSync(path.join(upper, 'f'), 'x');
+  const bundle = await capture([path.join(root, 'gone')]);
+  expect(bundle.gaps).toMatchObject([{ what: 'lower layers', errno: 'ENOENT' }]);
+  expect(lineOf(bundle, 'f')).toMatchObject({ sizeBytes: 1 });
+  expect(lineOf(bundle, 'f')?.change).toBeUndefined();
+});
+
+test('a container at work, making, cutting, growing and swapping files, leaves a good archive that its list describes', async () => {
+  mkdirSync(path.join(upper, 'busy'));
+  symlinkSync('/etc', path.join(upper, 'etc'));
+  for (let index = 0; index < 400; index += 1)
+    writeFileSync(path.join(upper, `busy/f${index}`), Buffer.alloc(3000 * (index % 900), 'x'));
+  const racer = spawn('python3', [
+    '-c',
+    `import os, random
+os.chdir('${upper}/busy')
+print('up', flush=True)
+while True:
+    p = 'f%d' % random.randrange(400)
+    try:
+        w = random.randrange(6)
+        if w == 0: os.truncate(p, random.randrange(2000000))
+        elif w == 1: open(p, 'ab').write(b'y' * 70000)
+        elif w == 2: os.unlink(p)
+        elif w == 3: os.rename(p, 'f%d' % random.randrange(400))
+        elif w == 4: os.unlink(p); os.symlink('/etc/passwd', p)
+        else: os.unlink(p); os.mkfifo(p)
+    except OSError: pass`,
+  ]);
+  try {
+    await new Promise((resolve) => racer.stdout.once('data', resolve));
+    const bundle = await capture();
+    const members = linesOf(bundle).filter(({ inArchive }) => inArchive !== false);
+    const script = `import tarfile,sys,hashlib,json
+t = tarfile.open(fileobj=sys.stdin.buffer, mode='r|')
+print(json.dumps([[m.name, hashlib.sha256(t.extractfile(m).read()).hexdigest() if m.isfile() else None] for m in t]))`;
+    const read: unknown = JSON.parse(
+      execFileSync('python3', ['-c', script], {
+        input: bundle.content('rootfs.tar.zst'),
+        encoding: 'utf8',
+        maxBuffer: 1e8,
+      }),
+    );
+    expect(read).toEqual(members.map(({ path: name, type, sha256 }) => [name, type === 'file' ? sha256 : null]));
+    expect(read).not.toContainEqual(['busy/passwd', expect.anything()]);
+  } finally {
+    racer.kill('SIGKILL');
+    await new Promise((resolve) => racer.once('close', resolve));
+  }
+}, 60_000);
+
+test('files that cannot be read are gaps with the kernel’s reason', async ({ skip }) => {
+  if (!isRoot) skip('needs root, to become somebody who may not read');
+  writeFileSync(path.join(upper, 'secret'), 'x', { mode: 0 });
+  mkdirSync(path.join(upper, 'closed'), { mode: 0o700 });
+  writeFileSync(path.join(upper, 'open'), 'x');
+  execFileSync('chmod', ['755', root, upper]);
+  const script = path.join(root, 'run.ts');
+  const here = process.cwd();
+  writeFileSync(
+    script,
+    `import { bundleContext, makeTarget } from '${here}/test/unit/collect/bundle-context.ts';
+import { rootfsCollector } from '${here}/agent/collect/rootfs.ts';
+process.setgroups?.([]); process.setgid?.(65534); process.setuid?.(65534);
+const rootfs = { kind: 'overlay', upper: '${upper}', lowers: ['${lower}'], userXattr: false };
+const bundle = bundleContext('${root}/unprivileged', makeTarget({ rootfs }));
+await rootfsCollector.collect(bundle.context);
+console.log(JSON.stringify({ gaps: bundle.gaps, notes: bundle.notes }));`,
+  );
+  mkdirSync(path.join(root, 'unprivileged'));
+  execFileSync('chmod', ['777', path.join(root, 'unprivileged')]);
+  const { gaps, notes } = JSON.parse(execFileSync(process.execPath, [script], { encoding: 'utf8' })) as {
+    gaps: Array<{ what: string; errno?: string }>;
+    notes: string[];
+  };
+  expect(gaps.map(({ what, errno }) => `${what} ${errno}`)).toEqual([
+    'attributes trusted.* and opaque directories EPERM',
+    'closed EACCES',
+    'secret EACCES',
+  ]);
+  expect(notes.join()).toContain('O_NOATIME was refused');
+});
