@@ -32,7 +32,7 @@ const START_MS = 20_000;
 
 /** Starts the guard for `spec` and waits until it is ready to freeze. Fails with `freeze-failed` or `cancelled`. */
 export async function startFreezer(spec: FreezeSpec, signal: AbortSignal): Promise<Freezer> {
-  signal.throwIfAborted();
+  if (signal.aborted) throw cancelledBefore(signal);
   const guard = spawnGuard();
   const [done, late] = [new AbortController(), AbortSignal.timeout(START_MS)];
   const given = AbortSignal.any([signal, late, done.signal]);
@@ -46,18 +46,19 @@ export async function startFreezer(spec: FreezeSpec, signal: AbortSignal): Promi
   done.abort();
   if (heard.type === 'ready') return freezerOf(guard, spec);
   await guard.dismiss();
-  if (signal.aborted)
-    throw new ExhibitError('cancelled', 'The freeze was cancelled before it began', { cause: signal.reason });
+  if (signal.aborted) throw cancelledBefore(signal);
   throw new ExhibitError('freeze-failed', `The target cannot be frozen: ${reasonOf(heard)}`);
 }
+
+const cancelledBefore = (signal: AbortSignal): ExhibitError =>
+  new ExhibitError('cancelled', 'The freeze was cancelled before it began', { cause: signal.reason });
 
 const reasonOf = (heard: Heard): string => ('reason' in heard ? heard.reason : `the guard answered ${heard.type}`);
 
 function freezerOf(guard: Guard, spec: FreezeSpec): Freezer {
   return {
     async freeze({ deadlineMs, signal }) {
-      if (signal.aborted)
-        throw new ExhibitError('cancelled', 'The freeze was cancelled before it began', { cause: signal.reason });
+      if (signal.aborted) throw cancelledBefore(signal);
       const toldAt = performance.now();
       guard.send({ type: 'freeze', deadlineMs });
       // The guard gives up what it began, thaws, and then says so.
@@ -141,7 +142,8 @@ class HeldTarget implements Frozen {
     this.#over = 'expired';
     if (heard.type !== 'ended')
       throw new ExhibitError('freeze-failed', `The target may still be frozen: ${reasonOf(heard)}`);
-    const note = await rescue(spec, heard.reason);
+    // What somebody else had frozen is theirs.
+    const note = answer.by === 'held' ? await rescue(spec, heard.reason) : heard.reason;
     const { frozenAtMs, notes } = answer;
     const times = { frozenAtMs, thawedAtMs: Date.now(), pauseMs: performance.now() - toldAt };
     return recordOf(spec, { by: 'agent', outcome: 'thawed', ...times, notes: [...notes, note] }, answer.by);

@@ -32,15 +32,29 @@ export interface ContainerSummary {
   readonly image: string;
   readonly state: 'created' | 'running' | 'paused' | 'exited' | 'unknown';
   readonly createdAt: string;
+  /** When it ended, as far as the runtime was asked. */
+  readonly finishedAt?: string;
 }
 
 /** How a target can be stopped; plain data, so that the guard process and the journal can hold it. */
 export type FreezeSpec =
-  | { kind: 'containerd'; socket: string; namespace: string; containerId: string }
+  | {
+      kind: 'containerd';
+      socket: string;
+      namespace: string;
+      containerId: string;
+      /** The container's own cgroup, for a thaw when neither containerd nor its shim answers. */
+      cgroup?: { version: 1 | 2; path: string };
+    }
+  /** `path`: the cgroup's folder as the agent reaches it. */
   | { kind: 'cgroup-v2'; path: string }
   | { kind: 'cgroup-v1'; path: string }
-  /** SIGSTOP and SIGCONT, the last resort: the target's parent can see it. */
-  | { kind: 'signal'; pids: number[] };
+  /**
+   * SIGSTOP and SIGCONT, the last resort: the target's parent can see it. `pids` are the processes known at the time and,
+   * in the same order, their start times in clock ticks since boot (proc(5) stat, field 22), so that a pid that was given to
+   * another process is left alone. Their descendants are stopped as well. A /proc in the agent's own pid namespace.
+   */
+  | { kind: 'signal'; pids: number[]; startTicks?: number[]; procRoot?: string };
 
 /** Where the container's file system is on the node. */
 export interface OverlayRootfs {

@@ -1,0 +1,74 @@
+/** containerd's own services, thinly: one typed function a question, answers as they come from the wire. */
+import { ExhibitError } from '../../evidence/error.ts';
+import type { Container__Output } from '../../proto/gen/containerd/services/containers/v1/Container.ts';
+import type { Info__Output } from '../../proto/gen/containerd/services/snapshots/v1/Info.ts';
+import type { Mount__Output } from '../../proto/gen/containerd/types/Mount.ts';
+import { loadContainerd } from '../../proto/load.ts';
+import { type CallLimits, type Endpoint, serverStream, unary } from './call.ts';
+import { type Tasks, tasksClient, unlessGone } from './tasks.ts';
+
+/** Image configs and manifests are small JSON texts; containerd refuses manifests over 8 MiB. */
+const BLOB_BYTES = 8 * 1024 * 1024;
+
+export interface ContainerdClient {
+  readonly tasks: Tasks;
+  version(limits: CallLimits): Promise<string>;
+  /** Undefined when there is no such container. */
+  container(id: string, limits: CallLimits): Promise<Container__Output | undefined>;
+  containers(limits: CallLimits): Promise<Container__Output[]>;
+  mounts(snapshotter: string, key: string, limits: CallLimits): Promise<Mount__Output[]>;
+  snapshot(snapshotter: string, key: string, limits: CallLimits): Promise<Info__Output | undefined>;
+  /** Digest of what an image's name stands for: a manifest or an index. Undefined when there is no such image. */
+  imageTarget(name: string, limits: CallLimits): Promise<string | undefined>;
+  /** A blob of the content store; undefined when it is not kept there. */
+  blob(digest: string, limits: CallLimits): Promise<Uint8Array | undefined>;
+}
+
+export function containerdClient(endpoint: Endpoint): ContainerdClient {
+  const services = loadContainerd();
+  const { Version } = services.version.v1.Version.service;
+  const { Get, List } = services.containers.v1.Containers.service;
+  const { Mounts, Stat } = services.snapshots.v1.Snapshots.service;
+  const images = services.images.v1.Images.service;
+  const { Read } = services.content.v1.Content.service;
+  return {
+    tasks: tasksClient(endpoint),
+    async version(limits) {
+      return (await unary(endpoint, Version, {}, limits)).version;
+    },
+    async container(id, limits) {
+      return (await unlessGone(unary(endpoint, Get, { id }, limits)))?.container ?? undefined;
+    },
+    async containers(limits) {
+      return (await unary(endpoint, List, {}, limits)).containers;
+    },
+    async mounts(snapshotter, key, limits) {
+      return (await unary(endpoint, Mounts, { snapshotter, key }, limits)).mounts;
+    },
+    async snapshot(snapshotter, key, limits) {
+      return (await unlessGone(unary(endpoint, Stat, { snapshotter, key }, limits)))?.info ?? undefined;
+    },
+    async imageTarget(name, limits) {
+      return (await unlessGone(unary(endpoint, images.Get, { name }, limits)))?.image?.target?.digest;
+    },
+    async blob(digest, limits) {
+      return unlessGone(collect(serverStream(endpoint, Read, { digest }, limits), digest));
+    },
+  };
+}
+
+async function collect(messages: AsyncIterable<{ data: Uint8Array }>, digest: string): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  let sizeBytes = 0;
+  for await (const { data } of messages) {
+    sizeBytes += data.byteLength;
+    if (sizeBytes > BLOB_BYTES) {
+      throw new ExhibitError(
+        'runtime-failed',
+        `the blob ${digest} is larger than ${BLOB_BYTES} bytes: not a config or manifest`,
+      );
+    }
+    chunks.push(data);
+  }
+  return Buffer.concat(chunks);
+}

@@ -1,0 +1,248 @@
+/**
+ * The runtime port for a Kubernetes node: pods and containers from CRI v1, and what CRI does not tell (pids, layers, pause)
+ * from containerd's own services on the same socket.
+ */
+import { ExhibitError } from '../../evidence/error.ts';
+import type { Container__Output } from '../../proto/gen/runtime/v1/Container.ts';
+import type { ContainerStatus__Output } from '../../proto/gen/runtime/v1/ContainerStatus.ts';
+import type { PodSandbox__Output } from '../../proto/gen/runtime/v1/PodSandbox.ts';
+import { loadCri } from '../../proto/load.ts';
+import type { Host } from '../host/host.ts';
+import { type CallLimits, type Endpoint, unary } from './call.ts';
+import { find, RESUME_SEARCH_MS, withProcesses } from './containerd.ts';
+import { containerdClient } from './containerd-client.ts';
+import { containerPids, type Inspector, imageConfig, inspectContainer, jsonDocument } from './inspect.ts';
+import { thawPaused } from './pause/resume.ts';
+import { matching } from './pick.ts';
+import {
+  asContainerId,
+  asHostPath,
+  type ContainerSummary,
+  type Runtime,
+  type Selector,
+  type SpecDocument,
+  type Target,
+} from './runtime.ts';
+import { jsonOf } from './snapshot.ts';
+import { openNamespace, type Task, unlessGone } from './tasks.ts';
+
+export interface CriOptions {
+  /** The runtime's socket as the agent reaches it. */
+  readonly socket: string;
+  readonly host: Host;
+  /** Where CRI keeps its containers in containerd; `k8s.io` unless somebody changed it. */
+  readonly namespace?: string;
+}
+
+/** Of how many ended containers that fit a selector the end is looked up. */
+const ENDED_LOOKUPS = 8;
+
+/** Connects with the first call. */
+export function openCri({ socket, host, namespace = 'k8s.io' }: CriOptions): Runtime {
+  const endpoint = openNamespace(socket, namespace);
+  const client = containerdClient(endpoint);
+  const cri = criClient(endpoint);
+  const list = async (signal: AbortSignal): Promise<ContainerSummary[]> => {
+    const [containers, sandboxes, tasks] = await Promise.all([
+      cri.containers({ signal }),
+      cri.sandboxes({ signal }),
+      client.tasks.list({ signal }),
+    ]);
+    return summaries(containers, sandboxes, tasks);
+  };
+  return {
+    kind: 'cri',
+    async identify(signal) {
+      const { runtimeName, runtimeVersion } = await cri.version({ signal });
+      return { name: runtimeName, version: runtimeVersion };
+    },
+    list,
+    async resolve(selector, signal) {
+      const containers = await withEnds(cri, selector, await list(signal), signal);
+      const summary = await find(client, host, selector, containers, signal);
+      return targetOf({ client, host, signal }, cri, { socket, namespace }, summary);
+    },
+    pids: (target, signal) => containerPids({ client, host, signal }, target),
+    checkpoint: ({ record }, location) => cri.checkpoint(record.id, location),
+    async resumeIfPaused({ record, freeze }) {
+      const spec = { kind: 'containerd', socket, namespace, containerId: record.id } as const;
+      const known = freeze?.kind === 'containerd' ? freeze : spec;
+      return (await thawPaused(known, RESUME_SEARCH_MS)).outcome === 'thawed';
+    },
+    async [Symbol.asyncDispose]() {
+      endpoint.client.close();
+    },
+  };
+}
+
+type CriClient = ReturnType<typeof criClient>;
+
+function criClient(endpoint: Endpoint) {
+  const { RuntimeService, ImageService } = loadCri();
+  const runtime = RuntimeService.service;
+  return {
+    version: (limits: CallLimits) => unary(endpoint, runtime.Version, {}, limits),
+    containers: async (limits: CallLimits) => (await unary(endpoint, runtime.ListContainers, {}, limits)).containers,
+    sandboxes: async (limits: CallLimits) => (await unary(endpoint, runtime.ListPodSandbox, {}, limits)).items,
+    containerStatus: (containerId: string, limits: CallLimits) =>
+      unlessGone(unary(endpoint, runtime.ContainerStatus, { containerId, verbose: true }, limits)),
+    sandboxStatus: (podSandboxId: string, limits: CallLimits) =>
+      unlessGone(unary(endpoint, runtime.PodSandboxStatus, { podSandboxId, verbose: true }, limits)),
+    imageStatus: (image: string, limits: CallLimits) =>
+      unlessGone(unary(endpoint, ImageService.service.ImageStatus, { image: { image }, verbose: true }, limits)),
+    /** Neither deadline nor signal: cutting it off kills runc in mid-dump and can leave the task paused. */
+    async checkpoint(containerId: string, location: string): Promise<void> {
+      await unary(endpoint, runtime.CheckpointContainer, { containerId, location }, { timeoutMs: 'none' });
+    },
+  };
+}
+
+/** CRI counts nanoseconds since the epoch; 0 is no time. */
+function timeOf(nanoseconds: string): string | undefined {
+  const ms = Number(BigInt(nanoseconds) / 1_000_000n);
+  return ms > 0 && ms < 8.64e15 ? new Date(ms).toISOString() : undefined;
+}
+
+function stateOf({ state }: Container__Output, task: Task | undefined): ContainerSummary['state'] {
+  switch (state) {
+    case 'CONTAINER_CREATED':
+      return 'created';
+    case 'CONTAINER_RUNNING':
+      // CRI does not tell paused from running.
+      return task?.status === 'PAUSED' || task?.status === 'PAUSING' ? 'paused' : 'running';
+    case 'CONTAINER_EXITED':
+      return 'exited';
+    default:
+      return 'unknown';
+  }
+}
+
+function summaries(
+  containers: readonly Container__Output[],
+  sandboxes: readonly PodSandbox__Output[],
+  tasks: readonly Task[],
+): ContainerSummary[] {
+  const pods = new Map(sandboxes.map((sandbox) => [sandbox.id, sandbox]));
+  const byId = new Map(tasks.map((task) => [task.id, task]));
+  return containers.map((container) => {
+    const sandbox = pods.get(container.podSandboxId);
+    const labels = new Map([...Object.entries(sandbox?.labels ?? {}), ...Object.entries(container.labels)]);
+    const pod = podOf(container, sandbox);
+    return {
+      id: asContainerId(container.id),
+      name: container.metadata?.name ?? container.id,
+      ...(pod === undefined ? {} : { pod }),
+      labels,
+      image: container.image?.image ?? container.imageRef,
+      state: stateOf(container, byId.get(container.id)),
+      createdAt: timeOf(container.createdAt) ?? new Date(0).toISOString(),
+    };
+  });
+}
+
+/** From the sandbox; from kubelet's labels where that is gone already. */
+function podOf(container: Container__Output, sandbox: PodSandbox__Output | undefined): ContainerSummary['pod'] {
+  const sandboxId = container.podSandboxId;
+  const metadata = sandbox?.metadata;
+  if (metadata) return { namespace: metadata.namespace, name: metadata.name, uid: metadata.uid, sandboxId };
+  const namespace = container.labels['io.kubernetes.pod.namespace'];
+  const name = container.labels['io.kubernetes.pod.name'];
+  if (namespace === undefined || name === undefined) return undefined;
+  return { namespace, name, uid: container.labels['io.kubernetes.pod.uid'] ?? '', sandboxId };
+}
+
+/** CRI's list does not say when a container ended; it is asked for those that the selector fits. */
+async function withEnds(
+  cri: CriClient,
+  selector: Selector,
+  containers: readonly ContainerSummary[],
+  signal: AbortSignal,
+): Promise<readonly ContainerSummary[]> {
+  if (selector.kind !== 'pod' && selector.kind !== 'container' && selector.kind !== 'labels') return containers;
+  const ended = matching(selector, containers).filter(({ state }) => state === 'exited');
+  const known = new Map<string, ContainerSummary>();
+  for (const one of ended.slice(0, ENDED_LOOKUPS)) {
+    const status = (await cri.containerStatus(one.id, { signal }))?.status;
+    const finishedAt = status ? timeOf(status.finishedAt) : undefined;
+    if (finishedAt !== undefined) known.set(one.id, { ...one, finishedAt });
+  }
+  return containers.map((one) => known.get(one.id) ?? one);
+}
+
+async function targetOf(
+  inspector: Inspector,
+  cri: CriClient,
+  pausing: { socket: string; namespace: string },
+  summary: ContainerSummary,
+): Promise<Target> {
+  const { id, name, pod, labels } = summary;
+  const limits = { signal: inspector.signal };
+  const found = await inspectContainer(inspector, id);
+  const answer = await cri.containerStatus(id, limits);
+  if (!answer?.status)
+    throw new ExhibitError('target-not-running', `container ${id.slice(0, 12)} has just been removed`);
+  const { status, info } = answer;
+  const sandbox = pod === undefined ? undefined : await cri.sandboxStatus(pod.sandboxId, limits);
+  const image = await imageDocument(inspector, cri, summary, status);
+  const documents = [
+    statusDocument('cri-container-status.json', status, info),
+    ...(sandbox?.status ? [statusDocument('cri-pod-status.json', sandbox.status, sandbox.info)] : []),
+    ...found.documents,
+    ...(image.document === undefined ? [] : [image.document]),
+  ];
+  const target: Target = {
+    record: {
+      runtime: 'cri',
+      kind: 'container',
+      id,
+      name,
+      ...(pod === undefined ? {} : { pod }),
+      labels: Object.fromEntries(labels),
+      image: { name: summary.image, id: image.id },
+      initPid: found.initPid,
+      pids: [found.initPid],
+      ...(found.cgroup === undefined ? {} : { cgroup: found.cgroup.path }),
+    },
+    freeze: undefined,
+    rootfs: found.rootfs,
+    mounts: found.mounts.length > 0 ? found.mounts : criMounts(status),
+    logPath: status.logPath === '' ? undefined : asHostPath(status.logPath),
+    documents,
+    notes: [...found.notes, ...image.notes],
+  };
+  return withProcesses(inspector, pausing, target, found.cgroup);
+}
+
+/** The verbose info is JSON in a string: opened, so that people can read it, and kept as text where it is not. */
+function statusDocument(name: string, status: unknown, info: Readonly<Record<string, string>>): SpecDocument {
+  const opened = Object.entries(info).map(([key, text]) => [key, jsonOf(text) ?? text]);
+  return jsonDocument(name, { status, info: Object.fromEntries(opened) });
+}
+
+const criMounts = ({ mounts }: ContainerStatus__Output) =>
+  mounts.map(({ containerPath, hostPath, readonly }) => ({
+    containerPath,
+    hostPath,
+    type: 'bind',
+    readOnly: readonly,
+  }));
+
+/** The config as the content store has it; where that was discarded, as CRI retells it. */
+async function imageDocument(
+  inspector: Inspector,
+  cri: CriClient,
+  summary: ContainerSummary,
+  status: ContainerStatus__Output,
+) {
+  const answer = await cri.imageStatus(status.imageRef || summary.image, { signal: inspector.signal });
+  const id = answer?.image?.id ?? status.imageRef;
+  const name = 'image-config.json';
+  const verbatim = /^sha256:[0-9a-f]{64}$/.test(id) ? await imageConfig(inspector, { digest: id }) : undefined;
+  if (verbatim !== undefined) return { id, document: { name, bytes: verbatim }, notes: [] };
+  const retold = jsonOf(answer?.info.info ?? '');
+  if (typeof retold === 'object' && retold !== null && 'imageSpec' in retold) {
+    const notes = ["image-config.json is CRI's retelling: the node does not keep the image's own config"];
+    return { id, document: jsonDocument(name, retold.imageSpec), notes };
+  }
+  return { id, document: undefined, notes: [`the node does not keep the config of the image ${summary.image}`] };
+}

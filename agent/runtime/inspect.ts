@@ -1,0 +1,205 @@
+/**
+ * Everything containerd itself knows about one container, for cri.ts and containerd.ts alike. What cannot be learned becomes
+ * a note; only a silent runtime, or a container without a process, is an error.
+ */
+import { arch } from 'node:process';
+import { ExhibitError, explain, isExhibitError } from '../../evidence/error.ts';
+import type { Container__Output } from '../../proto/gen/containerd/services/containers/v1/Container.ts';
+import type { Timestamp__Output } from '../../proto/gen/google/protobuf/Timestamp.ts';
+import {
+  type Cgroup,
+  cutAt,
+  findCgroup,
+  hierarchies,
+  membershipsOf,
+  processesIn,
+  rankMemberships,
+  sharesPids,
+} from '../host/cgroup.ts';
+import type { Host } from '../host/host.ts';
+import type { ContainerdClient } from './containerd-client.ts';
+import {
+  asPid,
+  type FreezeSpec,
+  type OverlayRootfs,
+  type Pid,
+  type SpecDocument,
+  type Target,
+  type TargetMount,
+} from './runtime.ts';
+import { jsonOf, nextImageStep, rootfsOf, specMounts } from './snapshot.ts';
+
+/** Index, manifest, config: an image is never deeper. */
+const IMAGE_STEPS = 4;
+
+export interface Inspection {
+  readonly initPid: Pid;
+  readonly container: Container__Output | undefined;
+  readonly cgroup: Cgroup | undefined;
+  readonly rootfs: OverlayRootfs | undefined;
+  readonly mounts: readonly TargetMount[];
+  readonly documents: readonly SpecDocument[];
+  readonly notes: readonly string[];
+}
+
+export interface Inspector {
+  readonly client: ContainerdClient;
+  readonly host: Host;
+  readonly signal: AbortSignal;
+}
+
+/** A value as a document for people and programs. */
+export const jsonDocument = (name: string, value: unknown): SpecDocument => ({
+  name,
+  bytes: Buffer.from(`${JSON.stringify(value, null, 2)}\n`),
+});
+
+/** `value`, or a note when it could not be had; a silent runtime and a cancelled call pass through. */
+async function orNote<Value>(notes: string[], what: string, asked: Promise<Value>): Promise<Value | undefined> {
+  try {
+    return await asked;
+  } catch (error) {
+    if (isExhibitError(error, 'cancelled') || isExhibitError(error, 'runtime-unreachable')) throw error;
+    notes.push(`${what} is not known: ${explain(error)}`);
+    return undefined;
+  }
+}
+
+export async function inspectContainer(inspector: Inspector, id: string): Promise<Inspection> {
+  const { client, signal } = inspector;
+  const notes: string[] = [];
+  const documents: SpecDocument[] = [];
+  const task = await client.tasks.get(id, { signal });
+  if (task === undefined || task.pid === 0 || task.status === 'STOPPED') {
+    throw new ExhibitError(
+      'target-not-running',
+      `container ${id.slice(0, 12)} has no running process: it has just ended`,
+    );
+  }
+  const container = await orNote(notes, "containerd's record of the container", client.container(id, { signal }));
+  const layers = container === undefined ? undefined : await readSnapshot(inspector, container, notes);
+  const spec = container?.spec?.value;
+  if (container !== undefined) documents.push(jsonDocument('containerd-container.json', readableContainer(container)));
+  if (spec !== undefined) documents.push({ name: 'oci-spec.json', bytes: spec });
+  if (layers !== undefined) documents.push(layers.document);
+  const mounts = spec === undefined ? undefined : specMounts(jsonOf(spec));
+  if (mounts === undefined) notes.push('the mounts are not known: containerd keeps no OCI spec for the container');
+  const cgroup = await ownCgroup(inspector.host, task.pid, id);
+  if (cgroup === undefined)
+    notes.push(`no cgroup is named after the container: only containerd's list says which processes it has`);
+  return {
+    initPid: asPid(task.pid),
+    container,
+    cgroup,
+    rootfs: layers?.rootfs,
+    mounts: mounts ?? [],
+    documents,
+    notes,
+  };
+}
+
+/**
+ * The cgroup that is the container's own, the one named by its id, wherever below it the first process sits. A cgroup that
+ * is not named so may be shared, and is never taken for the container's.
+ */
+export async function ownCgroup(host: Host, initPid: number, id: string): Promise<Cgroup | undefined> {
+  const memberships = await membershipsOf(host, initPid).catch(() => []);
+  for (const cgroup of rankMemberships(memberships, await hierarchies(host))) {
+    const own = cutAt(cgroup, (segment) => segment.includes(id));
+    if (own !== undefined) return own;
+  }
+  return undefined;
+}
+
+async function readSnapshot({ client, signal }: Inspector, container: Container__Output, notes: string[]) {
+  const { snapshotter, snapshotKey } = container;
+  if (snapshotKey === '') {
+    notes.push('the container has no snapshot: its files were put there by other means');
+    return undefined;
+  }
+  const mounts = await orNote(notes, 'the writable layer', client.mounts(snapshotter, snapshotKey, { signal }));
+  const info = await orNote(notes, "the snapshot's history", client.snapshot(snapshotter, snapshotKey, { signal }));
+  const finding = mounts === undefined ? undefined : rootfsOf(mounts);
+  if (finding !== undefined && 'note' in finding) notes.push(finding.note);
+  const times = { createdAt: timeOf(info?.createdAt), updatedAt: timeOf(info?.updatedAt) };
+  const document = jsonDocument('snapshot.json', {
+    snapshotter,
+    key: snapshotKey,
+    mounts,
+    info: info && { ...info, ...times },
+  });
+  return { document, rootfs: finding !== undefined && 'rootfs' in finding ? finding.rootfs : undefined };
+}
+
+/** RFC 3339, or undefined for no time. */
+export function timeOf(time: Timestamp__Output | null | undefined): string | undefined {
+  if (!time) return undefined;
+  const ms = Number(time.seconds) * 1000 + Math.floor(time.nanos / 1e6);
+  return Number.isFinite(ms) && ms > 0 && ms < 8.64e15 ? new Date(ms).toISOString() : undefined;
+}
+
+/** Any values hold JSON from CRI and other types' bytes from elsewhere. The spec has a document of its own. */
+function readableContainer({ spec: _, ...container }: Container__Output): unknown {
+  const readable = (any: { type_url: string; value: Uint8Array } | null | undefined) =>
+    any && { typeUrl: any.type_url, json: jsonOf(any.value), base64: Buffer.from(any.value).toString('base64') };
+  const extensions = Object.entries(container.extensions).map(([key, any]) => [key, readable(any)]);
+  return {
+    ...container,
+    runtime: container.runtime && { name: container.runtime.name, options: readable(container.runtime.options) },
+    createdAt: timeOf(container.createdAt),
+    updatedAt: timeOf(container.updatedAt),
+    extensions: Object.fromEntries(extensions),
+  };
+}
+
+/** The image's config, verbatim, starting from its config's digest, or its name. Undefined when the node does not keep it. */
+export async function imageConfig(
+  { client, signal }: Inspector,
+  from: { digest: string } | { name: string },
+): Promise<Uint8Array | undefined> {
+  let digest = 'digest' in from ? from.digest : await client.imageTarget(from.name, { signal });
+  for (let step = 0; step < IMAGE_STEPS && digest !== undefined; step += 1) {
+    const blob = await client.blob(digest, { signal });
+    if (blob === undefined) return undefined;
+    const next = nextImageStep(blob, arch === 'x64' ? 'amd64' : arch);
+    if (next === undefined) return blob;
+    digest = next.digest;
+  }
+  return undefined;
+}
+
+/** The container's processes now: containerd's list and everybody in the cgroup's subtree, the first process first. */
+export async function containerPids({ client, host, signal }: Inspector, target: Target): Promise<Pid[]> {
+  const { id, initPid, cgroup } = target.record;
+  const listed = await client.tasks.pids(id, { signal }).catch((error: unknown) => {
+    // A task that ends while it is asked is gone, however containerd words it.
+    if (isExhibitError(error, 'runtime-failed')) return [];
+    throw error;
+  });
+  const found = cgroup === undefined ? undefined : await findCgroup(cgroup, await hierarchies(host));
+  const inside = found === undefined ? [] : await processesIn(host, found);
+  const all = new Set([...listed.map(asPid), ...inside]);
+  const init = asPid(initPid);
+  return [...(all.delete(init) ? [init] : []), ...[...all].sort((a, b) => a - b)];
+}
+
+export interface Pausing {
+  readonly socket: string;
+  readonly namespace: string;
+}
+
+/** How to stop the container; a note instead where the agent would stop itself. */
+export async function freezeSpec(
+  host: Host,
+  { socket, namespace }: Pausing,
+  { id, pids, cgroup }: { id: string; pids: readonly Pid[]; cgroup: Cgroup | undefined },
+): Promise<{ freeze: FreezeSpec | undefined; notes: string[] }> {
+  if (pids.some((pid) => pid === process.pid) && (await sharesPids(host))) {
+    return {
+      freeze: undefined,
+      notes: ["this is the agent's own container, which it cannot stop: it is captured live"],
+    };
+  }
+  const fallback = cgroup?.hasFreezer === true ? { cgroup: { version: cgroup.version, path: cgroup.folder } } : {};
+  return { freeze: { kind: 'containerd', socket, namespace, containerId: id, ...fallback }, notes: [] };
+}

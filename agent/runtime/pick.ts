@@ -1,0 +1,110 @@
+/** Pure: which of the node's containers a selector means, or the sentence that says what to type instead. */
+import { ExhibitError } from '../../evidence/error.ts';
+import type { ContainerSummary, Selector } from './runtime.ts';
+import { selectorText } from './select.ts';
+
+/** A message with more candidates than this is not read. */
+const CANDIDATES = 20;
+
+/** Kinds of selectors that name a container by itself, not by its processes. */
+export type NamingSelector = Extract<Selector, { kind: 'pod' | 'container' | 'labels' }>;
+
+/** Every container that the selector fits, in any state. */
+export function matching(selector: NamingSelector, containers: readonly ContainerSummary[]): ContainerSummary[] {
+  switch (selector.kind) {
+    case 'pod':
+      return containers.filter(({ pod, name }) => {
+        const inPod = pod?.namespace === selector.namespace && pod.name === selector.pod;
+        return inPod && (selector.container === undefined || selector.container === name);
+      });
+    case 'container': {
+      const whole = containers.filter(({ id }) => id === selector.id);
+      return whole.length > 0 ? whole : containers.filter(({ id }) => id.startsWith(selector.id));
+    }
+    case 'labels': {
+      const wanted = [...selector.labels];
+      return containers.filter(({ labels, name }) => {
+        const fits = wanted.every(([key, value]) => labels.get(key) === value);
+        return fits && (selector.container === undefined || selector.container === name);
+      });
+    }
+    default:
+      return selector satisfies never;
+  }
+}
+
+const runs = ({ state }: ContainerSummary): boolean => state === 'running' || state === 'paused' || state === 'unknown';
+
+/**
+ * The one running container that is meant. A container that ended and was started again by kubelet is listed twice; the
+ * running one is meant then. Fails with `target-not-found`, `target-ambiguous` or `target-not-running`.
+ */
+export function pickContainer(selector: NamingSelector, containers: readonly ContainerSummary[]): ContainerSummary {
+  const fitting = matching(selector, containers);
+  const running = fitting.filter(runs);
+  const [first] = running;
+  if (first !== undefined && running.length === 1) return first;
+  if (running.length > 1) throw ambiguous(selector, running);
+  if (fitting.length > 0) throw notRunning(selector, fitting);
+  throw notFound(selector, containers);
+}
+
+/** Exactly what to type for one container. */
+export function typedName({ pod, name, id }: ContainerSummary): string {
+  if (pod !== undefined) return selectorText({ kind: 'pod', namespace: pod.namespace, pod: pod.name, container: name });
+  return selectorText({ kind: 'container', id: /^[0-9a-f]{64}$/.test(id) ? id.slice(0, 12) : id });
+}
+
+function listed(names: readonly string[]): string {
+  const unique = [...new Set(names)].sort();
+  const more = unique.length > CANDIDATES ? ` and ${unique.length - CANDIDATES} more` : '';
+  return unique.slice(0, CANDIDATES).join(', ') + more;
+}
+
+function ambiguous(selector: NamingSelector, running: readonly ContainerSummary[]): ExhibitError {
+  const names = running.map(typedName);
+  // Two containers of one name in one pod: only their ids tell them apart.
+  const texts =
+    new Set(names).size === names.length ? names : running.map(({ id }) => selectorText({ kind: 'container', id }));
+  return new ExhibitError(
+    'target-ambiguous',
+    `${selectorText(selector)} fits ${running.length} containers: say which one, ${listed(texts)}`,
+  );
+}
+
+function notRunning(selector: NamingSelector, fitting: readonly ContainerSummary[]): ExhibitError {
+  const [last] = [...fitting].sort((a, b) => (b.finishedAt ?? b.createdAt).localeCompare(a.finishedAt ?? a.createdAt));
+  const what = last === undefined ? selectorText(selector) : `${typedName(last)} (${last.id.slice(0, 12)})`;
+  if (last?.state === 'created') {
+    return new ExhibitError(
+      'target-not-running',
+      `${what} has been created and not started: there is nothing to capture yet`,
+    );
+  }
+  const when = last?.finishedAt === undefined ? '' : ` at ${last.finishedAt}`;
+  return new ExhibitError(
+    'target-not-running',
+    `${what} exited${when}: its processes and memory are gone; its log may still be below /var/log/pods on the node`,
+  );
+}
+
+function notFound(selector: NamingSelector, containers: readonly ContainerSummary[]): ExhibitError {
+  return new ExhibitError('target-not-found', `${why(selector, containers)}. ${here(containers)}`);
+}
+
+function why(selector: NamingSelector, containers: readonly ContainerSummary[]): string {
+  if (selector.kind === 'container') return `No container on this node has an id that begins with ${selector.id}`;
+  if (selector.kind === 'labels') return `No container on this node has the labels ${selectorText(selector)}`;
+  const { namespace, pod, container } = selector;
+  const inPod = containers.filter((one) => one.pod?.namespace === namespace && one.pod.name === pod);
+  if (container !== undefined && inPod.length > 0) {
+    return `The pod ${namespace}/${pod} has no container ${container}, only ${listed(inPod.map(typedName))}`;
+  }
+  const asked = `\`kubectl get pod -n ${namespace} ${pod} -o wide\``;
+  return `There is no pod ${namespace}/${pod} on this node: ${asked} shows its node, and the agent there must be asked`;
+}
+
+function here(containers: readonly ContainerSummary[]): string {
+  const running = containers.filter(runs).map(typedName);
+  return running.length === 0 ? 'No container runs here' : `Running here: ${listed(running)}`;
+}

@@ -1,0 +1,10 @@
+// Original file: proto/containerd/containers.proto
+
+
+export interface ListContainersRequest {
+  'filters'?: (string)[];
+}
+
+export interface ListContainersRequest__Output {
+  'filters': (string)[];
+}

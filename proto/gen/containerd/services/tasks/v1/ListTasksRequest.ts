@@ -1,0 +1,10 @@
+// Original file: proto/containerd/tasks.proto
+
+
+export interface ListTasksRequest {
+  'filter'?: (string);
+}
+
+export interface ListTasksRequest__Output {
+  'filter': (string);
+}

@@ -1,0 +1,10 @@
+// Original file: proto/containerd/task.proto
+
+
+export interface ProcessInfo {
+  'pid'?: (number);
+}
+
+export interface ProcessInfo__Output {
+  'pid': (number);
+}

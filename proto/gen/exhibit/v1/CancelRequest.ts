@@ -1,0 +1,10 @@
+// Original file: proto/exhibit/v1/agent.proto
+
+
+export interface CancelRequest {
+  'captureId'?: (string);
+}
+
+export interface CancelRequest__Output {
+  'captureId': (string);
+}

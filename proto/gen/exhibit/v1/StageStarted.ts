@@ -1,0 +1,10 @@
+// Original file: proto/exhibit/v1/agent.proto
+
+
+export interface StageStarted {
+  'stage'?: (string);
+}
+
+export interface StageStarted__Output {
+  'stage': (string);
+}

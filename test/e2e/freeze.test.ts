@@ -1,0 +1,325 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, type TestContext, test } from 'vitest';
+import { type Freezer, startFreezer, thawNow } from '../../agent/capture/freeze.ts';
+import { openCri } from '../../agent/runtime/cri.ts';
+import { processStat } from '../../agent/runtime/process-tree.ts';
+import type { FreezeSpec, Runtime } from '../../agent/runtime/runtime.ts';
+import { parseSelector } from '../../agent/runtime/select.ts';
+import { expectRuns, expectStands } from '../contract/runtime.ts';
+import { cgroupMounts } from '../lab/leftovers.ts';
+import { type LabNode, startNode } from '../lab/node.ts';
+import type { LabPod } from '../lab/pod.ts';
+import { labObstacle, requireLab } from '../lab/requires.ts';
+
+/** A container on a real containerd, frozen by a real guard, under every fault of issue 3's list. It must run afterwards. */
+
+const soon = () => AbortSignal.timeout(60_000);
+
+interface Bench {
+  node: LabNode;
+  pod: LabPod;
+  cri: Runtime;
+  spec: Extract<FreezeSpec, { kind: 'containerd' }>;
+  /** In the node's pid namespace. */
+  initPid: number;
+}
+
+let started: LabNode | undefined;
+let bench: Bench | undefined;
+const agents: ChildProcess[] = [];
+let pods = 0;
+
+beforeAll(async () => {
+  if (labObstacle() === undefined) started = await startNode();
+});
+afterAll(async () => {
+  await started?.[Symbol.asyncDispose]();
+});
+
+beforeEach(async () => {
+  if (started === undefined) return;
+  pods += 1;
+  const command = ['sh', '-c', 'while :; do sleep 0.01; done'];
+  const pod = await started.runPod({ namespace: 'prod', name: `web-${pods}`, containers: [{ name: 'app', command }] });
+  const cri = openCri({ socket: started.socket, host: started });
+  const { freeze, record } = await cri.resolve(parseSelector(`prod/web-${pods}`), soon());
+  if (freeze?.kind !== 'containerd') throw new Error('no freeze');
+  bench = { node: started, pod, cri, spec: freeze, initPid: record.initPid };
+});
+
+afterEach(async () => {
+  for (const agent of agents.splice(0)) agent.kill('SIGKILL');
+  const { node, pod, cri } = bench ?? {};
+  bench = undefined;
+  await node?.startContainerd();
+  await cri?.[Symbol.asyncDispose]();
+  await pod?.stop();
+});
+
+function ready(context: TestContext): Bench {
+  requireLab(context);
+  if (bench === undefined) throw new Error('the node did not start');
+  return bench;
+}
+
+/** Runs, says so to whoever asks, and can be exec'ed into: the shim's view is true again. */
+async function expectHealthy({ node, pod, cri, initPid, spec }: Bench): Promise<void> {
+  await expectRuns(node, initPid);
+  const states = (await cri.list(soon())).filter(({ id }) => id === spec.containerId).map(({ state }) => state);
+  expect(states).toEqual(['running']);
+  expect((await pod.exec('app', ['echo', 'alive'])).stdout.toString()).toBe('alive\n');
+}
+
+/** The agent's side in a process of its own, its target frozen. */
+async function frozenAgent(spec: FreezeSpec, deadlineMs: number): Promise<{ agent: ChildProcess; lines: string[] }> {
+  const script = path.join(import.meta.dirname, 'freeze-agent.ts');
+  const agent = spawn(process.execPath, [script, JSON.stringify(spec), String(deadlineMs)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  agents.push(agent);
+  const lines: string[] = [];
+  const reader = createInterface({ input: agent.stdout ?? process.stdin });
+  reader.on('line', (line) => lines.push(line));
+  await Promise.race([once(reader, 'line'), once(agent, 'exit')]);
+  expect(lines[0]).toBe('frozen');
+  return { agent, lines };
+}
+
+/** The guard below a process, found in /proc. */
+function guardOf(parent: number): number {
+  for (const name of readdirSync('/proc')) {
+    if (!/^\d+$/.test(name) || processStat('/proc', Number(name))?.parent !== parent) continue;
+    if (readFileSync(`/proc/${name}/cmdline`, 'utf8').includes('guard.ts')) return Number(name);
+  }
+  throw new Error('there is no guard');
+}
+
+async function untilGone(pid: number): Promise<void> {
+  const state = () => processStat('/proc', pid)?.state ?? 'X';
+  for (let tries = 0; tries < 1_000 && !'ZX'.includes(state()); tries += 1) await sleep(10);
+  expect('ZX').toContain(state());
+}
+
+const freezeFor = (freezer: Freezer, deadlineMs: number) => freezer.freeze({ deadlineMs, signal: soon() });
+
+test('a freeze stops the container, and a thaw lets it go', async (context) => {
+  const at = ready(context);
+  await using freezer = await startFreezer(at.spec, soon());
+  const frozen = await freezeFor(freezer, 20_000);
+  await expectStands(at.node, at.initPid);
+  const record = await frozen.thaw();
+  expect(record).toMatchObject({ method: 'containerd', thawedBy: 'agent', notes: [] });
+  await expectHealthy(at);
+});
+
+test('SIGKILL of the agent in mid-freeze leaves a running container, and no guard', async (context) => {
+  const at = ready(context);
+  const { agent } = await frozenAgent(at.spec, 60_000);
+  await expectStands(at.node, at.initPid);
+  const guard = guardOf(agent.pid ?? 0);
+  agent.kill('SIGKILL');
+  await expectHealthy(at);
+  await untilGone(guard);
+});
+
+test('the kill of everything in the agent’s cgroup spares the guard, which thaws', async (context) => {
+  const at = ready(context);
+  const top = cgroupMounts().find(
+    (folder) => existsSync(path.join(folder, 'cgroup.procs')) && existsSync(path.join(folder, 'cgroup.controllers')),
+  );
+  if (top === undefined) return context.skip('needs a mounted cgroup v2');
+  const folder = path.join(top, `exhibit-agent-test-${process.pid}`);
+  mkdirSync(folder);
+  try {
+    const starter = `echo $$ > ${folder}/cgroup.procs; exec "$0" "$@"`;
+    const script = path.join(import.meta.dirname, 'freeze-agent.ts');
+    const agent = spawn('sh', ['-c', starter, process.execPath, script, JSON.stringify(at.spec), '60000'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    agents.push(agent);
+    await once(createInterface({ input: agent.stdout }), 'line');
+    await expectStands(at.node, at.initPid);
+    expect(readFileSync(`${folder}/cgroup.procs`, 'utf8').trim()).toBe(String(agent.pid));
+    writeFileSync(`${folder}/cgroup.kill`, '1');
+    await once(agent, 'exit');
+    await expectHealthy(at);
+  } finally {
+    writeFileSync(`${folder}/cgroup.kill`, '1');
+    for (let tries = 0; tries < 100 && existsSync(folder); tries += 1) {
+      try {
+        rmdirSync(folder);
+      } catch {
+        await sleep(10);
+      }
+    }
+  }
+});
+
+test('SIGSTOP of the agent: the deadline thaws all the same, and the agent knows when it goes on', async (context) => {
+  const at = ready(context);
+  const { agent, lines } = await frozenAgent(at.spec, 1_500);
+  agent.kill('SIGSTOP');
+  await sleep(2_000);
+  await expectHealthy(at);
+  agent.kill('SIGCONT');
+  for (let tries = 0; tries < 200 && !lines.includes('expired'); tries += 1) await sleep(10);
+  expect(lines).toContain('expired');
+});
+
+for (const name of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
+  test(`${name} to the guard thaws`, async (context) => {
+    const at = ready(context);
+    await using freezer = await startFreezer(at.spec, soon());
+    const frozen = await freezeFor(freezer, 60_000);
+    process.kill(guardOf(process.pid), name);
+    await expectHealthy(at);
+    const record = await frozen.thaw();
+    expect(record.thawedBy).toBe('guard');
+    expect(record.notes.join()).toContain(name);
+    expect(frozen.expired).toBe(true);
+  });
+}
+
+test('SIGKILL of the guard: the agent thaws in its place', async (context) => {
+  const at = ready(context);
+  await using freezer = await startFreezer(at.spec, soon());
+  const frozen = await freezeFor(freezer, 60_000);
+  process.kill(guardOf(process.pid), 'SIGKILL');
+  await expectHealthy(at);
+  const record = await frozen.thaw();
+  expect(record.notes.join()).toContain('the agent thawed in its place');
+  await expect(freezeFor(freezer, 1_000)).rejects.toMatchObject({ code: 'freeze-failed' });
+});
+
+test('SIGKILL of guard and agent: the next agent thaws what the journal names', async (context) => {
+  const at = ready(context);
+  const { agent } = await frozenAgent(at.spec, 60_000);
+  const guard = guardOf(agent.pid ?? 0);
+  // The guard first, both before either can act.
+  process.kill(agent.pid ?? 0, 'SIGSTOP');
+  process.kill(guard, 'SIGKILL');
+  agent.kill('SIGKILL');
+  await once(agent, 'exit');
+  await expectStands(at.node, at.initPid);
+  expect(await thawNow(at.spec)).toBe('thawed');
+  await expectHealthy(at);
+  expect(await thawNow(at.spec)).toBe('was-thawed');
+});
+
+test('a container killed while it is frozen ends the freeze quietly', async (context) => {
+  const at = ready(context);
+  await using freezer = await startFreezer(at.spec, soon());
+  const frozen = await freezeFor(freezer, 60_000);
+  process.kill(at.node.hostPid(at.initPid), 'SIGKILL');
+  await sleep(300);
+  const record = await frozen.thaw();
+  expect(record.notes.join()).toContain('ended while it was paused');
+  expect(await thawNow(at.spec)).toBe('gone');
+  await expect(startFreezer(at.spec, soon())).rejects.toMatchObject({ code: 'freeze-failed' });
+});
+
+test('containerd killed during the pause: thawed through the shim, and kubelet still sees a running container', async (context) => {
+  const at = ready(context);
+  await using freezer = await startFreezer(at.spec, soon());
+  const frozen = await freezeFor(freezer, 60_000);
+  await at.node.killContainerd();
+  await expectRuns(at.node, at.initPid, 5_000);
+  await at.node.startContainerd();
+  await sleep(600);
+  await expectHealthy(at);
+  const record = await frozen.thaw();
+  expect(record.thawedBy).toBe('guard');
+  expect(record.notes.join()).toContain('its shim');
+});
+
+test('containerd and the agent killed together during the pause', async (context) => {
+  const at = ready(context);
+  const { agent } = await frozenAgent(at.spec, 60_000);
+  agent.kill('SIGKILL');
+  await at.node.killContainerd();
+  await expectRuns(at.node, at.initPid, 10_000);
+  await at.node.startContainerd();
+  await sleep(600);
+  await expectHealthy(at);
+});
+
+test('containerd and shim both silent: the kernel thaws, and the runtime’s view is mended later', async (context) => {
+  const at = ready(context);
+  const { agent } = await frozenAgent(at.spec, 60_000);
+  const guard = guardOf(agent.pid ?? 0);
+  const containerd = at.node.containerdPid;
+  const shim = processStat('/proc', at.node.hostPid(at.initPid))?.parent ?? 0;
+  process.kill(containerd, 'SIGSTOP');
+  process.kill(shim, 'SIGSTOP');
+  try {
+    agent.kill('SIGKILL');
+    await expectRuns(at.node, at.initPid, 15_000);
+  } finally {
+    process.kill(shim, 'SIGCONT');
+    process.kill(containerd, 'SIGCONT');
+  }
+  await untilGone(guard);
+  await expectHealthy(at);
+});
+
+test('a pause that hangs is given up at the deadline, and undone when it comes after all', async (context) => {
+  const at = ready(context);
+  const freezer = await startFreezer(at.spec, soon());
+  const guard = guardOf(process.pid);
+  process.kill(at.node.containerdPid, 'SIGSTOP');
+  try {
+    const began = performance.now();
+    await expect(freezeFor(freezer, 500)).rejects.toThrow(/deadline/);
+    expect(performance.now() - began).toBeLessThan(15_000);
+    await expectRuns(at.node, at.initPid);
+  } finally {
+    process.kill(at.node.containerdPid, 'SIGCONT');
+  }
+  await freezer[Symbol.asyncDispose]();
+  await untilGone(guard);
+  await expectHealthy(at);
+});
+
+test('a container that somebody else paused is left paused', async (context) => {
+  const at = ready(context);
+  await at.node.exec(['ctr', '-n', 'k8s.io', 'tasks', 'pause', at.spec.containerId]);
+  {
+    await using freezer = await startFreezer(at.spec, soon());
+    const frozen = await freezeFor(freezer, 20_000);
+    const record = await frozen.thaw();
+    expect(record).toMatchObject({ consistency: 'frozen', pauseMs: 0 });
+    expect(record.notes.join()).toContain('somebody else');
+    expect(record.thawedAt).toBeUndefined();
+  }
+  await expectStands(at.node, at.initPid);
+  expect(await thawNow(at.spec)).toBe('thawed');
+  await expectHealthy(at);
+});
+
+test('a container that somebody else resumed is said to have been', async (context) => {
+  const at = ready(context);
+  await using freezer = await startFreezer(at.spec, soon());
+  const frozen = await freezeFor(freezer, 20_000);
+  await at.node.exec(['ctr', '-n', 'k8s.io', 'tasks', 'resume', at.spec.containerId]);
+  expect((await frozen.thaw()).notes.join()).toContain('resumed by somebody else');
+  await expectHealthy(at);
+});
+
+test('the time that a freeze costs without work in it', async (context) => {
+  const at = ready(context);
+  const began = performance.now();
+  await using freezer = await startFreezer(at.spec, soon());
+  const startMs = performance.now() - began;
+  const pauses: number[] = [];
+  for (let round = 0; round < 20; round += 1) pauses.push((await (await freezeFor(freezer, 10_000)).thaw()).pauseMs);
+  pauses.sort((a, b) => a - b);
+  console.log(
+    `guard start ${startMs.toFixed(0)} ms; pause and resume, median of 20: ${pauses[10]?.toFixed(1)} ms, least ${pauses[0]?.toFixed(1)} ms`,
+  );
+  expect(pauses[0]).toBeLessThan(1_000);
+});
