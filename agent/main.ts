@@ -112,9 +112,10 @@ export async function runAgent(configFile: string): Promise<void> {
     { level: config.log.level, base: { cluster: config.cluster, node: config.node } },
     pino.destination(2),
   );
-  await using _agent = await startAgent(config, log);
+  // Before the start: a SIGTERM in the middle of it must still close what was opened.
   const stop = Promise.withResolvers<string>();
   for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => stop.resolve(name));
+  await using _agent = await startAgent(config, log);
   const name = await stop.promise;
   log.info({ signal: name }, 'stopping');
 }

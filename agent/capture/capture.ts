@@ -15,7 +15,7 @@ import type { Collector } from '../collect/collector.ts';
 import type { Config } from '../config.ts';
 import type { Host } from '../host/host.ts';
 import { hostIdentity } from '../host/identity.ts';
-import { agentDiskWriteBytes } from '../host/self.ts';
+import { agentDiskWriteBytes, hurry } from '../host/self.ts';
 import type { Runtime, Target } from '../runtime/runtime.ts';
 import { parseSelector, resolveTarget } from '../runtime/select.ts';
 import type { Sink } from '../sink/sink.ts';
@@ -279,15 +279,17 @@ async function prepareFreezer(run: Run): Promise<AsyncDisposable & { freeze(): P
       if (starting === undefined) throw new ExhibitError('freeze-failed', 'The plan does not stop this target');
       const freezer = await starting;
       await hooks.frozen(spec);
+      const calmDown = hurry();
       let frozen: Frozen;
       try {
         frozen = await freezer.freeze({ deadlineMs: plan.freezeDeadlineMs, signal: hooks.signal });
       } catch (error) {
+        calmDown();
         await hooks.frozen(undefined);
         throw error;
       }
       const thaw = async () => {
-        const record = await frozen.thaw();
+        const record = await frozen.thaw().finally(calmDown);
         await hooks.frozen(undefined);
         return record;
       };

@@ -1,0 +1,56 @@
+import type { Command } from 'commander';
+import { answer, examples, GROUPS, optionsOf, withAgent } from '../command.ts';
+import { formatBytes, formatDuration, formatFields, formatTable, formatTime } from '../print.ts';
+import type { Session } from '../session.ts';
+import { type CaptureView, captureView } from '../view.ts';
+
+/** `exhibit show ID`: one capture with its stages. */
+export function registerShow(program: Command, session: Session): void {
+  const command = program
+    .command('show')
+    .description('show one capture: its state, its stages, where its bundle is')
+    .helpGroup(GROUPS.node)
+    .argument('<id>', 'capture id, or the first characters that only one capture has')
+    .action(async (id: string) => {
+      const options = optionsOf<object>(command);
+      const capture = captureView(await withAgent(session, options, (client) => client.getCapture(id, session.signal)));
+      await answer(session, options, { document: capture, words: () => describeCapture(capture) });
+    });
+  examples(command, [
+    ['exhibit show 0198c0de', 'by the beginning of its id'],
+    ['exhibit show 0198c0de --json | jq -r .bundleUrl', 'where the bundle is'],
+  ]);
+}
+
+/** Everything about one capture, for people. */
+export function describeCapture(capture: CaptureView): string {
+  const fields = formatFields([
+    ['capture', capture.captureId],
+    ['state', capture.state],
+    ['error', capture.error ?? undefined],
+    ['target', capture.target],
+    ['case', capture.caseId ?? undefined],
+    ['reason', capture.reason ?? undefined],
+    ['started', timeOf(capture.startedAt)],
+    ['finished', capture.state === 'running' ? 'not yet' : timeOf(capture.finishedAt)],
+    ['stored', formatBytes(capture.storedBytes)],
+    ['gaps', String(capture.gapCount)],
+    ['paused', formatDuration(capture.pauseMs)],
+    ['bundle', capture.bundleUrl ?? undefined],
+  ]);
+  if (capture.stages.length === 0) return fields;
+  const rows = capture.stages.map((stage) => [
+    stage.stage,
+    stage.status,
+    formatBytes(stage.storedBytes),
+    formatDuration(stage.wallMs),
+    stage.pauseMs > 0 ? formatDuration(stage.pauseMs) : '-',
+    String(stage.gapCount),
+    stage.reason ?? '',
+  ]);
+  return `${fields}\n${formatTable(['STAGE', 'STATUS', 'STORED', 'TOOK', 'PAUSED', 'GAPS', 'REASON'], rows)}`;
+}
+
+function timeOf(time: string | null): string | undefined {
+  return time === null ? undefined : formatTime(Date.parse(time));
+}

@@ -1,0 +1,78 @@
+import { readFileSync } from 'node:fs';
+import { Command, Option } from 'commander';
+import { examples } from './command.ts';
+import { registerAgent } from './commands/agent.ts';
+import { registerCancel } from './commands/cancel.ts';
+import { registerCapture } from './commands/capture.ts';
+import { registerCaptures } from './commands/captures.ts';
+import { registerContainers } from './commands/containers.ts';
+import { registerDoctor } from './commands/doctor.ts';
+import { registerExtract } from './commands/extract.ts';
+import { registerShow } from './commands/show.ts';
+import { registerVerify } from './commands/verify.ts';
+import type { Session } from './session.ts';
+
+/** Where the DaemonSet puts it; only root can enter the folder. */
+export const DEFAULT_SOCKET = '/run/exhibit/exhibit.sock';
+
+/** The words commander would print are handed over instead: main.ts decides where they go and with what exit code. */
+export interface Printed {
+  text: string;
+}
+
+/** Every command, its options and help. Parsing throws commander's `CommanderError` instead of leaving the process. */
+export function buildProgram(session: Session, printed: Printed): Command {
+  const print = (text: string) => {
+    printed.text += text;
+  };
+  const program = new Command('exhibit')
+    .description('Forensic capture for Kubernetes nodes: take what will be gone in a minute, and prove it later.')
+    .version(packageVersion(), '--version', 'print the version')
+    .helpOption('-h, --help', 'print help')
+    .addOption(new Option('--socket <path>', "the agent's Unix socket").env('EXHIBIT_SOCKET').default(DEFAULT_SOCKET))
+    .option('--json', 'one JSON document on stdout (capture: JSON lines), errors as JSON on stderr')
+    .showSuggestionAfterError()
+    .configureHelp({ showGlobalOptions: true, sortSubcommands: false })
+    .configureOutput({
+      writeOut: print,
+      writeErr: print,
+      outputError: () => undefined,
+      getOutHelpWidth: () => HELP_WIDTH,
+      getErrHelpWidth: () => HELP_WIDTH,
+      getOutHasColors: () => false,
+      getErrHasColors: () => false,
+    })
+    .exitOverride();
+  registerCapture(program, session);
+  registerContainers(program, session);
+  registerCaptures(program, session);
+  registerShow(program, session);
+  registerCancel(program, session);
+  registerDoctor(program, session);
+  registerVerify(program, session);
+  registerExtract(program, session);
+  registerAgent(program, session);
+  program.commandsGroup('Help:').helpCommand('help [command]', 'print help for a command');
+  examples(program, [
+    ['exhibit containers', 'what runs here'],
+    ['exhibit capture prod/web-0 --case IR-2031', 'capture it'],
+    ['exhibit verify /evidence/prod/node-1/0198c0de-3c4f-7a10-8000-5f2c0a7e9b11', 'complete and unaltered?'],
+    ['exhibit extract BUNDLE processes --list', 'what is in it'],
+    ['kubectl -n exhibit exec ds/exhibit -- exhibit doctor', 'the same, from outside the cluster'],
+  ]);
+  program.addHelpText(
+    'after',
+    '\nExit codes: 0 done, 1 failed or not intact, 2 wrong usage, 130 left with Ctrl-C.' +
+      '\nEXHIBIT_DEBUG=1 shows the causes of an error.\n',
+  );
+  return program;
+}
+
+/** Help is the same on a terminal, in a pipe and in the manual. */
+const HELP_WIDTH = 110;
+
+export function packageVersion(): string {
+  const parsed: unknown = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
+  if (typeof parsed === 'object' && parsed !== null && 'version' in parsed) return String(parsed.version);
+  return 'unknown';
+}

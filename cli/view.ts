@@ -1,0 +1,98 @@
+import type { Capture__Output } from '../proto/gen/exhibit/v1/Capture.ts';
+import type { CaptureEvent__Output } from '../proto/gen/exhibit/v1/CaptureEvent.ts';
+import type { StageEnded__Output } from '../proto/gen/exhibit/v1/StageEnded.ts';
+import { isTime } from './print.ts';
+
+/** The API's messages as `--json` shows them: numbers as numbers, times in RFC 3339, what is empty as null. */
+export interface CaptureView {
+  readonly captureId: string;
+  readonly state: string;
+  readonly target: string;
+  readonly caseId: string | null;
+  readonly reason: string | null;
+  readonly bundleUrl: string | null;
+  readonly startedAt: string | null;
+  readonly finishedAt: string | null;
+  readonly storedBytes: number;
+  readonly gapCount: number;
+  readonly pauseMs: number;
+  readonly error: string | null;
+  readonly stages: readonly StageView[];
+}
+
+export interface StageView {
+  readonly stage: string;
+  readonly status: string;
+  readonly reason: string | null;
+  readonly storedBytes: number;
+  readonly wallMs: number;
+  readonly pauseMs: number;
+  readonly gapCount: number;
+}
+
+/** One line of `capture --json`. The last has the event `ended`. */
+export type EventView = { readonly captureId: string; readonly at: string | null } & (
+  | { event: 'accepted'; target: string; sinkUrl: string; stages: readonly string[]; created: boolean }
+  | { event: 'stage-started'; stage: string }
+  | { event: 'stage-progress'; stage: string; doneBytes: number; totalBytes: number | null }
+  | ({ event: 'stage-ended' } & StageView)
+  | { event: 'ended'; capture: CaptureView }
+);
+
+export function captureView(capture: Capture__Output): CaptureView {
+  return {
+    captureId: capture.captureId,
+    state: capture.state,
+    target: capture.target,
+    caseId: capture.caseId || null,
+    reason: capture.reason || null,
+    bundleUrl: capture.bundleUrl || null,
+    startedAt: timeView(capture.startedAtMs),
+    finishedAt: timeView(capture.finishedAtMs),
+    storedBytes: Number(capture.storedBytes),
+    gapCount: capture.gapCount,
+    pauseMs: capture.pauseMs,
+    error: capture.error || null,
+    stages: capture.stages.map(stageView),
+  };
+}
+
+export function stageView(stage: StageEnded__Output): StageView {
+  return {
+    stage: stage.stage,
+    status: stage.status,
+    reason: stage.reason || null,
+    storedBytes: Number(stage.storedBytes),
+    wallMs: Number(stage.wallMs),
+    pauseMs: stage.pauseMs,
+    gapCount: stage.gapCount,
+  };
+}
+
+/** Undefined for an event of a newer agent, which an older program passes over. */
+export function eventView(event: CaptureEvent__Output): EventView | undefined {
+  const head = { captureId: event.captureId, at: timeView(event.atMs) };
+  if (event.accepted) {
+    const { target, sinkUrl, stages, created } = event.accepted;
+    return { ...head, event: 'accepted', target, sinkUrl, stages, created };
+  }
+  if (event.stageStarted) return { ...head, event: 'stage-started', stage: event.stageStarted.stage };
+  if (event.stageProgress) {
+    const { stage, doneBytes, totalBytes } = event.stageProgress;
+    return {
+      ...head,
+      event: 'stage-progress',
+      stage,
+      doneBytes: Number(doneBytes),
+      totalBytes: Number(totalBytes) || null,
+    };
+  }
+  if (event.stageEnded) return { ...head, event: 'stage-ended', ...stageView(event.stageEnded) };
+  if (event.ended) return { ...head, event: 'ended', capture: captureView(event.ended) };
+  return undefined;
+}
+
+function timeView(epochMs: string): string | null {
+  const value = Number(epochMs);
+  return isTime(value) ? new Date(value).toISOString() : null;
+}

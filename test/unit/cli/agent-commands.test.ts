@@ -1,0 +1,172 @@
+import { describe, expect, test, vi } from 'vitest';
+import { CAPTURE_ID, Refusal, someCapture, someStage, startFakeAgent } from './fake-agent.ts';
+import { exhibit, TEST_TIMEOUT_MS } from './run.ts';
+
+vi.setConfig({ testTimeout: TEST_TIMEOUT_MS });
+
+const CONTAINERS = {
+  runtimeName: 'containerd',
+  runtimeVersion: '2.1.1',
+  containers: [
+    {
+      id: '0123456789abcdef0123456789abcdef',
+      name: 'app',
+      namespace: 'prod',
+      pod: 'web-0',
+      image: 'registry/web:1',
+      state: 'running',
+      createdAt: '2026-03-01T12:00:00Z',
+      labels: { app: 'web' },
+    },
+    { id: 'fedcba98765432100', name: 'lonely', image: 'busybox', state: 'exited', createdAt: '2026-03-01T12:00:00Z' },
+  ],
+};
+
+describe('containers', () => {
+  test('lists targets by the names that capture takes', async () => {
+    await using agent = await startFakeAgent({ containers: CONTAINERS });
+    const ran = await exhibit(['containers', '--socket', agent.socket]);
+    expect(ran.stdout.toString()).toBe(
+      [
+        'TARGET          STATE    ID             IMAGE',
+        'prod/web-0/app  running  0123456789abc  registry/web:1',
+        'lonely          exited   fedcba9876543  busybox',
+        '',
+      ].join('\n'),
+    );
+    expect(ran).toMatchObject({ code: 0, stderr: '' });
+  });
+
+  test('with --json gives whole ids, labels and the runtime', async () => {
+    await using agent = await startFakeAgent({ containers: CONTAINERS });
+    const ran = await exhibit(['--json', 'containers'], { env: { EXHIBIT_SOCKET: agent.socket } });
+    expect(JSON.parse(ran.stdout.toString())).toEqual({
+      runtime: { name: 'containerd', version: '2.1.1' },
+      containers: [CONTAINERS.containers[0], { ...CONTAINERS.containers[1], namespace: null, pod: null, labels: {} }],
+    });
+  });
+
+  test('says so when the node runs none', async () => {
+    await using agent = await startFakeAgent({ containers: { runtimeName: 'containerd', containers: [] } });
+    const ran = await exhibit(['containers', '--socket', agent.socket]);
+    expect(ran.stdout.toString()).toBe('containerd runs no containers on this node.\n');
+  });
+});
+
+describe('captures', () => {
+  test('lists the newest with their case and asks for no more than --limit', async () => {
+    await using agent = await startFakeAgent({ captures: { captures: [someCapture()] } });
+    const ran = await exhibit(['captures', '--limit', '5', '--socket', agent.socket]);
+    expect(ran.stdout.toString().split('\n')[1]).toBe(
+      `${CAPTURE_ID}  2026-03-01T12:00:00Z  complete  prod/web-0/app  5 MiB   0     IR-7`,
+    );
+    expect(agent.requests).toEqual([{ call: 'ListCaptures', message: { limit: 5 } }]);
+  });
+
+  test('with --json gives numbers as numbers, times in RFC 3339 and null for what is not yet', async () => {
+    const running = someCapture({ state: 'running', finishedAtMs: 0, bundleUrl: '', caseId: '', stages: [] });
+    await using agent = await startFakeAgent({ captures: { captures: [running] } });
+    const ran = await exhibit(['captures', '--json', '--socket', agent.socket]);
+    expect(JSON.parse(ran.stdout.toString())).toEqual({
+      captures: [
+        {
+          captureId: CAPTURE_ID,
+          state: 'running',
+          target: 'prod/web-0/app',
+          caseId: null,
+          reason: 'alert',
+          bundleUrl: null,
+          startedAt: '2026-03-01T12:00:00.000Z',
+          finishedAt: null,
+          storedBytes: 5242880,
+          gapCount: 0,
+          pauseMs: 41.5,
+          error: null,
+          stages: [],
+        },
+      ],
+    });
+  });
+
+  test('refuses a limit that is no whole number above zero', async () => {
+    for (const limit of ['0', '-1', '1.5', 'ten', '99999']) {
+      const ran = await exhibit(['captures', `--limit=${limit}`, '--socket', '/nonexistent']);
+      expect(ran.code).toBe(2);
+      expect(ran.stderr).toContain('whole number from 1 to');
+    }
+  });
+});
+
+describe('show', () => {
+  test('shows the capture and a line a stage', async () => {
+    const capture = someCapture({
+      state: 'partial',
+      gapCount: 3,
+      stages: [someStage({ stage: 'checkpoint', status: 'failed', reason: 'criu: no such binary', storedBytes: 0 })],
+    });
+    await using agent = await startFakeAgent({ capture });
+    const ran = await exhibit(['show', '019cab12', '--socket', agent.socket]);
+    expect(ran.stdout.toString()).toContain('state     partial\n');
+    expect(ran.stdout.toString()).toContain('paused    42 ms\n');
+    expect(ran.stdout.toString()).toContain('checkpoint  failed  0 B     1.2 s  -       0     criu: no such binary\n');
+    expect(agent.requests).toEqual([{ call: 'GetCapture', message: { captureId: '019cab12' } }]);
+    expect(ran.code).toBe(0);
+  });
+
+  test('passes on the sentence and the code of an agent that knows no such capture', async () => {
+    await using agent = await startFakeAgent({ capture: new Refusal('capture-not-found', 'There is no capture 7') });
+    const words = await exhibit(['show', '7', '--socket', agent.socket]);
+    expect(words).toMatchObject({ code: 1, stderr: 'exhibit: There is no capture 7\n' });
+    const json = await exhibit(['show', '7', '--json', '--socket', agent.socket]);
+    expect(JSON.parse(json.stderr)).toEqual({ error: { code: 'capture-not-found', message: 'There is no capture 7' } });
+    expect(json.stdout.length).toBe(0);
+  });
+});
+
+describe('cancel', () => {
+  test('shows what was stored until then', async () => {
+    await using agent = await startFakeAgent({ cancelled: someCapture({ state: 'cancelled' }) });
+    const ran = await exhibit(['cancel', CAPTURE_ID, '--socket', agent.socket]);
+    expect(ran.code).toBe(0);
+    expect(ran.stdout.toString()).toMatch(/^capture .*\nstate +cancelled\n/);
+  });
+
+  test('says that a capture had already ended', async () => {
+    await using agent = await startFakeAgent({ cancelled: someCapture() });
+    const ran = await exhibit(['cancel', CAPTURE_ID, '--socket', agent.socket]);
+    expect(ran.code).toBe(0);
+    expect(ran.stdout.toString()).toMatch(/^Nothing was left to cancel/);
+  });
+});
+
+describe('doctor', () => {
+  const well = { name: 'containerd', status: 'ok', found: 'version 2.1.1', meaning: '', mend: '' };
+  const ill = { name: 'criu', status: 'failure', found: 'not found', meaning: 'No checkpoint.', mend: 'Install criu.' };
+
+  test('exits 0 when nothing fails, warnings included', async () => {
+    await using agent = await startFakeAgent({ doctor: { checks: [well, { ...ill, status: 'warning' }] } });
+    const ran = await exhibit(['doctor', '--socket', agent.socket]);
+    expect(ran.code).toBe(0);
+    expect(ran.stdout.toString()).toBe(
+      'ok    containerd  version 2.1.1\n' +
+        'warn  criu        not found\n' +
+        '      No checkpoint.\n' +
+        '      mend: Install criu.\n' +
+        '\n' +
+        '2 checks, 1 warning, 0 failures\n',
+    );
+  });
+
+  test('exits 1 when a check fails, also for --json', async () => {
+    await using agent = await startFakeAgent({ doctor: { checks: [well, ill] } });
+    const words = await exhibit(['doctor', '--socket', agent.socket]);
+    const json = await exhibit(['doctor', '--json', '--socket', agent.socket]);
+    expect([words.code, json.code]).toEqual([1, 1]);
+    expect(JSON.parse(json.stdout.toString())).toEqual({ ok: false, checks: [well, ill] });
+  });
+
+  test('takes a status it does not know for a failure', async () => {
+    await using agent = await startFakeAgent({ doctor: { checks: [{ ...well, status: 'on fire' }] } });
+    expect((await exhibit(['doctor', '--socket', agent.socket])).code).toBe(1);
+  });
+});
