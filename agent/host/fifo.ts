@@ -1,0 +1,173 @@
+import { closeSync, constants, fstatSync, open as openCallback } from 'node:fs';
+import { chmod, lstat, mkdir, open, readdir, readFile, readlink, unlink } from 'node:fs/promises';
+import { Socket } from 'node:net';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { ExhibitError, explain, isErrno } from '../../evidence/error.ts';
+import { asHostPath, type HostPath } from '../runtime/runtime.ts';
+import { type Host, reach } from './host.ts';
+import { libc } from './libc.ts';
+
+/** FIFOs and what is written through them are for root alone. */
+const FOLDER_MODE = 0o700;
+const FIFO_MODE = 0o600;
+
+/** `<purpose>-<pid>-<start ticks>-<id>.fifo`: pid and start time, in `procRoot`, tell whether the maker still lives. */
+const NAME = /^[a-z]+-(\d+)-(\d+)-[A-Za-z0-9._-]+\.fifo$/;
+
+const openDescriptor = promisify(openCallback);
+
+/** What a stuck writer may still have to say at an agent's start; what comes later is read in the background. */
+export const STALE_DRAIN_MS = 10_000;
+
+/** A FIFO with our end open for reading. Disposal closes our end and removes the name. */
+export interface Fifo extends AsyncDisposable {
+  /** For the other side, which opens it for writing. */
+  readonly path: HostPath;
+  /**
+   * What is written, until the last writer has closed its end. Before the first writer came it waits, without holding a
+   * thread: the descriptor is in epoll, as a socket would be. To be iterated once.
+   */
+  readonly bytes: AsyncIterable<Uint8Array>;
+  /** Declares that nobody will open the FIFO any more: `bytes` ends now, or when the writers that are there have closed. */
+  noMoreWriters(): Promise<void>;
+}
+
+/**
+ * Makes `<runDir>/<purpose>-….fifo` and opens it for reading, so that its writer never waits for us.
+ * @param runDir on a tmpfs; a path of the node that the agent reaches and the other side sees as well
+ * @throws ExhibitError `capture-failed`
+ */
+export async function makeFifo(host: Host, runDir: HostPath, purpose: string, id: string): Promise<Fifo> {
+  const { pid, startTicks } = await ownIdentity(host);
+  const hostPath = asHostPath(path.posix.join(runDir, `${purpose}-${pid}-${startTicks}-${id}.fifo`));
+  const file = reach(host, hostPath);
+  try {
+    await makeRunDir(reach(host, runDir));
+    libc().mkfifo(Buffer.from(file), FIFO_MODE);
+  } catch (cause) {
+    throw new ExhibitError(
+      'capture-failed',
+      `cannot make the FIFO ${file}: ${explain(cause)}; check that stateDir is writable`,
+      { cause },
+    );
+  }
+  return await openFifo(hostPath, file);
+}
+
+/** A FIFO that a dead agent left, read to its end or for STALE_DRAIN_MS and removed. */
+export interface StaleFifo {
+  readonly path: string;
+  /** Bytes that a writer was still waiting to get rid of. */
+  readonly drainedBytes: number;
+}
+
+/**
+ * For the agent's start. The runtime holds both ends of a FIFO, so one that the agent left while a checkpoint was written
+ * blocks the runtime until somebody reads it. FIFOs of agents that live are left alone.
+ */
+export async function cleanStaleFifos(host: Host, runDir: HostPath): Promise<StaleFifo[]> {
+  const folder = reach(host, runDir);
+  const found: StaleFifo[] = [];
+  for (const name of await namesIn(folder)) {
+    const [, pid, startTicks] = NAME.exec(name) ?? [];
+    if (pid === undefined || (await startTicksOf(host, pid)) === startTicks) continue;
+    const file = path.join(folder, name);
+    const drainedBytes = (await lstat(file)).isFIFO()
+      ? await drainStale(asHostPath(path.posix.join(runDir, name)), file)
+      : 0;
+    // A regular file is what the runtime made of the name after the FIFO had gone: half a checkpoint nobody reads.
+    await removeName(file);
+    found.push({ path: file, drainedBytes });
+  }
+  return found;
+}
+
+/** Opens an existing FIFO for reading. O_NONBLOCK: open(2) does not wait for a writer, see fifo(7). */
+async function openFifo(hostPath: HostPath, file: string): Promise<Fifo> {
+  // A bare descriptor, because the socket closes it: a FileHandle would close the same number a second time.
+  const fd = await openDescriptor(file, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW);
+  if (!fstatSync(fd).isFIFO()) {
+    closeSync(fd);
+    throw new ExhibitError('capture-failed', `${file} is not a FIFO any more; somebody else writes to that folder`);
+  }
+  const socket = new Socket({ fd, readable: true, writable: false });
+  const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()));
+  return {
+    path: hostPath,
+    bytes: socket,
+    async noMoreWriters() {
+      if (socket.destroyed || socket.readableEnded) return;
+      try {
+        // The end of the last writer is what a reader sees as the end: without one before, be it for a moment.
+        await using _ = await open(file, constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW);
+      } catch (error) {
+        if (!isErrno(error, 'ENXIO', 'ENOENT')) throw error; // No reader, or no name: it has ended already.
+      }
+    },
+    async [Symbol.asyncDispose]() {
+      socket.destroy();
+      await closed;
+      await removeName(file);
+    },
+  };
+}
+
+async function drainStale(hostPath: HostPath, file: string): Promise<number> {
+  const fifo = await openFifo(hostPath, file);
+  let bytes = 0;
+  const drained = (async () => {
+    await fifo.noMoreWriters();
+    for await (const chunk of fifo.bytes) bytes += chunk.length;
+  })().finally(() => fifo[Symbol.asyncDispose]());
+  drained.catch(() => {}); // Told to the race below while it lasts.
+  const late = Promise.withResolvers<void>();
+  const timer = setTimeout(late.resolve, STALE_DRAIN_MS);
+  await Promise.race([drained, late.promise]);
+  clearTimeout(timer);
+  return bytes;
+}
+
+async function makeRunDir(folder: string): Promise<void> {
+  const made = await mkdir(folder, { recursive: true, mode: FOLDER_MODE });
+  if (made !== undefined) return;
+  const stat = await lstat(folder);
+  if (!stat.isDirectory()) throw new Error(`${folder} is not a folder`);
+  // Others could swap a name in it; a folder that is theirs is not for us.
+  if (stat.uid !== process.geteuid?.()) throw new Error(`${folder} belongs to uid ${stat.uid}`);
+  if ((stat.mode & 0o022) !== 0) await chmod(folder, FOLDER_MODE);
+}
+
+async function namesIn(folder: string): Promise<string[]> {
+  try {
+    return await readdir(folder);
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return [];
+    throw error;
+  }
+}
+
+/** This process as `procRoot` shows it: its own pid may be another one there. */
+async function ownIdentity(host: Host): Promise<{ pid: string; startTicks: string }> {
+  const pid = await readlink(`${host.procRoot}/self`).catch(() => String(process.pid));
+  return { pid, startTicks: (await startTicksOf(host, pid)) ?? '0' };
+}
+
+/** Field 22 of proc(5) stat, which with the pid names one process of this boot; undefined when there is none. */
+async function startTicksOf(host: Host, pid: string): Promise<string | undefined> {
+  try {
+    const stat = await readFile(`${host.procRoot}/${pid}/stat`, 'latin1');
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ESRCH')) return undefined;
+    throw error;
+  }
+}
+
+async function removeName(file: string): Promise<void> {
+  try {
+    await unlink(file);
+  } catch (error) {
+    if (!isErrno(error, 'ENOENT')) throw error;
+  }
+}

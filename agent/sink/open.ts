@@ -1,0 +1,47 @@
+import { z } from 'zod';
+import { ExhibitError } from '../../evidence/error.ts';
+import { openLocalSink } from './local.ts';
+import { openS3Sink, type S3SinkParts } from './s3.ts';
+import { MAX_PART_BYTES, MIN_PART_BYTES } from './s3-parts.ts';
+import type { Sink } from './sink.ts';
+
+/** More requests at once than this gain nothing on one node and cost memory. */
+const MOST_PARTS_IN_FLIGHT = 32;
+
+/** The `sink` section of the agent's configuration. */
+export const sinkSchema = z
+  .strictObject({
+    url: z.string().regex(/^(file|s3):\/\//, { error: 'file:///folder or s3://bucket/prefix' }),
+    endpoint: z.url({ protocol: /^https?$/, error: 'a URL such as https://s3.example.com' }).optional(),
+    region: z.string().min(1).optional(),
+    forcePathStyle: z.boolean().optional(),
+    ifNoneMatch: z.boolean().optional(),
+    maxPartsInFlight: z.number().int().min(1).max(MOST_PARTS_IN_FLIGHT).optional(),
+    partBytes: z.number().int().min(MIN_PART_BYTES).max(MAX_PART_BYTES).optional(),
+  })
+  .superRefine(({ url, ...rest }, context) => {
+    if (!url.startsWith('file:')) return;
+    for (const key of Object.keys(rest)) {
+      context.addIssue({ code: 'custom', path: [key], message: 'nothing: this is for s3:// only' });
+    }
+  });
+export type SinkConfig = z.output<typeof sinkSchema>;
+
+/**
+ * Opens the sink that the configuration names. Nothing is contacted or written before `check` or `open`.
+ * @throws ExhibitError `config`
+ */
+export function openSink(config: SinkConfig, parts: S3SinkParts = {}): Sink {
+  const scheme = /^[a-z][a-z0-9+.-]*(?=:)/i.exec(config.url)?.[0];
+  switch (scheme) {
+    case 'file':
+      return openLocalSink(config);
+    case 's3':
+      return openS3Sink(config, parts);
+    default:
+      throw new ExhibitError(
+        'config',
+        `the sink ${config.url} is of no known kind; use file:///folder or s3://bucket/prefix`,
+      );
+  }
+}

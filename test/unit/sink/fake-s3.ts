@@ -1,0 +1,213 @@
+import { createHash, randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+
+/** The S3 requests that a sink may send; anything else is answered 403, as an append-only identity would see it. */
+export type Operation =
+  | 'PutObject'
+  | 'CreateMultipartUpload'
+  | 'UploadPart'
+  | 'CompleteMultipartUpload'
+  | 'AbortMultipartUpload';
+
+export interface Request {
+  readonly operation: Operation;
+  readonly key: string;
+  /** Of an UploadPart, from 1. */
+  readonly part: number;
+  /** How often this operation was asked for before, in all. */
+  readonly earlier: number;
+}
+
+/** What a faulty server does in place of its duty, or after it. */
+export type Fault =
+  | { kind: 'answer'; status: number; code: string }
+  /** Closes the connection after so many bytes of the body. */
+  | { kind: 'reset'; afterBytes: number }
+  /** Takes the request and never answers. */
+  | { kind: 'stall' }
+  /** Does its duty and closes the connection instead of saying so. */
+  | { kind: 'do-and-reset' }
+  /** Answers 200 with the checksum of other bytes. */
+  | { kind: 'wrong-checksum' };
+
+interface Upload {
+  readonly key: string;
+  readonly parts: Map<number, Buffer>;
+}
+
+/** An S3 server in this process: path-style, one bucket, everything in memory, faults by order. */
+export interface FakeS3 extends AsyncDisposable {
+  readonly endpoint: string;
+  readonly objects: Map<string, Buffer>;
+  readonly contentTypes: Map<string, string>;
+  readonly uploads: Map<string, Upload>;
+  readonly requests: Request[];
+  /** Operation names of everything else that was asked for. */
+  readonly refused: string[];
+  fault: (request: Request) => Fault | undefined;
+}
+
+export const BUCKET = 'evidence';
+
+export async function startFakeS3(): Promise<FakeS3> {
+  const server = createServer((request, response) => {
+    serve(fake, request, response).catch((error: unknown) => {
+      response.destroy(error instanceof Error ? error : new Error(String(error)));
+    });
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  const port = typeof address === 'object' && address !== null ? address.port : 0;
+  const fake: FakeS3 = {
+    endpoint: `http://127.0.0.1:${port}`,
+    objects: new Map(),
+    contentTypes: new Map(),
+    uploads: new Map(),
+    requests: [],
+    refused: [],
+    fault: () => undefined,
+    async [Symbol.asyncDispose]() {
+      server.closeAllConnections();
+      server.close();
+      await once(server, 'close');
+    },
+  };
+  return fake;
+}
+
+async function serve(fake: FakeS3, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const url = new URL(request.url ?? '/', 'http://s3');
+  const [, bucket, ...segments] = url.pathname.split('/');
+  const key = segments.map(decodeURIComponent).join('/');
+  const operation = operationOf(request.method, url);
+  if (operation === undefined) {
+    fake.refused.push(`${request.method} ${request.url}`);
+    return answer(response, 403, 'AccessDenied');
+  }
+  const part = Number(url.searchParams.get('partNumber') ?? 0);
+  const seen = { operation, key, part, earlier: fake.requests.filter((one) => one.operation === operation).length };
+  fake.requests.push(seen);
+  const fault = fake.fault(seen);
+  if (fault?.kind === 'reset') return await reset(request, fault.afterBytes);
+  const body = await bodyOf(request);
+  if (fault?.kind === 'stall') return;
+  if (fault?.kind === 'answer') return answer(response, fault.status, fault.code);
+  if (bucket !== BUCKET) return answer(response, 404, 'NoSuchBucket');
+  const stored = handle(fake, { ...seen, url, request, body });
+  if (fault?.kind === 'do-and-reset') return void request.socket.destroy();
+  if (fault?.kind === 'wrong-checksum') return lie(response, stored);
+  response.writeHead(stored.status, stored.headers).end(stored.body);
+}
+
+function operationOf(method: string | undefined, url: URL): Operation | undefined {
+  const upload = url.searchParams.has('uploadId');
+  if (method === 'PUT') return upload ? 'UploadPart' : 'PutObject';
+  if (method === 'POST')
+    return upload ? 'CompleteMultipartUpload' : url.searchParams.has('uploads') ? 'CreateMultipartUpload' : undefined;
+  return method === 'DELETE' && upload ? 'AbortMultipartUpload' : undefined;
+}
+
+interface Asked extends Request {
+  readonly url: URL;
+  readonly request: IncomingMessage;
+  readonly body: Buffer;
+}
+
+interface Answer {
+  readonly status: number;
+  readonly headers: Record<string, string>;
+  readonly body: string;
+}
+
+function handle(fake: FakeS3, asked: Asked): Answer {
+  const { key, part, body, request } = asked;
+  const uploadId = asked.url.searchParams.get('uploadId') ?? '';
+  const upload = fake.uploads.get(uploadId);
+  const checksum = sha256(body);
+  const header = (name: string) => String(request.headers[name] ?? '');
+  const exists = header('if-none-match') === '*' && fake.objects.has(key);
+  switch (asked.operation) {
+    case 'PutObject':
+      if (exists) return failure(412, 'PreconditionFailed');
+      if (header('x-amz-checksum-sha256') !== checksum) return failure(400, 'BadDigest');
+      if (header('x-amz-content-sha256') !== Buffer.from(checksum, 'base64').toString('hex'))
+        return failure(400, 'XAmzContentSHA256Mismatch');
+      fake.objects.set(key, body);
+      fake.contentTypes.set(key, header('content-type'));
+      return success('', { etag: etag(body), 'x-amz-checksum-sha256': checksum });
+    case 'CreateMultipartUpload': {
+      const id = randomUUID();
+      fake.uploads.set(id, { key, parts: new Map() });
+      fake.contentTypes.set(key, header('content-type'));
+      return success(`<InitiateMultipartUploadResult><UploadId>${id}</UploadId></InitiateMultipartUploadResult>`);
+    }
+    case 'UploadPart':
+      if (upload === undefined) return failure(404, 'NoSuchUpload');
+      if (header('x-amz-checksum-sha256') !== checksum) return failure(400, 'BadDigest');
+      upload.parts.set(part, body);
+      return success('', { etag: etag(body), 'x-amz-checksum-sha256': checksum });
+    case 'CompleteMultipartUpload':
+      if (upload === undefined) return failure(404, 'NoSuchUpload');
+      if (exists) return failure(412, 'PreconditionFailed');
+      return complete(fake, uploadId, upload, body.toString(), header('x-amz-mp-object-size'));
+    case 'AbortMultipartUpload':
+      return fake.uploads.delete(uploadId) ? { status: 204, headers: {}, body: '' } : failure(404, 'NoSuchUpload');
+  }
+}
+
+/** Takes the parts that the request lists, in its order, each with its ETag and checksum. */
+function complete(fake: FakeS3, uploadId: string, upload: Upload, listed: string, size: string): Answer {
+  const bodies: Buffer[] = [];
+  for (const [, xml = ''] of listed.matchAll(/<Part>(.*?)<\/Part>/gs)) {
+    const field = (name: string) => new RegExp(`<${name}>(.*?)</${name}>`).exec(xml)?.[1] ?? '';
+    const body = upload.parts.get(Number(field('PartNumber')));
+    if (body === undefined || field('ChecksumSHA256') !== sha256(body)) return failure(400, 'InvalidPart');
+    if (field('ETag').replaceAll('&quot;', '"') !== etag(body)) return failure(400, 'InvalidPart');
+    bodies.push(body);
+  }
+  const object = Buffer.concat(bodies);
+  if (size !== String(object.length)) return failure(400, 'InvalidRequest');
+  fake.objects.set(upload.key, object);
+  fake.uploads.delete(uploadId);
+  const digests = bodies.map((body) => createHash('sha256').update(body).digest());
+  const composite = `${sha256(Buffer.concat(digests))}-${bodies.length}`;
+  return success(
+    `<CompleteMultipartUploadResult><ChecksumSHA256>${composite}</ChecksumSHA256></CompleteMultipartUploadResult>`,
+  );
+}
+
+const sha256 = (bytes: Buffer) => createHash('sha256').update(bytes).digest('base64');
+const etag = (bytes: Buffer) => `"${createHash('md5').update(bytes).digest('hex')}"`;
+const success = (body: string, headers: Record<string, string> = {}): Answer => ({ status: 200, headers, body });
+const failure = (status: number, code: string): Answer => ({ status, headers: {}, body: errorXml(code) });
+const errorXml = (code: string) =>
+  `<?xml version="1.0"?><Error><Code>${code}</Code><Message>${code}, by order</Message></Error>`;
+
+/** As if other bytes had been stored. */
+function lie(response: ServerResponse, { status, headers, body }: Answer): void {
+  const other = sha256(Buffer.from('other bytes'));
+  const wrong = 'x-amz-checksum-sha256' in headers ? { ...headers, 'x-amz-checksum-sha256': other } : headers;
+  response.writeHead(status, wrong).end(body.replace(/(?<=<ChecksumSHA256>)[^-<]*/, other));
+}
+
+function answer(response: ServerResponse, status: number, code: string): void {
+  response.writeHead(status, { 'content-type': 'application/xml' }).end(errorXml(code));
+}
+
+async function bodyOf(request: IncomingMessage): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of request) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks);
+}
+
+async function reset(request: IncomingMessage, afterBytes: number): Promise<void> {
+  let bytes = 0;
+  if (afterBytes > 0) {
+    for await (const chunk of request) {
+      bytes += (chunk as Buffer).length;
+      if (bytes >= afterBytes) break;
+    }
+  }
+  request.socket.resetAndDestroy();
+}
