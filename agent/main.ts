@@ -1,5 +1,4 @@
 import { readFileSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { type Logger, pino } from 'pino';
@@ -14,6 +13,7 @@ import { allCollectors } from './collect/all.ts';
 import { cleanStaleFifos } from './collect/checkpoint.ts';
 import { type Config, loadConfig } from './config.ts';
 import { examine } from './doctor.ts';
+import { makeFolder } from './host/folder.ts';
 import { type Host, reach } from './host/host.ts';
 import { openContainerd } from './runtime/containerd.ts';
 import { openCri } from './runtime/cri.ts';
@@ -38,7 +38,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   await using stack = new AsyncDisposableStack();
   const host: Host = { procRoot: config.runtime.procRoot, hostRoot: config.runtime.hostRoot };
   const stateDir = asHostPath(config.stateDir);
-  await mkdir(reach(host, stateDir), { recursive: true, mode: 0o700 }).catch((cause: unknown) => {
+  await makeFolder(reach(host, stateDir)).catch((cause: unknown) => {
     throw new ExhibitError(
       'config',
       `Cannot make stateDir ${config.stateDir}; set it to a folder on a tmpfs that root can write`,
@@ -46,7 +46,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     );
   });
 
-  const sink = stack.use(await openSink(config.sink));
+  const sink = stack.use(openSink(config.sink, { log }));
   const hostRuntime = stack.use(openHostRuntime({ host }));
   const runtimes: Runtime[] = [...containerRuntimes(config, host).map((runtime) => stack.use(runtime)), hostRuntime];
   // Before anything of an earlier agent is tidied up: it might still be there.

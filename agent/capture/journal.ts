@@ -1,7 +1,8 @@
-import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { isErrno } from '../../evidence/error.ts';
+import { makeFolder } from '../host/folder.ts';
 
 /**
  * What this agent did and is doing, one small file a capture below `<stateDir>/journal`, on a tmpfs so that the node's disk is
@@ -65,7 +66,7 @@ export async function openJournal(
   onDamaged: (file: string, error: unknown) => void,
 ): Promise<Journal> {
   const folder = path.join(stateDir, 'journal');
-  await mkdir(folder, { recursive: true, mode: 0o700 });
+  await makeFolder(folder);
   const known = new Map<string, JournalEntry>();
   for (const name of await readdir(folder)) {
     const file = path.join(folder, name);

@@ -77,7 +77,7 @@ export async function runStep(input: StepInput): Promise<StepResult> {
 
   const stored = bundle.objects.slice(objectsBefore);
   const cpu = process.cpuUsage(cpuBefore);
-  const { gaps, gapCount, notes, facts, bytesRead, filesOpened, freeze } = tally.read();
+  const { gaps, gapCount, notes, facts, bytesRead, filesOpened, pausedMs, freeze } = tally.read();
   const artifact: ArtifactRecord = {
     name: step.artifact,
     status: failure !== undefined ? 'failed' : gapCount > 0 ? 'partial' : 'captured',
@@ -92,7 +92,7 @@ export async function runStep(input: StepInput): Promise<StepResult> {
     footprint: {
       wallMs: round(performance.now() - startedMs),
       cpuMs: round((cpu.user + cpu.system) / 1000),
-      pauseMs: round(freeze?.pauseMs ?? 0),
+      pauseMs: round((freeze?.pauseMs ?? 0) + pausedMs),
       bytesRead,
       bytesStored: stored.reduce((total, object) => total + object.stored.sizeBytes, 0),
       filesOpened,
@@ -111,6 +111,7 @@ function createTally(input: StepInput) {
   let gapCount = 0;
   let bytesRead = 0;
   let filesOpened = 0;
+  let pausedMs = 0;
   let held: Frozen | undefined;
   let freeze: FreezeRecord | undefined;
 
@@ -139,6 +140,9 @@ function createTally(input: StepInput) {
       bytesRead += bytes;
       filesOpened += files;
     },
+    paused: (ms) => {
+      pausedMs += ms;
+    },
     progress: (doneBytes, totalBytes = 0) => input.progress(doneBytes, totalBytes),
     freeze: async () => {
       const frozen = await input.freeze();
@@ -163,6 +167,6 @@ function createTally(input: StepInput) {
   return {
     context,
     thaw: async () => held?.[Symbol.asyncDispose](),
-    read: () => ({ gaps, gapCount, notes, facts, bytesRead, filesOpened, freeze }),
+    read: () => ({ gaps, gapCount, notes, facts, bytesRead, filesOpened, pausedMs, freeze }),
   };
 }

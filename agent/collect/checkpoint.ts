@@ -1,5 +1,6 @@
 import { ExhibitError, explain, isExhibitError } from '../../evidence/error.ts';
 import { type Fifo, makeFifo } from '../host/fifo.ts';
+import { watchFreezer } from '../host/freezer-watch.ts';
 import { asHostPath, type HostPath } from '../runtime/runtime.ts';
 import { criuReason, criuWhy } from './checkpoint-criu.ts';
 import { type Pumped, pump } from './checkpoint-pump.ts';
@@ -86,10 +87,12 @@ async function transferThrough(
     context.progress(doneBytes);
   });
   pumping.catch(() => {}); // Told where it is awaited, below.
+  const watch = watchPause(context);
   const failure = await runtime.checkpoint(target, fifo.path).then(
     () => undefined,
     (error: unknown) => error ?? new ExhibitError('runtime-failed', 'the runtime gave no reason'),
   );
+  watch();
   await fifo.noMoreWriters();
   const pumped = await pumping;
   const wallMs = Math.round(performance.now() - startedAt);
@@ -99,6 +102,18 @@ async function transferThrough(
   if (problem !== undefined) context.note(problem);
   const criu = errors.length === 0 ? {} : { criu: errors };
   return { pumped, failure, rung: { rung: 'cri', ok: false, wallMs, error: messageOf(failure), ...criu } };
+}
+
+/** The runtime stops the target by itself: how long is seen at the target's freezer. The function returned ends the watch. */
+function watchPause({ target, paused, note }: CollectContext): () => void {
+  const cgroup = target.freeze?.kind === 'containerd' ? target.freeze.cgroup : undefined;
+  const watch = cgroup === undefined ? undefined : watchFreezer({ version: cgroup.version, folder: cgroup.path });
+  return () => {
+    const pausedMs = watch?.stop();
+    if (pausedMs === undefined)
+      note('how long the runtime stopped the target for the checkpoint could not be measured');
+    else paused(pausedMs);
+  };
 }
 
 /** A runtime that fails in the middle may leave the task paused. */

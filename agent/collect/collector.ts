@@ -1,10 +1,10 @@
+import type { Logger } from 'pino';
 import type { ArtifactName } from '../../evidence/layout.ts';
 import type { Gap } from '../../evidence/manifest.ts';
 import type { TarHeader, WrittenMember } from '../../evidence/tar.ts';
 import type { Frozen } from '../capture/freeze.ts';
 import type { Host } from '../host/host.ts';
 import type { Runtime, Target } from '../runtime/runtime.ts';
-import type { Logger } from 'pino';
 
 /**
  * One artifact's way from the node to the sink. A collector streams; what it cannot get it reports with `gap` and goes on.
@@ -40,6 +40,8 @@ export interface CollectContext {
   fact(name: string, value: unknown): void;
   /** Adds to the footprint. */
   read(bytes: number, filesOpened?: number): void;
+  /** Adds to the footprint's pause what the target stood still for something else than `freeze`. */
+  paused(ms: number): void;
   progress(doneBytes: number, totalBytes?: number): void;
   /** Stops the target; the collector thaws it as soon as it has what it came for. See capture/freeze.ts. */
   freeze(): Promise<Frozen>;

@@ -1,10 +1,11 @@
 import { closeSync, constants, fstatSync, open as openCallback } from 'node:fs';
-import { chmod, lstat, mkdir, open, readdir, readFile, readlink, unlink } from 'node:fs/promises';
+import { chmod, lstat, open, readdir, readFile, readlink, unlink } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { ExhibitError, explain, isErrno } from '../../evidence/error.ts';
 import { asHostPath, type HostPath } from '../runtime/runtime.ts';
+import { makeFolder } from './folder.ts';
 import { type Host, reach } from './host.ts';
 import { libc } from './libc.ts';
 
@@ -129,8 +130,7 @@ async function drainStale(hostPath: HostPath, file: string): Promise<number> {
 }
 
 async function makeRunDir(folder: string): Promise<void> {
-  const made = await mkdir(folder, { recursive: true, mode: FOLDER_MODE });
-  if (made !== undefined) return;
+  await makeFolder(folder);
   const stat = await lstat(folder);
   if (!stat.isDirectory()) throw new Error(`${folder} is not a folder`);
   // Others could swap a name in it; a folder that is theirs is not for us.

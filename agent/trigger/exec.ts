@@ -1,4 +1,4 @@
-import { chmod, lstat, mkdir, rm } from 'node:fs/promises';
+import { chmod, lstat, rm } from 'node:fs/promises';
 import net from 'node:net';
 import path from 'node:path';
 import grpc from '@grpc/grpc-js';
@@ -14,6 +14,7 @@ import { loadExhibit } from '../../proto/load.ts';
 import type { CaptureEvent, CaptureRequest, Captures } from '../capture/captures.ts';
 import type { JournalEntry, StageResult } from '../capture/journal.ts';
 import type { Check } from '../doctor.ts';
+import { makeFolder } from '../host/folder.ts';
 import type { Runtime } from '../runtime/runtime.ts';
 import { selectorFromProto, selectorText } from '../runtime/select.ts';
 
@@ -102,7 +103,7 @@ export async function claimSocket(socket: string): Promise<void> {
       `The socket path ${socket} is longer than ${MAX_SOCKET_PATH_BYTES} bytes; choose a shorter one`,
     );
   try {
-    await mkdir(path.dirname(socket), { recursive: true, mode: 0o700 });
+    await makeFolder(path.dirname(socket));
     const there = await lstat(socket);
     if (!there.isSocket())
       throw new ExhibitError('config', `${socket} exists and is not a socket; set socket to another path`);

@@ -39,16 +39,24 @@ afterAll(async () => {
 
 beforeEach((context) => requireLab(context));
 
-const archives = () => manifest.objects.filter((object) => object.name.endsWith('.tar.zst')).map((object) => object.name);
+const archives = () =>
+  manifest.objects.filter((object) => object.name.endsWith('.tar.zst')).map((object) => object.name);
 
 function unpacked(archive: string): string {
   const target = path.join(folder, 'unpacked', archive);
-  shell('mkdir -p "$2" && zstd -dc "$1" | tar -x -C "$2" --no-same-owner 2>/dev/null || true', path.join(bundle, archive), target);
+  shell(
+    'mkdir -p "$2" && zstd -dc "$1" | tar -x -C "$2" --no-same-owner 2>/dev/null || true',
+    path.join(bundle, archive),
+    target,
+  );
   return target;
 }
 
 function lines(file: string): Record<string, unknown>[] {
-  return readFileSync(file, 'utf8').trim().split('\n').map((line) => JSON.parse(line) as Record<string, unknown>);
+  return readFileSync(file, 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
 }
 
 describe('one command captures a running container', () => {
@@ -60,14 +68,25 @@ describe('one command captures a running container', () => {
 
   test('and takes every artifact', () => {
     const states = Object.fromEntries(manifest.artifacts.map((artifact) => [artifact.name, artifact.status]));
-    const reasons = JSON.stringify(manifest.artifacts.map(({ name, reason, gaps }) => ({ name, reason, gaps: gaps.slice(0, 3) })));
-    expect(Object.values(states).every((state) => state === 'captured' || state === 'partial'), reasons).toBe(true);
+    const reasons = JSON.stringify(
+      manifest.artifacts.map(({ name, reason, gaps }) => ({ name, reason, gaps: gaps.slice(0, 3) })),
+    );
+    expect(
+      Object.values(states).every((state) => state === 'captured' || state === 'partial'),
+      reasons,
+    ).toBe(true);
     expect(Object.keys(states)).toEqual(['processes', 'network', 'memory', 'checkpoint', 'rootfs', 'logs', 'spec']);
   });
 
   test('and writes who asked, why and the plan before anything else', () => {
     const request = json<RequestRecord>(bundle, 'request.json');
-    expect(request).toMatchObject({ caseId: 'CASE-7', reason: 'test', selector: 'prod/web-0', cluster: 'lab', node: 'lab-node' });
+    expect(request).toMatchObject({
+      caseId: 'CASE-7',
+      reason: 'test',
+      selector: 'prod/web-0',
+      cluster: 'lab',
+      node: 'lab-node',
+    });
     expect(request.target.pod).toMatchObject({ namespace: 'prod', name: 'web-0' });
     const first = statSync(path.join(bundle, 'request.json')).mtimeMs;
     const others = readdirSync(bundle).map((name) => statSync(path.join(bundle, name)).mtimeMs);
@@ -80,11 +99,13 @@ describe('one command captures a running container', () => {
     expect(stdout.toString()).toBe('alive\n');
   });
 
-  test('and stops it only for the memory', () => {
+  test('and stops it for the memory itself, and the runtime stops it for the checkpoint', () => {
     expect(manifest.freeze).toMatchObject({ consistency: 'frozen', method: 'containerd', thawedBy: 'agent' });
     expect(manifest.freeze.pauseMs).toBeGreaterThan(0);
-    const paused = manifest.artifacts.filter((artifact) => artifact.footprint.pauseMs > 0).map((artifact) => artifact.name);
-    expect(paused).toEqual(['memory']);
+    const paused = manifest.artifacts
+      .filter((artifact) => artifact.footprint.pauseMs > 0)
+      .map((artifact) => artifact.name);
+    expect(paused).toEqual(['memory', 'checkpoint']);
   });
 });
 
@@ -92,7 +113,8 @@ describe('independent programs agree', () => {
   test('zstd finds every compressed object whole', () => {
     const compressed = manifest.objects.filter((object) => object.name.endsWith('.zst'));
     expect(compressed.length).toBeGreaterThanOrEqual(8);
-    for (const { name } of compressed) expect(program('zstd', ['-t', '-q', name], { cwd: bundle }), name).toMatchObject({ code: 0 });
+    for (const { name } of compressed)
+      expect(program('zstd', ['-t', '-q', name], { cwd: bundle }), name).toMatchObject({ code: 0 });
   });
 
   test('GNU tar and bsdtar list the members that the manifest lists', () => {
@@ -101,7 +123,11 @@ describe('independent programs agree', () => {
       const bsd = shell('zstd -dc "$1" | bsdtar -tf -', path.join(bundle, name)).trimEnd().split('\n');
       expect(bsd.length, name).toBe(gnu.length);
       const listed = manifest.objects.find((object) => object.name === name)?.members;
-      if (listed !== undefined) expect(gnu.map((member) => member.replace(/\/$/, '')), name).toEqual(listed.map((member) => member.path.replace(/\/$/, '')));
+      if (listed !== undefined)
+        expect(
+          gnu.map((member) => member.replace(/\/$/, '')),
+          name,
+        ).toEqual(listed.map((member) => member.path.replace(/\/$/, '')));
     }
   });
 
@@ -109,7 +135,8 @@ describe('independent programs agree', () => {
     for (const { name, stored, content } of manifest.objects) {
       expect(shell('sha256sum < "$1"', path.join(bundle, name)).slice(0, 64), name).toBe(stored.sha256);
       expect(statSync(path.join(bundle, name)).size).toBe(stored.sizeBytes);
-      if (content !== undefined) expect(shell('zstd -dc "$1" | sha256sum', path.join(bundle, name)).slice(0, 64), name).toBe(content.sha256);
+      if (content !== undefined)
+        expect(shell('zstd -dc "$1" | sha256sum', path.join(bundle, name)).slice(0, 64), name).toBe(content.sha256);
     }
   });
 
@@ -118,7 +145,10 @@ describe('independent programs agree', () => {
     const core = path.join(unpacked('memory.tar.zst'), String(victim.secretPid), 'core');
     const offset = readFileSync(core).indexOf(victim.secret);
     expect(offset).toBeGreaterThan(0);
-    const loads = shell('readelf -lW "$1" | awk \'$1 == "LOAD" { print $2, $3, $5, $6 }\'', core).trim().split('\n').map((line) => line.split(' ').map(BigInt));
+    const loads = shell('readelf -lW "$1" | awk \'$1 == "LOAD" { print $2, $3, $5, $6 }\'', core)
+      .trim()
+      .split('\n')
+      .map((line) => line.split(' ').map(BigInt));
     const hit = loads.find(([at = 0n, , size = 0n]) => BigInt(offset) >= at && BigInt(offset) < at + size) ?? [];
     const address = (hit[1] ?? 0n) + BigInt(offset) - (hit[0] ?? 0n);
     const { stdout } = program('gdb', ['-nx', '-batch', '-ex', `core-file ${core}`, '-ex', `x/s ${address}`]);
@@ -141,12 +171,21 @@ describe('independent programs agree', () => {
     const { lowers } = json<{ lowers: string[] }>(unpacked('spec.tar.zst'), 'rootfs.json');
     const merge = 'mkdir -p "$2" && cp -a --remove-destination "$1/." "$2" && find "$2" -type c -delete';
     for (const lower of lowers.toReversed()) shell(merge, path.join(node.hostRoot, lower), applied);
-    shell('zstd -dc "$1" | tar -x -C "$2" --xattrs --xattrs-include="*" --same-owner', path.join(bundle, 'rootfs.tar.zst'), applied);
-    shell('find "$1" -name ".wh.*" | while read -r w; do rm -rf "$(dirname "$w")/$(basename "$w" | cut -c5-)" "$w"; done', applied);
-    const listing = 'cd "$1" && find . -xdev \\( -path ./proc -o -path ./sys -o -path ./dev -o -path ./etc/hosts -o -path ./etc/hostname -o -path ./etc/resolv.conf -o -path ./run \\) -prune -o -printf "%p %y %m %U %G %s %l\\n" | grep -v "^\\. \\|^\\./[^ ]* d .*" | sort';
+    shell(
+      'zstd -dc "$1" | tar -x -C "$2" --xattrs --xattrs-include="*" --same-owner',
+      path.join(bundle, 'rootfs.tar.zst'),
+      applied,
+    );
+    shell(
+      'find "$1" -name ".wh.*" | while read -r w; do rm -rf "$(dirname "$w")/$(basename "$w" | cut -c5-)" "$w"; done',
+      applied,
+    );
+    const listing =
+      'cd "$1" && find . -xdev \\( -path ./proc -o -path ./sys -o -path ./dev -o -path ./etc/hosts -o -path ./etc/hostname -o -path ./etc/resolv.conf -o -path ./run \\) -prune -o -printf "%p %y %m %U %G %s %l\\n" | grep -v "^\\. \\|^\\./[^ ]* d .*" | sort';
     const root = path.join(node.procRoot, String(pid), 'root');
     expect(shell(listing, applied)).toBe(shell(listing, root));
-    const sums = 'cd "$1" && find . -xdev \\( -path ./proc -o -path ./sys -o -path ./dev -o -path ./etc/hosts -o -path ./etc/hostname -o -path ./etc/resolv.conf -o -path ./run \\) -prune -o -type f -print0 | sort -z | xargs -0 sha256sum';
+    const sums =
+      'cd "$1" && find . -xdev \\( -path ./proc -o -path ./sys -o -path ./dev -o -path ./etc/hosts -o -path ./etc/hostname -o -path ./etc/resolv.conf -o -path ./run \\) -prune -o -type f -print0 | sort -z | xargs -0 sha256sum';
     expect(shell(sums, applied)).toBe(shell(sums, root));
   });
 });
@@ -154,14 +193,22 @@ describe('independent programs agree', () => {
 describe('what the intruder did is in the bundle', () => {
   test('the program that was deleted while it ran, whole', () => {
     const found = manifest.objects.find((object) => object.name === 'processes.tar.zst')?.members ?? [];
-    expect(found.filter((member) => member.sha256 === victim.dropped.sha256).map((member) => member.path)).toHaveLength(1);
-    const [line] = lines(path.join(unpacked('processes.tar.zst'), 'processes.jsonl')).filter((one) => one.pid === victim.dropped.nsPid);
+    expect(found.filter((member) => member.sha256 === victim.dropped.sha256).map((member) => member.path)).toHaveLength(
+      1,
+    );
+    const [line] = lines(path.join(unpacked('processes.tar.zst'), 'processes.jsonl')).filter(
+      (one) => one.pid === victim.dropped.nsPid,
+    );
     expect(JSON.stringify(line)).toContain(victim.dropped.path);
     expect(JSON.stringify(line)).toContain(victim.dropped.sha256);
   });
 
   test('changed, deleted and added files', () => {
-    shell('zstd -dc "$1" > "$2"', path.join(bundle, 'rootfs.inventory.jsonl.zst'), path.join(folder, 'inventory.jsonl'));
+    shell(
+      'zstd -dc "$1" > "$2"',
+      path.join(bundle, 'rootfs.inventory.jsonl.zst'),
+      path.join(folder, 'inventory.jsonl'),
+    );
     const inventory = JSON.stringify(lines(path.join(folder, 'inventory.jsonl')));
     const { changed, deleted, created } = victim.files;
     for (const file of [changed, deleted, ...created]) expect(inventory, file).toContain(path.basename(file));

@@ -81,6 +81,7 @@ export function bundleContext(
       footprint.bytes += bytes;
       footprint.files += files;
     },
+    paused: () => undefined,
     progress: () => undefined,
     freeze: () => Promise.reject(new Error('this collector does not freeze')),
     consistency: 'live',

@@ -67,6 +67,7 @@ export function fakeContext(options: FakeOptions): FakeContext {
       footprint.bytes += bytes;
       footprint.files += files;
     },
+    paused: () => undefined,
     progress: () => undefined,
     freeze: async () => {
       if (options.freeze !== undefined) return options.freeze();
