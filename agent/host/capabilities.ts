@@ -1,11 +1,16 @@
 import { readFile } from 'node:fs/promises';
 
 /** capabilities(7): the bits that the collectors use, and what each is for. */
-export const NEEDED_CAPABILITIES: ReadonlyArray<{ readonly bit: number; readonly name: string; readonly use: string }> = [
-  { bit: 2, name: 'CAP_DAC_READ_SEARCH', use: 'read files of other users in the writable layer and in /proc/PID/root' },
-  { bit: 19, name: 'CAP_SYS_PTRACE', use: 'read /proc/PID/mem, environ, fd and exe of other users' },
-  { bit: 21, name: 'CAP_SYS_ADMIN', use: 'read trusted.overlay attributes and /proc/PID/map_files' },
-];
+export const NEEDED_CAPABILITIES: ReadonlyArray<{ readonly bit: number; readonly name: string; readonly use: string }> =
+  [
+    {
+      bit: 2,
+      name: 'CAP_DAC_READ_SEARCH',
+      use: 'read files of other users in the writable layer and in /proc/PID/root',
+    },
+    { bit: 19, name: 'CAP_SYS_PTRACE', use: 'read /proc/PID/mem, environ, fd and exe of other users' },
+    { bit: 21, name: 'CAP_SYS_ADMIN', use: 'read trusted.overlay attributes and /proc/PID/map_files' },
+  ];
 
 /** The agent's effective capabilities, as the bit mask of CapEff in /proc/self/status. */
 export async function effectiveCapabilities(): Promise<bigint> {

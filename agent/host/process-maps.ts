@@ -1,0 +1,153 @@
+import { intOf, linesOf, type Worded, wordedText, wordsOf } from './decode.ts';
+
+/** One line of /proc/PID/maps, proc_pid_maps(5). */
+export interface Region {
+  /** Addresses in lower-case hex, without 0x and without leading zeros, as in /proc/PID/map_files. */
+  readonly start: string;
+  readonly end: string;
+  /** Four letters: r, w, x, and p(rivate) or s(hared). */
+  readonly permissions: string;
+  /** In bytes, in hex. */
+  readonly offset: string;
+  /** `major:minor` in hex, as printed. */
+  readonly device: string;
+  readonly inode: number;
+  /**
+   * Latin-1; '' for anonymous memory. The kernel prints a newline as `\012` and a backslash as it is, so a name that
+   * holds the four characters `\012` cannot be told from one with a newline: it is kept as printed.
+   */
+  readonly name: string;
+}
+
+const LINE =
+  /^([0-9a-f]{1,16})-([0-9a-f]{1,16}) ([r-][w-][x-][ps]) ([0-9a-f]{1,16}) ([0-9a-f]+:[0-9a-f]+) (\d+) *(.*)$/;
+
+/** Lines that are none are left out. */
+export function parseMaps(bytes: Uint8Array): Region[] {
+  const regions: Region[] = [];
+  for (const line of linesOf(bytes)) {
+    const [, start, end, permissions = '', offset = '', device = '', inode, name = ''] = LINE.exec(line) ?? [];
+    if (start === undefined || end === undefined) continue;
+    regions.push({ start: bare(start), end: bare(end), permissions, offset, device, inode: intOf(inode) ?? 0, name });
+  }
+  return regions;
+}
+
+/** The kernel prints at least eight digits. */
+function bare(address: string): string {
+  return address.replace(/^0+(?=.)/, '');
+}
+
+/** Whether the kernel marked the name as unlinked. A file may be called so on purpose: the inode's link count decides. */
+export const DELETED_SUFFIX = ' (deleted)';
+
+export function isDeletedName(name: string): boolean {
+  return name.endsWith(DELETED_SUFFIX);
+}
+
+/** memfd_create(2): the kernel names the file `/memfd:NAME (deleted)`, always with the suffix. */
+export function isMemfdName(name: string): boolean {
+  return name.startsWith('/memfd:') && isDeletedName(name);
+}
+
+/** Shared memory without a file that anybody can unlink: System V segments, shared anonymous memory, AIO rings. */
+export function isSharedMemoryName(name: string): boolean {
+  return /^\/(SYSV[0-9a-f]{8}|dev\/zero|\[aio\]) \(deleted\)$/.test(name);
+}
+
+export type MappedFile = Worded<'path'> & {
+  readonly device: string;
+  readonly inode: number;
+  /** The first region's address range as /proc/PID/map_files names it. */
+  readonly range: string;
+  readonly regions: number;
+  /** Exact up to 2^53, which is more than a process can map. */
+  readonly mappedBytes: number;
+  readonly executable?: true;
+  /** Some region is both writable and shared: the process can change the file through it. */
+  readonly writableShared?: true;
+  readonly deleted?: true;
+  readonly memfd?: true;
+};
+
+export interface ExecutableRegion {
+  readonly start: string;
+  readonly end: string;
+  readonly permissions: string;
+  /** `[heap]`, `[stack]`, `[anon:...]`, or '' */
+  readonly name: string;
+}
+
+export interface MapsSummary {
+  readonly regions: number;
+  readonly files: MappedFile[];
+  readonly filesTotal: number;
+  /** Executable memory that no file backs: code that was made or injected at run time; JIT compilers do it too. */
+  readonly anonymousExecutable: ExecutableRegion[];
+  readonly anonymousExecutableTotal: number;
+}
+
+/** An analysed line lists that many of each; the rest is in the raw maps. JVMs map some hundred files. */
+const LISTED_MAX = 2000;
+
+export function summariseMaps(regions: readonly Region[]): MapsSummary {
+  const files = new Map<string, Region[]>();
+  const executable: ExecutableRegion[] = [];
+  for (const region of regions) {
+    if (region.name.startsWith('/') || region.name.startsWith('anon_inode:')) {
+      const key = `${region.device} ${region.inode} ${region.name}`;
+      const seen = files.get(key);
+      if (seen) seen.push(region);
+      else files.set(key, [region]);
+    } else if (region.permissions[2] === 'x' && !KERNEL_CODE.has(region.name)) {
+      executable.push({
+        start: `0x${region.start}`,
+        end: `0x${region.end}`,
+        permissions: region.permissions,
+        name: wordsOf(region.name),
+      });
+    }
+  }
+  return {
+    regions: regions.length,
+    files: [...files.values()]
+      .slice(0, LISTED_MAX)
+      .map(mappedFile)
+      .filter((file) => file !== undefined),
+    filesTotal: files.size,
+    anonymousExecutable: executable.slice(0, LISTED_MAX),
+    anonymousExecutableTotal: executable.length,
+  };
+}
+
+/** Code that the kernel maps into every process. */
+const KERNEL_CODE: ReadonlySet<string> = new Set(['[vdso]', '[vsyscall]', '[uprobes]', '[sigpage]', '[vectors]']);
+
+function mappedFile(regions: readonly Region[]): MappedFile | undefined {
+  const [first] = regions;
+  if (first === undefined) return undefined;
+  const size = regions.reduce((sum, { start, end }) => sum + Number.parseInt(end, 16) - Number.parseInt(start, 16), 0);
+  return {
+    ...wordedText('path', first.name),
+    device: first.device,
+    inode: first.inode,
+    range: `${first.start}-${first.end}`,
+    regions: regions.length,
+    mappedBytes: size,
+    ...flag(
+      'executable',
+      regions.some(({ permissions }) => permissions[2] === 'x'),
+    ),
+    ...flag(
+      'writableShared',
+      regions.some(({ permissions }) => permissions[1] === 'w' && permissions[3] === 's'),
+    ),
+    ...flag('deleted', isDeletedName(first.name) && !isSharedMemoryName(first.name)),
+    ...flag('memfd', isMemfdName(first.name)),
+  };
+}
+
+function flag<Name extends string>(name: Name, value: boolean): { [K in Name]?: true } {
+  const flags: { [K in string]?: true } = value ? { [name]: true } : {};
+  return flags as { [K in Name]?: true };
+}
