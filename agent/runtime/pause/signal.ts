@@ -18,6 +18,15 @@ interface Spec {
 
 const stands = ({ state }: ProcessStat): boolean => 'TtZX'.includes(state);
 
+/**
+ * Nobody of the tree can run. A parent in vfork(2) sleeps in state D until its child has called exec; when the child is
+ * stopped before that, the parent never reaches state T, and stands all the same.
+ */
+export function allStand(tree: readonly ProcessStat[]): boolean {
+  const held = new Set(tree.filter(stands).map(({ parent }) => parent));
+  return tree.every((one) => stands(one) || (one.state === 'D' && held.has(one.pid)));
+}
+
 export async function preparePause(spec: Spec): Promise<Pause> {
   const procRoot = spec.procRoot ?? '/proc';
   if (rootsOf(spec, procRoot).length === 0) {
@@ -81,7 +90,7 @@ async function stopAll({ spec, procRoot, stopped, found, signal }: Stopping): Pr
       else stop(process, stopped);
     }
     if (fresh.length > 0) round += 1;
-    else if (tree.every(stands)) return;
+    else if (allStand(tree)) return;
     else await sleep(POLL_MS, undefined, { signal });
   }
   throw new ExhibitError(
@@ -120,7 +129,8 @@ function continueAll(stopped: readonly ProcessStat[], procRoot: string): Thawed 
   for (const { pid, startTicks } of [...stopped].reverse()) {
     const now = processStat(procRoot, pid);
     if (now === undefined || now.startTicks !== startTicks || 'ZX'.includes(now.state)) continue;
-    if (now.state !== 'T') running += 1;
+    // State D: in vfork, see allStand.
+    if (now.state !== 'T' && now.state !== 'D') running += 1;
     try {
       process.kill(pid, 'SIGCONT');
       continued += 1;
