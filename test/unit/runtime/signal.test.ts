@@ -2,7 +2,14 @@ import { expect, test } from 'vitest';
 import { allStand } from '../../../agent/runtime/pause/signal.ts';
 import type { ProcessStat } from '../../../agent/runtime/process-tree.ts';
 
-const one = (pid: number, parent: number, state: string): ProcessStat => ({ pid, parent, state, startTicks: 1 });
+const one = (pid: number, parent: number, state: string): ProcessStat => ({
+  pid,
+  parent,
+  state,
+  startTicks: 1,
+  isKernelThread: false,
+  comm: 'x',
+});
 
 test('a tree stands when each process is stopped or ended', () => {
   expect(allStand([one(1, 0, 'T'), one(2, 1, 'Z'), one(3, 1, 't')])).toBe(true);
