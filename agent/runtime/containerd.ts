@@ -6,7 +6,7 @@ import type { Host } from '../host/host.ts';
 import { type ContainerdClient, containerdClient } from './containerd-client.ts';
 import { containerPids, freezeSpec, type Inspector, imageConfig, inspectContainer, timeOf } from './inspect.ts';
 import { ownerOfCgroup, ownerOfPid } from './owner.ts';
-import { thawPaused } from './pause/resume.ts';
+import { thawAfterDump } from './pause/dump.ts';
 import { pickContainer } from './pick.ts';
 import { asContainerId, type ContainerSummary, type Runtime, type Selector, type Target } from './runtime.ts';
 import { selectorText } from './select.ts';
@@ -46,9 +46,10 @@ export function openContainerd({ socket, namespace, host }: ContainerdOptions): 
         'containerd is asked for checkpoints through CRI only: set the runtime kind to cri',
       );
     },
-    async resumeIfPaused({ record }) {
+    async resumeIfPaused({ record, freeze }) {
       const spec = { kind: 'containerd', socket, namespace, containerId: record.id } as const;
-      return (await thawPaused(spec, RESUME_SEARCH_MS)).outcome === 'thawed';
+      const known = freeze?.kind === 'containerd' ? freeze : spec;
+      return thawAfterDump(known, host.procRoot, RESUME_SEARCH_MS);
     },
     async [Symbol.asyncDispose]() {
       endpoint.client.close();

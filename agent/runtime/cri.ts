@@ -12,7 +12,7 @@ import { type CallLimits, type Endpoint, unary } from './call.ts';
 import { find, RESUME_SEARCH_MS, withProcesses } from './containerd.ts';
 import { containerdClient } from './containerd-client.ts';
 import { containerPids, type Inspector, imageConfig, inspectContainer, jsonDocument } from './inspect.ts';
-import { thawPaused } from './pause/resume.ts';
+import { thawAfterDump } from './pause/dump.ts';
 import { matching } from './pick.ts';
 import {
   asContainerId,
@@ -67,7 +67,7 @@ export function openCri({ socket, host, namespace = 'k8s.io' }: CriOptions): Run
     async resumeIfPaused({ record, freeze }) {
       const spec = { kind: 'containerd', socket, namespace, containerId: record.id } as const;
       const known = freeze?.kind === 'containerd' ? freeze : spec;
-      return (await thawPaused(known, RESUME_SEARCH_MS)).outcome === 'thawed';
+      return thawAfterDump(known, host.procRoot, RESUME_SEARCH_MS);
     },
     async [Symbol.asyncDispose]() {
       endpoint.client.close();

@@ -9,10 +9,18 @@ export interface Verdict {
   readonly stderr: string;
 }
 
-export function program(name: string, argv: readonly string[], options: { cwd?: string; input?: Buffer } = {}): Verdict {
+export function program(
+  name: string,
+  argv: readonly string[],
+  options: { cwd?: string; input?: Buffer } = {},
+): Verdict {
   const result = spawnSync(name, [...argv], { ...options, maxBuffer: 1 << 28 });
   if (result.error !== undefined) throw result.error;
-  return { code: result.status ?? 128, stdout: result.stdout.toString('latin1'), stderr: result.stderr.toString('latin1') };
+  return {
+    code: result.status ?? 128,
+    stdout: result.stdout.toString('latin1'),
+    stderr: result.stderr.toString('latin1'),
+  };
 }
 
 /** `sh -c` with positional arguments, failing with what the shell said. */
