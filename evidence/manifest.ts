@@ -127,6 +127,8 @@ export const targetSchema = z.strictObject({
   initPid: z.number().int().positive(),
   pids: z.array(z.number().int().positive()),
   cgroup: z.string().optional(),
+  /** What could not be learned about it. */
+  notes: z.array(z.string()).optional(),
 });
 export type TargetRecord = z.infer<typeof targetSchema>;
 

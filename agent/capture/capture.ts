@@ -1,29 +1,22 @@
 import type { Logger } from 'pino';
-import { ExhibitError, isExhibitError } from '../../evidence/error.ts';
+import { isExhibitError } from '../../evidence/error.ts';
 import { type ArtifactName, bundlePath, FORMAT_VERSION, REQUEST_OBJECT } from '../../evidence/layout.ts';
-import type {
-  ArtifactRecord,
-  FreezeRecord,
-  HostRecord,
-  Manifest,
-  Plan,
-  RequestRecord,
-  TargetRecord,
-} from '../../evidence/manifest.ts';
+import type { ArtifactRecord, FreezeRecord, Manifest, Plan, RequestRecord } from '../../evidence/manifest.ts';
 import type { Signer } from '../../evidence/seal.ts';
 import type { Collector } from '../collect/collector.ts';
 import type { Config } from '../config.ts';
 import type { Host } from '../host/host.ts';
-import { hostIdentity } from '../host/identity.ts';
-import { agentDiskWriteBytes, hurry } from '../host/self.ts';
+import { agentDiskWriteBytes } from '../host/self.ts';
 import type { Runtime, Target } from '../runtime/runtime.ts';
 import { parseSelector, resolveTarget } from '../runtime/select.ts';
 import type { Sink } from '../sink/sink.ts';
 import { type Bundle, openBundle } from './bundle.ts';
 import type { CaptureHooks, CaptureRequest, Execute } from './captures.ts';
-import type { Freezer, Frozen, startFreezer } from './freeze.ts';
+import type { startFreezer } from './freeze.ts';
+import { prepareHold } from './hold.ts';
 import { createLock, type Lock } from './lock.ts';
 import { planCapture } from './plan.ts';
+import { displayName, requestRecord } from './record.ts';
 import { runStep, skippedStep } from './step.ts';
 
 export interface CaptureParts {
@@ -83,18 +76,15 @@ export function captureExecutor(parts: CaptureParts): Execute {
   };
 }
 
-/** `prod/web-0/web` for a container of a pod. */
-function displayName({ pod, name }: TargetRecord): string {
-  return pod === undefined ? name : `${pod.namespace}/${pod.name}/${name}`;
-}
-
 async function resolve(
   parts: CaptureParts,
   request: CaptureRequest,
   signal: AbortSignal,
 ): Promise<{ runtime: Runtime; target: Target }> {
   const bounded = AbortSignal.any([signal, AbortSignal.timeout(RESOLVE_TIMEOUT_MS)]);
-  return resolveTarget(parseSelector(request.selector), parts.runtimes, bounded);
+  const { runtime, target } = await resolveTarget(parseSelector(request.selector), parts.runtimes, bounded);
+  if (target.notes.length === 0) return { runtime, target };
+  return { runtime, target: { ...target, record: { ...target.record, notes: [...target.notes] } } };
 }
 
 function planFor({ config }: CaptureParts, request: CaptureRequest, runtime: Runtime, target: Target): Plan {
@@ -106,42 +96,6 @@ function planFor({ config }: CaptureParts, request: CaptureRequest, runtime: Run
     bufferBytes: config.memory.bufferBytes,
     freezeDeadlineMs: config.freeze.deadlineMs,
   });
-}
-
-async function requestRecord(
-  parts: CaptureParts,
-  captureId: string,
-  request: CaptureRequest,
-  found: { runtime: Runtime; target: Target; plan: Plan; signal: AbortSignal },
-): Promise<RequestRecord> {
-  const { config, now } = parts;
-  const [identity, host]: [{ name: string; version: string }, HostRecord] = await Promise.all([
-    found.runtime.identify(found.signal),
-    hostIdentity(parts.host, now),
-  ]);
-  return {
-    formatVersion: FORMAT_VERSION,
-    captureId,
-    cluster: config.cluster,
-    node: config.node,
-    requestedAt: new Date(now()).toISOString(),
-    requester: request.requester,
-    ...(request.caseId === '' ? {} : { caseId: request.caseId }),
-    ...(request.reason === '' ? {} : { reason: request.reason }),
-    selector: request.selector,
-    artifacts: [...request.artifacts],
-    runtime: { name: identity.name, version: identity.version },
-    target: found.target.record,
-    plan: found.plan,
-    agent: {
-      name: 'exhibit',
-      version: parts.version,
-      nodeVersion: process.version,
-      pid: process.pid,
-      keyId: parts.signer.keyId,
-    },
-    host,
-  };
 }
 
 interface Run {
@@ -169,6 +123,9 @@ async function carryOut(run: Run): Promise<{ state: 'complete' | 'partial' | 'ca
   } catch (error) {
     if (!hooks.signal.aborted || isExhibitError(error, 'sink-failed')) throw error;
     cancelled = true;
+    for (const step of plan.steps.slice(artifacts.length)) {
+      artifacts.push(skippedStep(step, 'the capture was cancelled before this was stored', parts.now));
+    }
   }
   hooks.emit({ kind: 'stage-started', stage: 'seal' });
   const sealStartedMs = performance.now();
@@ -220,15 +177,19 @@ function notFrozen(plan: Plan): FreezeRecord {
 
 async function runSteps(run: Run, artifacts: ArtifactRecord[], freezes: FreezeRecord[]): Promise<void> {
   const { hooks, plan } = run;
-  await using freezer = await prepareFreezer(run);
+  await using hold = await prepareHold({
+    ...run,
+    startFreezer: run.parts.startFreezer,
+    onThawed: (record) => freezes.push(record),
+  });
   for (const step of plan.steps) {
     hooks.signal.throwIfAborted();
     hooks.emit({ kind: 'stage-started', stage: step.artifact });
     const release = EXCLUSIVE.includes(step.artifact) ? await run.lock.acquire(hooks.signal) : () => undefined;
     try {
-      const { artifact, freeze } =
+      const artifact =
         step.action === 'skip'
-          ? { artifact: skippedStep(step, run.parts.now), freeze: undefined }
+          ? skippedStep(step, step.reason, run.parts.now)
           : await runStep({
               captureId: run.captureId,
               step,
@@ -241,12 +202,11 @@ async function runSteps(run: Run, artifacts: ArtifactRecord[], freezes: FreezeRe
               signal: hooks.signal,
               log: run.log,
               now: run.parts.now,
-              freeze: () => freezer.freeze(),
+              freeze: () => hold.freeze(),
               progress: (doneBytes, totalBytes) =>
                 hooks.emit({ kind: 'stage-progress', stage: step.artifact, doneBytes, totalBytes }),
             });
       artifacts.push(artifact);
-      if (freeze !== undefined) freezes.push(freeze);
       hooks.emit({ kind: 'stage-ended', result: stageResult(artifact) });
     } finally {
       release();
@@ -264,51 +224,5 @@ function stageResult(artifact: ArtifactRecord) {
     wallMs: Math.round(footprint.wallMs),
     pauseMs: footprint.pauseMs,
     gapCount,
-  };
-}
-
-/** Starts the guard at once, beside the live steps, where the plan will freeze; the journal knows before it does. */
-async function prepareFreezer(run: Run): Promise<AsyncDisposable & { freeze(): Promise<Frozen> }> {
-  const { parts, hooks, plan, target } = run;
-  const spec = target.freeze;
-  const wanted = spec !== undefined && plan.steps.some((step) => step.frozen && step.action === 'collect');
-  const starting: Promise<Freezer> | undefined = wanted ? parts.startFreezer(spec, hooks.signal) : undefined;
-  starting?.catch(() => undefined);
-  return {
-    freeze: async () => {
-      if (starting === undefined) throw new ExhibitError('freeze-failed', 'The plan does not stop this target');
-      const freezer = await starting;
-      await hooks.frozen(spec);
-      const calmDown = hurry();
-      let frozen: Frozen;
-      try {
-        frozen = await freezer.freeze({ deadlineMs: plan.freezeDeadlineMs, signal: hooks.signal });
-      } catch (error) {
-        calmDown();
-        await hooks.frozen(undefined);
-        throw error;
-      }
-      const thaw = async () => {
-        const record = await frozen.thaw().finally(calmDown);
-        await hooks.frozen(undefined);
-        return record;
-      };
-      return {
-        get deadline() {
-          return frozen.deadline;
-        },
-        get expired() {
-          return frozen.expired;
-        },
-        thaw,
-        [Symbol.asyncDispose]: async () => void (await thaw()),
-      };
-    },
-    [Symbol.asyncDispose]: async () => {
-      await starting?.then(
-        (freezer) => freezer[Symbol.asyncDispose](),
-        () => undefined,
-      );
-    },
   };
 }

@@ -1,6 +1,6 @@
 import type { Logger } from 'pino';
 import { explain, isExhibitError } from '../../evidence/error.ts';
-import type { ArtifactRecord, FreezeRecord, Gap, Plan, PlanStep } from '../../evidence/manifest.ts';
+import type { ArtifactRecord, Gap, Plan, PlanStep } from '../../evidence/manifest.ts';
 import type { CollectContext, Collector } from '../collect/collector.ts';
 import type { Host } from '../host/host.ts';
 import type { Runtime, Target } from '../runtime/runtime.ts';
@@ -24,21 +24,14 @@ export interface StepInput {
   readonly progress: (doneBytes: number, totalBytes: number) => void;
 }
 
-export interface StepResult {
-  readonly artifact: ArtifactRecord;
-  /** Present when the step stopped the target. */
-  readonly freeze: FreezeRecord | undefined;
-}
-
 /** Gaps kept one by one in the manifest; beyond it they are counted, and the archive's own inventory names them. */
 const MAX_GAPS = 10_000;
 
-export function skippedStep(step: PlanStep, now: () => number): ArtifactRecord {
+export function skippedStep(step: PlanStep, reason: string, now: () => number): ArtifactRecord {
   const at = new Date(now()).toISOString();
   const footprint = { wallMs: 0, cpuMs: 0, pauseMs: 0, bytesRead: 0, bytesStored: 0, filesOpened: 0 };
-  const { artifact: name, reason } = step;
   return {
-    name,
+    name: step.artifact,
     status: 'skipped',
     reason,
     objects: [],
@@ -56,7 +49,7 @@ export function skippedStep(step: PlanStep, now: () => number): ArtifactRecord {
  * Never throws for what a collector could not get: that is a `failed` artifact. Errors of the sink pass, for there is
  * nowhere to write the rest; so does an abort.
  */
-export async function runStep(input: StepInput): Promise<StepResult> {
+export async function runStep(input: StepInput): Promise<ArtifactRecord> {
   const { step, collector, bundle, now, signal } = input;
   const startedAt = new Date(now()).toISOString();
   const startedMs = performance.now();
@@ -77,8 +70,8 @@ export async function runStep(input: StepInput): Promise<StepResult> {
 
   const stored = bundle.objects.slice(objectsBefore);
   const cpu = process.cpuUsage(cpuBefore);
-  const { gaps, gapCount, notes, facts, bytesRead, filesOpened, pausedMs, freeze } = tally.read();
-  const artifact: ArtifactRecord = {
+  const { gaps, gapCount, notes, facts, bytesRead, filesOpened, pausedMs } = tally.read();
+  return {
     name: step.artifact,
     status: failure !== undefined ? 'failed' : gapCount > 0 ? 'partial' : 'captured',
     ...(failure === undefined ? {} : { reason: failure }),
@@ -92,13 +85,12 @@ export async function runStep(input: StepInput): Promise<StepResult> {
     footprint: {
       wallMs: round(performance.now() - startedMs),
       cpuMs: round((cpu.user + cpu.system) / 1000),
-      pauseMs: round((freeze?.pauseMs ?? 0) + pausedMs),
+      pauseMs: round(pausedMs),
       bytesRead,
       bytesStored: stored.reduce((total, object) => total + object.stored.sizeBytes, 0),
       filesOpened,
     },
   };
-  return { artifact, freeze };
 }
 
 const round = (ms: number) => Math.round(ms * 1000) / 1000;
@@ -113,7 +105,6 @@ function createTally(input: StepInput) {
   let filesOpened = 0;
   let pausedMs = 0;
   let held: Frozen | undefined;
-  let freeze: FreezeRecord | undefined;
 
   const context: CollectContext = {
     captureId: input.captureId,
@@ -145,28 +136,22 @@ function createTally(input: StepInput) {
     },
     progress: (doneBytes, totalBytes = 0) => input.progress(doneBytes, totalBytes),
     freeze: async () => {
-      const frozen = await input.freeze();
-      held = {
-        get deadline() {
-          return frozen.deadline;
-        },
-        get expired() {
-          return frozen.expired;
-        },
-        thaw: async () => {
-          freeze = await frozen.thaw();
-          return freeze;
-        },
-        [Symbol.asyncDispose]: async () => {
-          freeze ??= await frozen.thaw();
-        },
-      };
+      held = await input.freeze();
       return held;
     },
   };
+  const thaw = async () => {
+    try {
+      if (held !== undefined) pausedMs += (await held.thaw()).pauseMs;
+    } catch (error) {
+      // The guard goes on trying, and the journal keeps it for the next start: the rest of the evidence is still there.
+      notes.push(explain(error));
+      input.log.error({ artifact: input.step.artifact, error: explain(error) }, 'target may still be frozen');
+    }
+  };
   return {
     context,
-    thaw: async () => held?.[Symbol.asyncDispose](),
-    read: () => ({ gaps, gapCount, notes, facts, bytesRead, filesOpened, pausedMs, freeze }),
+    thaw,
+    read: () => ({ gaps, gapCount, notes, facts, bytesRead, filesOpened, pausedMs }),
   };
 }

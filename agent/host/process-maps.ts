@@ -1,4 +1,5 @@
-import { intOf, linesOf, type Worded, wordedText, wordsOf } from './decode.ts';
+import { type Worded, wordedText, wordsOf } from './decode.ts';
+import { parseMaps as parseVmas, type Vma } from './maps.ts';
 
 /** One line of /proc/PID/maps, proc_pid_maps(5). */
 export interface Region {
@@ -19,23 +20,14 @@ export interface Region {
   readonly name: string;
 }
 
-const LINE =
-  /^([0-9a-f]{1,16})-([0-9a-f]{1,16}) ([r-][w-][x-][ps]) ([0-9a-f]{1,16}) ([0-9a-f]+:[0-9a-f]+) (\d+) *(.*)$/;
-
 /** Lines that are none are left out. */
 export function parseMaps(bytes: Uint8Array): Region[] {
-  const regions: Region[] = [];
-  for (const line of linesOf(bytes)) {
-    const [, start, end, permissions = '', offset = '', device = '', inode, name = ''] = LINE.exec(line) ?? [];
-    if (start === undefined || end === undefined) continue;
-    regions.push({ start: bare(start), end: bare(end), permissions, offset, device, inode: intOf(inode) ?? 0, name });
-  }
-  return regions;
+  return parseVmas(Buffer.from(bytes).toString('latin1')).vmas.map(regionOf);
 }
 
-/** The kernel prints at least eight digits. */
-function bare(address: string): string {
-  return address.replace(/^0+(?=.)/, '');
+function regionOf({ start, end, permissions, fileOffset, device, inode, name }: Vma): Region {
+  const hex = (value: bigint) => value.toString(16);
+  return { start: hex(start), end: hex(end), permissions, offset: hex(fileOffset), device, inode: Number(inode), name };
 }
 
 /** Whether the kernel marked the name as unlinked. A file may be called so on purpose: the inode's link count decides. */

@@ -1,0 +1,71 @@
+import { ExhibitError } from '../../evidence/error.ts';
+import type { FreezeRecord, Plan } from '../../evidence/manifest.ts';
+import { hurry } from '../host/self.ts';
+import type { Target } from '../runtime/runtime.ts';
+import type { CaptureHooks } from './captures.ts';
+import type { Freezer, Frozen, startFreezer } from './freeze.ts';
+
+export interface HoldInput {
+  readonly target: Target;
+  readonly plan: Plan;
+  readonly hooks: CaptureHooks;
+  readonly startFreezer: typeof startFreezer;
+  /** Every freeze that ended, also one in a step that was cancelled. */
+  readonly onThawed: (record: FreezeRecord) => void;
+}
+
+/** One capture's way to stop its target. Disposal ends the guard. */
+export interface Hold extends AsyncDisposable {
+  freeze(): Promise<Frozen>;
+}
+
+/** Starts the guard at once, beside the live steps, where the plan will freeze; the journal knows before it does. */
+export async function prepareHold(input: HoldInput): Promise<Hold> {
+  const { hooks, plan, target } = input;
+  const spec = target.freeze;
+  const wanted = spec !== undefined && plan.steps.some((step) => step.frozen && step.action === 'collect');
+  const starting: Promise<Freezer> | undefined = wanted ? input.startFreezer(spec, hooks.signal) : undefined;
+  starting?.catch(() => undefined);
+  return {
+    freeze: async () => {
+      if (starting === undefined) throw new ExhibitError('freeze-failed', 'The plan does not stop this target');
+      const freezer = await starting;
+      await hooks.frozen(spec);
+      const calmDown = hurry();
+      let frozen: Frozen;
+      try {
+        frozen = await freezer.freeze({ deadlineMs: plan.freezeDeadlineMs, signal: hooks.signal });
+      } catch (error) {
+        calmDown();
+        await hooks.frozen(undefined);
+        throw error;
+      }
+      let thawed: Promise<FreezeRecord> | undefined;
+      let told = false;
+      const thaw = async () => {
+        thawed ??= frozen.thaw().finally(calmDown);
+        const record = await thawed;
+        if (!told) input.onThawed(record);
+        told = true;
+        await hooks.frozen(undefined);
+        return record;
+      };
+      return {
+        get deadline() {
+          return frozen.deadline;
+        },
+        get expired() {
+          return frozen.expired;
+        },
+        thaw,
+        [Symbol.asyncDispose]: async () => void (await thaw()),
+      };
+    },
+    [Symbol.asyncDispose]: async () => {
+      await starting?.then(
+        (freezer) => freezer[Symbol.asyncDispose](),
+        () => undefined,
+      );
+    },
+  };
+}

@@ -1,0 +1,48 @@
+import { FORMAT_VERSION } from '../../evidence/layout.ts';
+import type { HostRecord, Plan, RequestRecord, TargetRecord } from '../../evidence/manifest.ts';
+import { hostIdentity } from '../host/identity.ts';
+import type { Runtime, Target } from '../runtime/runtime.ts';
+import type { CaptureParts } from './capture.ts';
+import type { CaptureRequest } from './captures.ts';
+
+/** `prod/web-0/web` for a container of a pod. */
+export function displayName({ pod, name }: TargetRecord): string {
+  return pod === undefined ? name : `${pod.namespace}/${pod.name}/${name}`;
+}
+
+/** `request.json`: the bundle's first object, so that an attempt leaves evidence of itself. */
+export async function requestRecord(
+  parts: CaptureParts,
+  captureId: string,
+  request: CaptureRequest,
+  found: { runtime: Runtime; target: Target; plan: Plan; signal: AbortSignal },
+): Promise<RequestRecord> {
+  const { config, now } = parts;
+  const [identity, host]: [{ name: string; version: string }, HostRecord] = await Promise.all([
+    found.runtime.identify(found.signal),
+    hostIdentity(parts.host, now),
+  ]);
+  return {
+    formatVersion: FORMAT_VERSION,
+    captureId,
+    cluster: config.cluster,
+    node: config.node,
+    requestedAt: new Date(now()).toISOString(),
+    requester: request.requester,
+    ...(request.caseId === '' ? {} : { caseId: request.caseId }),
+    ...(request.reason === '' ? {} : { reason: request.reason }),
+    selector: request.selector,
+    artifacts: [...request.artifacts],
+    runtime: { name: identity.name, version: identity.version },
+    target: found.target.record,
+    plan: found.plan,
+    agent: {
+      name: 'exhibit',
+      version: parts.version,
+      nodeVersion: process.version,
+      pid: process.pid,
+      keyId: parts.signer.keyId,
+    },
+    host,
+  };
+}
