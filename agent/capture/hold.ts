@@ -40,15 +40,16 @@ export async function prepareHold(input: HoldInput): Promise<Hold> {
         await hooks.frozen(undefined);
         throw error;
       }
-      let thawed: Promise<FreezeRecord> | undefined;
-      let told = false;
-      const thaw = async () => {
-        thawed ??= frozen.thaw().finally(calmDown);
-        const record = await thawed;
-        if (!told) input.onThawed(record);
-        told = true;
+      const end = async () => {
+        const record = await frozen.thaw().finally(calmDown);
+        input.onThawed(record);
         await hooks.frozen(undefined);
         return record;
+      };
+      let ended: Promise<FreezeRecord> | undefined;
+      const thaw = () => {
+        ended ??= end();
+        return ended;
       };
       return {
         get deadline() {

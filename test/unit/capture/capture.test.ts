@@ -1,0 +1,277 @@
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { pino } from 'pino';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { captureExecutor } from '../../../agent/capture/capture.ts';
+import type { CaptureEvent, CaptureRequest } from '../../../agent/capture/captures.ts';
+import type { Freezer } from '../../../agent/capture/freeze.ts';
+import type { CollectContext } from '../../../agent/collect/collector.ts';
+import { parseConfig } from '../../../agent/config.ts';
+import type { Runtime, Target } from '../../../agent/runtime/runtime.ts';
+import { asHostPath } from '../../../agent/runtime/runtime.ts';
+import { openSink } from '../../../agent/sink/open.ts';
+import { openBundle } from '../../../evidence/bundle.ts';
+import { ExhibitError } from '../../../evidence/error.ts';
+import { ARTIFACTS, type ArtifactName } from '../../../evidence/layout.ts';
+import type { Manifest } from '../../../evidence/manifest.ts';
+import { generateSigner } from '../../../evidence/seal.ts';
+import { verifyBundle } from '../../../evidence/verify.ts';
+
+/** The spine with fakes of every port but the sink, which is a real folder. */
+
+const ID = '01a20000-0000-7000-8000-000000000001';
+let folder: string;
+beforeEach(async () => {
+  folder = await mkdtemp(path.join(os.tmpdir(), 'exhibit-spine-'));
+});
+afterEach(() => rm(folder, { recursive: true, force: true }));
+
+const target: Target = {
+  record: {
+    runtime: 'cri',
+    kind: 'container',
+    id: 'abcdef0123456789',
+    name: 'web',
+    pod: { namespace: 'prod', name: 'web-0', uid: 'u', sandboxId: 's' },
+    labels: {},
+    initPid: 7,
+    pids: [7],
+  },
+  freeze: { kind: 'containerd', socket: '/s', namespace: 'k8s.io', containerId: 'abcdef0123456789' },
+  rootfs: { kind: 'overlay', upper: asHostPath('/u'), lowers: [], userXattr: false },
+  mounts: [],
+  logPath: undefined,
+  documents: [],
+  notes: ['its image is not known any more'],
+};
+
+const runtime: Runtime = {
+  kind: 'cri',
+  identify: async () => ({ name: 'containerd', version: '2.1.9' }),
+  list: async () => [],
+  resolve: async () => target,
+  pids: async () => [],
+  checkpoint: () => Promise.reject(new Error('not used')),
+  resumeIfPaused: async () => false,
+  [Symbol.asyncDispose]: async () => undefined,
+};
+
+type Collect = (context: CollectContext) => Promise<void>;
+
+const oneFile =
+  (name: string): Collect =>
+  async (context) => {
+    await using archive = await context.archive(`${name}.tar.zst`);
+    await archive.add({ path: `${name}.txt`, type: 'file', sizeBytes: 5 }, Buffer.from('hello'));
+    await archive.commit();
+  };
+
+interface Freezes {
+  readonly log: string[];
+}
+
+function fakeFreezer({ log }: Freezes): () => Promise<Freezer> {
+  return async () => ({
+    freeze: async () => {
+      log.push('frozen');
+      const record = {
+        consistency: 'frozen',
+        method: 'containerd',
+        pauseMs: 12,
+        thawedBy: 'agent',
+        notes: [],
+      } as const;
+      const thaw = async () => {
+        if (log.at(-1) !== 'thawed') log.push('thawed');
+        return { ...record, notes: [] };
+      };
+      return {
+        deadline: Number.POSITIVE_INFINITY,
+        expired: false,
+        thaw,
+        [Symbol.asyncDispose]: async () => void (await thaw()),
+      };
+    },
+    [Symbol.asyncDispose]: async () => void log.push('guard ended'),
+  });
+}
+
+interface Setting {
+  readonly collectors?: Partial<Record<ArtifactName, Collect>>;
+  readonly signal?: AbortSignal;
+  readonly artifacts?: ArtifactName[];
+}
+
+async function capture({
+  collectors = {},
+  signal = new AbortController().signal,
+  artifacts = [...ARTIFACTS],
+}: Setting) {
+  const freezes: Freezes = { log: [] };
+  const events: Exclude<CaptureEvent, { kind: 'ended' }>[] = [];
+  const journal: string[] = [];
+  const config = parseConfig(`sink: { url: "file://${folder}" }\nnode: n1`, 'test', {});
+  const execute = captureExecutor({
+    config,
+    host: { procRoot: '/proc', hostRoot: '' },
+    sink: openSink(config.sink),
+    runtimes: [runtime],
+    collectors: Object.fromEntries(
+      ARTIFACTS.map((artifact) => [artifact, { artifact, collect: collectors[artifact] ?? oneFile(artifact) }]),
+    ) as Parameters<typeof captureExecutor>[0]['collectors'],
+    signer: generateSigner(),
+    startFreezer: fakeFreezer(freezes),
+    version: '0.0.0',
+    now: Date.now,
+    log: pino({ level: 'silent' }),
+  });
+  const request: CaptureRequest = {
+    captureId: ID,
+    selector: 'prod/web-0',
+    artifacts,
+    caseId: 'C',
+    reason: '',
+    consistency: 'frozen',
+    requester: { trigger: 'socket', identity: 'test' },
+  };
+  const ending = execute(ID, request, {
+    signal,
+    emit: (event) => events.push(event),
+    frozen: async (spec) => void journal.push(spec === undefined ? 'clear' : spec.kind),
+  });
+  const bundle = path.join(folder, 'local', 'n1', ID);
+  const outcome = await ending.then(
+    ({ state }) => state,
+    (error: unknown) => error,
+  );
+  const manifest = async () => JSON.parse(await readFile(path.join(bundle, 'manifest.json'), 'utf8')) as Manifest;
+  return { outcome, events, journal, freezes: freezes.log, bundle, manifest };
+}
+
+const intact = async (bundle: string) => {
+  await using reader = await openBundle(bundle);
+  return (await verifyBundle(reader, {})).intact;
+};
+
+const freezing: Collect = async (context) => {
+  await using frozen = await context.freeze();
+  await frozen.thaw();
+  await oneFile('memory')(context);
+};
+
+describe('the spine', () => {
+  test('stores every artifact, seals, and says each stage', async () => {
+    const { outcome, events, bundle, manifest } = await capture({});
+    expect(outcome).toBe('complete');
+    expect(events.filter((event) => event.kind === 'stage-ended').map((event) => event.result.stage)).toEqual([
+      'processes',
+      'network',
+      'memory',
+      'checkpoint',
+      'rootfs',
+      'logs',
+      'spec',
+      'seal',
+    ]);
+    expect(events[0]).toMatchObject({
+      kind: 'accepted',
+      target: 'prod/web-0/web',
+      bundleUrl: `file://${folder}/local/n1/${ID}`,
+    });
+    expect((await manifest()).target.notes).toEqual(['its image is not known any more']);
+    expect(await intact(bundle)).toBe(true);
+  });
+
+  test('goes on after a collector that fails, and drops what it had begun', async () => {
+    const half: Collect = async (context) => {
+      await using archive = await context.archive('network.tar.zst');
+      await archive.add({ path: 'x', type: 'file', sizeBytes: 1 }, Buffer.from('x'));
+      throw new Error('the table is gone');
+    };
+    const { outcome, bundle, manifest } = await capture({ collectors: { network: half } });
+    expect(outcome).toBe('partial');
+    const { artifacts } = await manifest();
+    expect(artifacts.find((artifact) => artifact.name === 'network')).toMatchObject({
+      status: 'failed',
+      reason: 'the table is gone',
+      objects: [],
+    });
+    expect(artifacts.filter((artifact) => artifact.status === 'captured')).toHaveLength(6);
+    expect(await readdir(bundle)).not.toContain('network.tar.zst');
+    expect(await intact(bundle)).toBe(true);
+  });
+
+  test('makes a gap of what a collector could not get', async () => {
+    const gappy: Collect = async (context) => {
+      context.gap({ what: 'pid 9 maps', pid: 9, errno: 'ESRCH', why: 'it ended' });
+      await oneFile('processes')(context);
+    };
+    const { outcome, manifest } = await capture({ collectors: { processes: gappy } });
+    expect(outcome).toBe('partial');
+    expect((await manifest()).artifacts[0]).toMatchObject({
+      status: 'partial',
+      gapCount: 1,
+      gaps: [{ errno: 'ESRCH', pid: 9 }],
+    });
+  });
+
+  test('notes the freeze in the journal before it, and clears it after the thaw', async () => {
+    const { journal, freezes, manifest } = await capture({ collectors: { memory: freezing } });
+    expect(journal).toEqual(['containerd', 'clear']);
+    expect(freezes).toEqual(['frozen', 'thawed', 'guard ended']);
+    expect((await manifest()).freeze).toMatchObject({ method: 'containerd', pauseMs: 12 });
+    expect((await manifest()).artifacts.find((artifact) => artifact.name === 'memory')?.footprint.pauseMs).toBe(12);
+  });
+
+  test('thaws when the collector dies in the freeze', async () => {
+    const dying: Collect = async (context) => {
+      await context.freeze();
+      throw new Error('out of cheese');
+    };
+    const { outcome, journal, freezes } = await capture({ collectors: { memory: dying } });
+    expect(outcome).toBe('partial');
+    expect(journal).toEqual(['containerd', 'clear']);
+    expect(freezes).toEqual(['frozen', 'thawed', 'guard ended']);
+  });
+
+  test('ends when the sink fails, and does not seal', async () => {
+    const broken: Collect = () => Promise.reject(new ExhibitError('sink-failed', 'the bucket is gone'));
+    const { outcome, bundle } = await capture({ collectors: { network: broken } });
+    expect(outcome).toMatchObject({ code: 'sink-failed' });
+    expect(await readdir(bundle)).toEqual(expect.arrayContaining(['processes.tar.zst', 'request.json']));
+    expect(await readdir(bundle)).not.toContain('manifest.json');
+  });
+
+  test('seals a cancelled capture with what it has, and says what is missing', async () => {
+    const controller = new AbortController();
+    const cancelling: Collect = async (context) => {
+      await context.freeze();
+      controller.abort(new ExhibitError('cancelled', 'enough'));
+      context.signal.throwIfAborted();
+    };
+    const { outcome, freezes, bundle, manifest } = await capture({
+      signal: controller.signal,
+      collectors: { memory: cancelling },
+    });
+    expect(outcome).toBe('cancelled');
+    expect(freezes).toEqual(['frozen', 'thawed', 'guard ended']);
+    const { artifacts, freeze } = await manifest();
+    expect(artifacts.map((artifact) => artifact.status)).toEqual([
+      'captured',
+      'captured',
+      'skipped',
+      'skipped',
+      'skipped',
+      'skipped',
+      'skipped',
+    ]);
+    expect(freeze.pauseMs).toBe(12);
+    expect(await intact(bundle)).toBe(true);
+  });
+
+  test('starts no guard where nothing is to be frozen', async () => {
+    const { freezes } = await capture({ artifacts: ['logs'] });
+    expect(freezes).toEqual([]);
+  });
+});
