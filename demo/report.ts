@@ -26,7 +26,8 @@ async function programs(evidence: Evidence): Promise<string> {
 
 async function connections(evidence: Evidence): Promise<string> {
   const sockets = await evidence.lines('network.tar.zst', 'sockets.jsonl');
-  const open = sockets.filter((line) => line.state === 'established');
+  // The other end of a connection on the same machine has no owner in the target.
+  const open = sockets.filter((line) => line.state === 'established' && list(line.owners).length > 0);
   const peers = open.map((line) => {
     const owner = list(line.owners)[0];
     return `${text(line.remoteAddress)}:${text(line.remotePort)} by pid ${text(owner?.pid)}`;
@@ -77,7 +78,9 @@ async function found(artifact: ArtifactRecord, evidence: Evidence, hunch: Hunch)
     case 'checkpoint':
       return 'process tree, sockets and memory as CRIU sees them';
     case 'logs':
-      return `${text(artifact.facts.files)} file(s) of the container's log`;
+      return artifact.facts.files === undefined
+        ? 'none: only containers have a log'
+        : `${text(artifact.facts.files)} file(s) of the container's log`;
     case 'spec':
       return 'OCI spec, CRI status, image configuration';
     default:
