@@ -56,7 +56,9 @@ function countTest(test: TestCase, tally: Tally): void {
   if (result.state === 'passed') tally.passed += 1;
   else if (result.state === 'failed') tally.failed += 1;
   else {
-    const reason = (result.state === 'skipped' && result.note) || 'no reason given';
+    // Whole suites that are skipped say why in their name.
+    const named = /needs |unless /.test(test.fullName) ? 'see its name' : 'no reason given';
+    const reason = (result.state === 'skipped' && result.note) || named;
     tally.skipped.push({ name: test.fullName, reason });
   }
 }
