@@ -102,6 +102,20 @@ describe('what the agent needs and does not have', () => {
     expect(await alive(api, 'api')).toBe(true);
   });
 
+  test('a sink that is full in the middle ends the capture with a sentence, unsealed, and the container runs', async () => {
+    const small = path.join(node.hostRoot, 'tmp/small');
+    await node.exec(['sh', '-c', 'mkdir /tmp/small && mount -t tmpfs -o size=1m small /tmp/small']);
+    await using poor = await startAgent(node, { config: { sink: { url: `file://${small}` } } });
+    const { code, stderr } = await poor.exhibit('capture', 'prod/heavy-0');
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/no (space|room)|full/i);
+    const bundle = path.join(small, 'lab', 'lab-node', readdirSync(path.join(small, 'lab', 'lab-node'))[0] ?? '');
+    expect(readdirSync(bundle)).not.toContain('manifest.json');
+    expect(readdirSync(bundle).filter((name) => name.includes('partial'))).toEqual([]);
+    expect(frozenNow(cgroupEvents())).toBe(false);
+    expect(await alive(heavy, 'heavy')).toBe(true);
+  });
+
   test('a runtime that does not listen is named, and soon', async () => {
     await using lonely = await startAgent(node, { config: { runtime: { socket: '/run/nobody/containerd.sock' } } });
     const begin = Date.now();

@@ -2,6 +2,8 @@ import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
+import grpc from '@grpc/grpc-js';
+import { service as healthService } from 'grpc-health-check';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createCaptures, type Execute } from '../../../agent/capture/captures.ts';
@@ -172,6 +174,21 @@ describe('the API on the node', () => {
       code: 'config',
       message: expect.stringContaining('not a socket'),
     });
+  });
+
+  test('answers grpc.health.v1', async () => {
+    await using _trigger = await serve(quick);
+    const client = new (grpc.makeGenericClientConstructor(healthService, 'Health'))(
+      `unix:${socket}`,
+      grpc.credentials.createInsecure(),
+    );
+    const answer = await new Promise((resolve, reject) => {
+      client.check?.({ service: 'exhibit.v1.Agent' }, (error: unknown, response: unknown) =>
+        error === null ? resolve(response) : reject(error),
+      );
+    });
+    client.close();
+    expect(answer).toMatchObject({ status: 'SERVING' });
   });
 
   test('reports its examination', async () => {
