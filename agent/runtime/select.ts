@@ -173,7 +173,8 @@ export interface Resolved {
 /**
  * The first runtime that knows the target, asked in order: a process that belongs to a container is found as that container
  * before `host` would show it as a process tree. When a runtime that did not answer was passed over, the target says so in its
- * notes. When none knows it: the error of the one that did not answer, for it may have known, else the first one's.
+ * notes. When none knows it: the error of the one that did not answer, for it may have known, else the first one's for what
+ * is named as a container, and the last one's, the host's, for a process, a cgroup or a unit.
  */
 export async function resolveTarget(
   selector: Selector,
@@ -181,6 +182,7 @@ export async function resolveTarget(
   signal: AbortSignal,
 ): Promise<Resolved> {
   const silent: unknown[] = [];
+  const ofHost = selector.kind === 'pid' || selector.kind === 'cgroup' || selector.kind === 'unit';
   let missing: unknown;
   for (const runtime of runtimes) {
     try {
@@ -191,7 +193,7 @@ export async function resolveTarget(
       ];
       return { runtime, target: { ...target, notes } };
     } catch (error) {
-      if (isExhibitError(error, 'target-not-found')) missing ??= error;
+      if (isExhibitError(error, 'target-not-found')) missing = ofHost ? error : (missing ?? error);
       else if (isExhibitError(error, 'runtime-unreachable')) silent.push(error);
       else throw error;
     }
