@@ -2,10 +2,7 @@ import type { Logger } from 'pino';
 import { isExhibitError } from '../../evidence/error.ts';
 import { type ArtifactName, bundlePath, FORMAT_VERSION, REQUEST_OBJECT } from '../../evidence/layout.ts';
 import type { ArtifactRecord, FreezeRecord, Manifest, Plan, RequestRecord } from '../../evidence/manifest.ts';
-import type { Signer } from '../../evidence/seal.ts';
 import type { Collector } from '../collect/collector.ts';
-import type { Config } from '../config.ts';
-import type { Host } from '../host/host.ts';
 import { agentDiskWriteBytes } from '../host/self.ts';
 import type { Runtime, Target } from '../runtime/runtime.ts';
 import { parseSelector, resolveTarget } from '../runtime/select.ts';
@@ -16,20 +13,15 @@ import type { startFreezer } from './freeze.ts';
 import { prepareHold } from './hold.ts';
 import { createLock, type Lock } from './lock.ts';
 import { planCapture } from './plan.ts';
-import { displayName, requestRecord } from './record.ts';
+import { displayName, type RecordParts, requestRecord } from './record.ts';
 import { runStep, skippedStep } from './step.ts';
 
-export interface CaptureParts {
-  readonly config: Config;
-  readonly host: Host;
+export interface CaptureParts extends RecordParts {
   readonly sink: Sink;
   /** In the order in which they are asked for a target. */
   readonly runtimes: readonly Runtime[];
   readonly collectors: Readonly<Record<ArtifactName, Collector>>;
-  readonly signer: Signer;
   readonly startFreezer: typeof startFreezer;
-  readonly version: string;
-  readonly now: () => number;
   readonly log: Logger;
 }
 

@@ -1,9 +1,20 @@
 import { FORMAT_VERSION } from '../../evidence/layout.ts';
 import type { HostRecord, Plan, RequestRecord, TargetRecord } from '../../evidence/manifest.ts';
+import type { Signer } from '../../evidence/seal.ts';
+import type { Config } from '../config.ts';
+import type { Host } from '../host/host.ts';
 import { hostIdentity } from '../host/identity.ts';
 import type { Runtime, Target } from '../runtime/runtime.ts';
-import type { CaptureParts } from './capture.ts';
 import type { CaptureRequest } from './captures.ts';
+
+/** What of the agent goes into the record. */
+export interface RecordParts {
+  readonly config: Config;
+  readonly host: Host;
+  readonly signer: Signer;
+  readonly version: string;
+  readonly now: () => number;
+}
 
 /** `prod/web-0/web` for a container of a pod. */
 export function displayName({ pod, name }: TargetRecord): string {
@@ -12,7 +23,7 @@ export function displayName({ pod, name }: TargetRecord): string {
 
 /** `request.json`: the bundle's first object, so that an attempt leaves evidence of itself. */
 export async function requestRecord(
-  parts: CaptureParts,
+  parts: RecordParts,
   captureId: string,
   request: CaptureRequest,
   found: { runtime: Runtime; target: Target; plan: Plan; signal: AbortSignal },
