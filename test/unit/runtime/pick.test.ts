@@ -137,8 +137,11 @@ describe('asking several runtimes', () => {
     await expect(ask(silent, missing('two'))).rejects.toMatchObject({ code: 'runtime-unreachable' });
   });
 
-  test('the first refusal is the message otherwise', async () => {
-    await expect(ask(missing('one'), missing('two'))).rejects.toMatchObject({ message: 'one' });
+  test('what is named as a container is refused in the words of the first, a process in those of the last, the host', async () => {
+    const runtimes = [missing('one'), missing('two')];
+    const pod = resolveTarget(parseSelector('prod/web-0'), runtimes, new AbortController().signal);
+    await expect(pod).rejects.toMatchObject({ message: 'one' });
+    await expect(ask(...runtimes)).rejects.toMatchObject({ message: 'two' });
   });
 
   test('an ambiguous target is not looked for elsewhere', async () => {
