@@ -2,6 +2,7 @@
  * `npm run bench`: what a capture costs its target, beside what people use today, in one run on one real container.
  *
  *   npm run bench -- [--size MIB] [--rounds N] [--json FILE]
+ *   npm run bench -- footprint
  *
  * Every way is taken in turn, several rounds, on the same container; the medians are printed as a table and all figures
  * are kept as JSON. Absolute times are this machine's: compare the ratios.
@@ -15,6 +16,7 @@ import { startAgent } from '../test/lab/agent.ts';
 import { run } from '../test/lab/machine.ts';
 import { startNode } from '../test/lab/node.ts';
 import { labObstacle } from '../test/lab/requires.ts';
+import { footprint } from './footprint.ts';
 import { type StallProbe, startStallProbe } from './stall.ts';
 
 interface Figure {
@@ -79,24 +81,29 @@ function table(figures: readonly Figure[], ways: readonly Way[]): string {
 }
 
 async function main(): Promise<void> {
-  const { sizeMib, rounds, json } = readArguments();
   const obstacle = labObstacle();
   if (obstacle !== undefined) throw new Error(`the bench needs the lab's containerd: ${obstacle}`);
+  if (process.argv[2] === 'footprint') return footprint();
+  return capture();
+}
+
+async function capture(): Promise<void> {
+  const { sizeMib, rounds, json } = readArguments();
   const scratch = mkdtempSync(path.join(os.tmpdir(), 'exhibit-bench-'));
   try {
     await using node = await startNode({ disk: true });
     const probe = await startStallProbe(node, 'probe', sizeMib);
     await using agent = await startAgent(node, { config: { memory: { bufferBytes: `${sizeMib * 2 + 64}MiB` } } });
-    const capture = async (...artifacts: string[]) => {
+    const exhibit = async (...artifacts: string[]) => {
       const { code, stderr } = await agent.exhibit('capture', probe.containerId, '--artifacts', artifacts.join(','));
       if (code !== 0) throw new Error(`exhibit capture: ${stderr}`);
       rmSync(agent.evidence, { recursive: true, force: true });
     };
     const light = ['processes', 'network', 'memory', 'rootfs', 'logs', 'spec'];
     const ways: Way[] = [
-      { name: 'exhibit, all but the checkpoint', go: () => capture(...light) },
-      { name: 'exhibit, memory alone', go: () => capture('memory') },
-      { name: 'exhibit, all with the checkpoint', go: () => capture(...light, 'checkpoint') },
+      { name: 'exhibit, all but the checkpoint', go: () => exhibit(...light) },
+      { name: 'exhibit, memory alone', go: () => exhibit('memory') },
+      { name: 'exhibit, all with the checkpoint', go: () => exhibit(...light, 'checkpoint') },
       {
         name: 'gcore',
         go: async () => {
