@@ -57,7 +57,7 @@ function countTest(test: TestCase, tally: Tally): void {
   else if (result.state === 'failed') tally.failed += 1;
   else {
     // Whole suites that are skipped say why in their name.
-    const named = /needs |unless /.test(test.fullName) ? 'see its name' : 'no reason given';
+    const named = /needs |skipped (unless|without|off) /.test(test.fullName) ? 'see its name' : 'no reason given';
     const reason = (result.state === 'skipped' && result.note) || named;
     tally.skipped.push({ name: test.fullName, reason });
   }
