@@ -140,6 +140,7 @@ const ERROR_CODES: Readonly<Record<ErrorCode, true>> = {
   'runtime-failed': true,
   'runtime-unsupported': true,
   'freeze-failed': true,
+  'freeze-stuck': true,
   'sink-failed': true,
   'sink-exists': true,
   'capture-conflict': true,

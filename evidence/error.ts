@@ -9,6 +9,8 @@ export type ErrorCode =
   | 'runtime-failed'
   | 'runtime-unsupported'
   | 'freeze-failed'
+  /** The target may still be frozen. */
+  | 'freeze-stuck'
   | 'sink-failed'
   | 'sink-exists'
   | 'capture-conflict'

@@ -71,7 +71,6 @@ export const footprintSchema = z.strictObject({
   bytesStored: sizeBytes,
   filesOpened: z.number().int().nonnegative(),
 });
-export type Footprint = z.infer<typeof footprintSchema>;
 
 export const ARTIFACT_STATUSES = ['captured', 'partial', 'failed', 'skipped'] as const;
 
@@ -215,7 +214,10 @@ export const manifestSchema = z.strictObject({
   /** Every object of the bundle but this manifest and its seal. */
   objects: z.array(objectSchema),
   agent: agentSchema,
-  /** Bytes of the target's node that the capture wrote outside the sink. */
+  /**
+   * Bytes that the agent's own process wrote to block devices during the capture, less what a folder sink took (proc(5) io).
+   * Not in it: other captures' bytes cannot be told apart, and what a runtime writes for its checkpoint is the runtime's.
+   */
   nodeBytesWritten: sizeBytes,
 });
 export type Manifest = z.infer<typeof manifestSchema>;

@@ -14,7 +14,7 @@ export interface Frozen extends AsyncDisposable {
   readonly deadline: number;
   /** True once the guard has thawed by itself, or must have; what was read after that is not of one moment. */
   readonly expired: boolean;
-  /** Idempotent. Fails with `freeze-failed` when the target could not be thawed; the message says what to do by hand. */
+  /** Idempotent. Fails with `freeze-stuck` when the target could not be thawed; the message says what to do by hand. */
   thaw(): Promise<FreezeRecord>;
 }
 
@@ -22,7 +22,7 @@ export interface Frozen extends AsyncDisposable {
 export interface Freezer extends AsyncDisposable {
   /**
    * Resolves when every process of the target stands still. Fails with `freeze-failed`, or `cancelled` by the signal; the
-   * target then runs. One freeze at a time, any number one after the other.
+   * target then runs. Fails with `freeze-stuck` when that is not known. One freeze at a time, any number one after the other.
    */
   freeze(options: { deadlineMs: number; signal: AbortSignal }): Promise<Frozen>;
 }
@@ -76,6 +76,9 @@ function freezerOf(guard: Guard, spec: FreezeSpec): Freezer {
         await frozen.thaw();
       }
       if (heard.type === 'ended') await rescue(spec, heard.reason);
+      if (heard.type === 'stuck') {
+        throw new ExhibitError('freeze-stuck', `The target may still be frozen: ${heard.reason}`);
+      }
       if (signal.aborted) throw new ExhibitError('cancelled', 'The freeze was cancelled', { cause: signal.reason });
       throw new ExhibitError('freeze-failed', `The target did not freeze and runs on: ${reasonOf(heard)}`);
     },
@@ -88,7 +91,7 @@ async function rescue(spec: FreezeSpec, reason: string): Promise<string> {
   try {
     return `${reason}; the agent thawed in its place (${await thawNow(spec)})`;
   } catch (error) {
-    throw new ExhibitError('freeze-failed', `${reason}, and the target may still be frozen`, { cause: error });
+    throw new ExhibitError('freeze-stuck', `${reason}, and the target may still be frozen`, { cause: error });
   }
 }
 
@@ -141,7 +144,7 @@ class HeldTarget implements Frozen {
     }
     this.#over = 'expired';
     if (heard.type !== 'ended')
-      throw new ExhibitError('freeze-failed', `The target may still be frozen: ${reasonOf(heard)}`);
+      throw new ExhibitError('freeze-stuck', `The target may still be frozen: ${reasonOf(heard)}`);
     // What somebody else had frozen is theirs.
     const note = answer.by === 'held' ? await rescue(spec, heard.reason) : heard.reason;
     const { frozenAtMs, notes } = answer;

@@ -1,4 +1,4 @@
-import { ExhibitError } from '../../evidence/error.ts';
+import { ExhibitError, isExhibitError } from '../../evidence/error.ts';
 import type { FreezeRecord, Plan } from '../../evidence/manifest.ts';
 import { hurry } from '../host/self.ts';
 import type { Target } from '../runtime/runtime.ts';
@@ -37,7 +37,8 @@ export async function prepareHold(input: HoldInput): Promise<Hold> {
         frozen = await freezer.freeze({ deadlineMs: plan.freezeDeadlineMs, signal: hooks.signal });
       } catch (error) {
         calmDown();
-        await hooks.frozen(undefined);
+        // Where it may still stand, the journal keeps it: the next agent tries again.
+        if (!isExhibitError(error, 'freeze-stuck')) await hooks.frozen(undefined);
         throw error;
       }
       const end = async () => {

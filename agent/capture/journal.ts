@@ -29,7 +29,6 @@ const stage = z.object({
 export type StageResult = z.infer<typeof stage>;
 
 export const CAPTURE_STATES = ['running', 'complete', 'partial', 'cancelled', 'failed', 'interrupted'] as const;
-export type CaptureState = (typeof CAPTURE_STATES)[number];
 
 const entry = z.object({
   captureId: z.string(),

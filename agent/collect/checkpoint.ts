@@ -6,8 +6,6 @@ import { criuReason, criuWhy } from './checkpoint-criu.ts';
 import { type Pumped, pump } from './checkpoint-pump.ts';
 import type { CollectContext, Collector } from './collector.ts';
 
-export { cleanStaleFifos } from '../host/fifo.ts';
-
 /** The object's name in a bundle. */
 export const CHECKPOINT_OBJECT = 'checkpoint.tar.zst';
 const DEFAULT_RUN_DIR = asHostPath('/run/exhibit');
@@ -48,8 +46,6 @@ export function createCheckpointCollector(options: CheckpointOptions = {}): Coll
   return { artifact: 'checkpoint', collect: (context) => collect(context, options) };
 }
 
-export const checkpointCollector: Collector = createCheckpointCollector();
-
 async function collect(context: CollectContext, options: CheckpointOptions): Promise<void> {
   const { runDir = DEFAULT_RUN_DIR, abortWaitMs = ABORT_WAIT_MS } = options;
   context.signal.throwIfAborted();
@@ -68,6 +64,9 @@ async function collect(context: CollectContext, options: CheckpointOptions): Pro
       `the runtime reported a checkpoint but its archive ended early, after ${pumped.bytes} bytes`,
     );
   }
+  context.note(
+    'the runtime wrote the checkpoint to its own folders on the node before it sent it here, and removed it there',
+  );
   await archive.commit();
 }
 

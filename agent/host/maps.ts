@@ -147,11 +147,6 @@ function isSharedMemoryName(name: string): boolean {
   );
 }
 
-/** Nobody may read, write or run it: a reservation or a guard, or a place where somebody hides data. */
-export function isReserved(vma: Vma): boolean {
-  return vma.permissions.startsWith('---');
-}
-
 /** True when a file stands behind the mapping, shmem included. */
 export function isFileBacked(vma: Vma): boolean {
   return vma.inode !== 0n || vma.name.startsWith('/');

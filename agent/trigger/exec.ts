@@ -260,6 +260,7 @@ const STATUS: Readonly<Record<ErrorCode, grpc.status>> = {
   'runtime-failed': grpc.status.INTERNAL,
   'runtime-unsupported': grpc.status.UNIMPLEMENTED,
   'freeze-failed': grpc.status.INTERNAL,
+  'freeze-stuck': grpc.status.INTERNAL,
   'sink-failed': grpc.status.UNAVAILABLE,
   'sink-exists': grpc.status.ALREADY_EXISTS,
   'capture-conflict': grpc.status.ALREADY_EXISTS,

@@ -101,12 +101,14 @@ interface Setting {
   readonly collectors?: Partial<Record<ArtifactName, Collect>>;
   readonly signal?: AbortSignal;
   readonly artifacts?: ArtifactName[];
+  readonly startFreezer?: () => Promise<Freezer>;
 }
 
 async function capture({
   collectors = {},
   signal = new AbortController().signal,
   artifacts = [...ARTIFACTS],
+  startFreezer,
 }: Setting) {
   const freezes: Freezes = { log: [] };
   const events: Exclude<CaptureEvent, { kind: 'ended' }>[] = [];
@@ -121,7 +123,7 @@ async function capture({
       ARTIFACTS.map((artifact) => [artifact, { artifact, collect: collectors[artifact] ?? oneFile(artifact) }]),
     ) as Parameters<typeof captureExecutor>[0]['collectors'],
     signer: generateSigner(),
-    startFreezer: fakeFreezer(freezes),
+    startFreezer: startFreezer ?? fakeFreezer(freezes),
     version: '0.0.0',
     now: Date.now,
     log: pino({ level: 'silent' }),
@@ -233,6 +235,16 @@ describe('the spine', () => {
     expect(outcome).toBe('partial');
     expect(journal).toEqual(['containerd', 'clear']);
     expect(freezes).toEqual(['frozen', 'thawed', 'guard ended']);
+  });
+
+  test('keeps in the journal what may still be frozen', async () => {
+    const startFreezer = async (): Promise<Freezer> => ({
+      freeze: () => Promise.reject(new ExhibitError('freeze-stuck', 'nobody knows')),
+      [Symbol.asyncDispose]: async () => undefined,
+    });
+    const { journal, outcome } = await capture({ collectors: { memory: freezing }, startFreezer });
+    expect(journal).toEqual(['containerd']);
+    expect(outcome).toBe('partial');
   });
 
   test('ends when the sink fails, and does not seal', async () => {
