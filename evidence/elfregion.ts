@@ -48,6 +48,8 @@ export const regionSchema = z.strictObject({
   modifiedBytes: sizeBytes,
   /** Bytes of the region in the core file. */
   capturedBytes: sizeBytes,
+  /** Bytes of the region that are stored in another member of the archive: see elsewhere.ts. Absent: none. */
+  elsewhereBytes: sizeBytes.optional(),
   /** `live`: some of it was read while the process ran, and pages may be torn. */
   consistency: z.enum(['frozen', 'live']),
   /** How much of `capturedBytes` was read while the process ran. */

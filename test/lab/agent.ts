@@ -92,6 +92,10 @@ export async function runCli(argv: readonly string[], env: NodeJS.ProcessEnv = {
   return { code: code ?? 255, stdout: Buffer.concat(out).toString(), stderr: Buffer.concat(err).toString() };
 }
 
+function onlyChild(pid: number): number {
+  return Number(readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').trim());
+}
+
 /** Starts the agent with its evidence, socket and log below a temporary folder that goes with it. */
 export async function startAgent(
   node: LabNode | undefined,
@@ -106,7 +110,10 @@ export async function startAgent(
   rmSync(logFile, { force: true });
   const socket = String(config.socket);
 
-  const child = spawn(process.execPath, [AGENT, '--config', configFile], {
+  const command = [process.execPath, AGENT, '--config', configFile];
+  // As a DaemonSet with hostPID: the pids that it sees are the node's.
+  const argv = node === undefined ? command : ['nsenter', `--pid=/proc/${node.initPid}/ns/pid`, '--', ...command];
+  const child = spawn(argv[0] ?? '', argv.slice(1), {
     env: { ...process.env, ...options.env },
     stdio: ['ignore', 'ignore', 'pipe'],
   });
@@ -114,21 +121,26 @@ export async function startAgent(
   const log = () => (existsSync(logFile) ? readFileSync(logFile, 'utf8') : '');
   const closed = once(child, 'close');
   await waitForSocket(child, socket, log);
+  // nsenter(1) forks: a pid namespace is entered by children only. It ends when its child does.
+  const pid = node === undefined ? (child.pid ?? 0) : onlyChild(child.pid ?? 0);
+  const signal = (name: NodeJS.Signals) => {
+    if (child.exitCode === null && child.signalCode === null) process.kill(pid, name);
+  };
 
   return {
     folder,
     evidence: join(folder, 'evidence'),
     socket,
-    pid: child.pid ?? 0,
+    pid,
     log,
     exhibit: (...argv) => runCli(argv, { ...options.env, EXHIBIT_SOCKET: socket }),
     kill: async () => {
-      child.kill('SIGKILL');
+      signal('SIGKILL');
       await closed;
     },
     [Symbol.asyncDispose]: async () => {
-      child.kill('SIGTERM');
-      const timer = setTimeout(() => child.kill('SIGKILL'), STOP_TIMEOUT_MS);
+      signal('SIGTERM');
+      const timer = setTimeout(() => signal('SIGKILL'), STOP_TIMEOUT_MS);
       await closed;
       clearTimeout(timer);
       rmSync(folder, { recursive: true, force: true });
