@@ -1,4 +1,4 @@
-import type { Selector } from '../agent/runtime/runtime.ts';
+import type { Scope, Selector } from '../agent/runtime/runtime.ts';
 import { selectorToProto } from '../agent/runtime/select.ts';
 import { ExhibitError } from '../evidence/error.ts';
 import { ARTIFACTS, type ArtifactName, isArtifactName } from '../evidence/layout.ts';
@@ -12,6 +12,7 @@ export interface CaptureOptions {
   readonly container?: string;
   readonly id?: string;
   readonly consistency?: 'frozen' | 'live';
+  readonly scope?: Scope;
 }
 
 /** The message for the agent. */
@@ -26,6 +27,7 @@ export function captureRequest(
     caseId: options.case ?? '',
     reason: options.reason ?? '',
     consistency: options.consistency ?? '',
+    scope: options.scope ?? '',
   };
 }
 

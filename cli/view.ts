@@ -8,6 +8,7 @@ export interface CaptureView {
   readonly captureId: string;
   readonly state: string;
   readonly target: string;
+  readonly scope: string;
   readonly caseId: string | null;
   readonly reason: string | null;
   readonly bundleUrl: string | null;
@@ -44,6 +45,7 @@ export function captureView(capture: Capture__Output): CaptureView {
     captureId: capture.captureId,
     state: capture.state,
     target: capture.target,
+    scope: capture.scope || 'container',
     caseId: capture.caseId || null,
     reason: capture.reason || null,
     bundleUrl: capture.bundleUrl || null,

@@ -97,7 +97,10 @@ export type ArtifactRecord = z.infer<typeof artifactSchema>;
 export const freezeSchema = z.strictObject({
   /** `frozen`: memory was read while the target stood still. `live`: it ran on, pages may be torn. */
   consistency: z.enum(['frozen', 'live']),
-  /** How it was stopped: `containerd`, `cgroup-v2`, `cgroup-v1`, `signal`; or `none`. */
+  /**
+   * How it was stopped: `containerd`, `cgroup-v2`, `cgroup-v1`, `signal`; `none`; or for the containers of a pod stopped
+   * together, how many by which of these: `group: containerd x2`.
+   */
   method: z.string(),
   frozenAt: time.optional(),
   thawedAt: time.optional(),
@@ -115,7 +118,7 @@ export const podSchema = z.strictObject({
   sandboxId: z.string(),
 });
 
-export const targetSchema = z.strictObject({
+const containerFields = {
   runtime: z.string(),
   kind: z.enum(['container', 'process-tree', 'cgroup']),
   id: z.string(),
@@ -124,10 +127,20 @@ export const targetSchema = z.strictObject({
   labels: z.record(z.string(), z.string()),
   image: z.strictObject({ name: z.string(), id: z.string() }).optional(),
   initPid: z.number().int().positive(),
+  /** Its processes; in a pod's manifest everybody who was seen in this container during the capture. */
   pids: z.array(z.number().int().positive()),
   cgroup: z.string().optional(),
   /** What could not be learned about it. */
   notes: z.array(z.string()).optional(),
+};
+
+export const targetSchema = z.strictObject({
+  ...containerFields,
+  /**
+   * The other containers of the pod that were stopped and read together with this one; their processes, sockets and memory
+   * are in the same artifacts. Absent when there are none.
+   */
+  companions: z.array(z.strictObject(containerFields)).optional(),
 });
 export type TargetRecord = z.infer<typeof targetSchema>;
 
@@ -143,6 +156,8 @@ export type PlanStep = z.infer<typeof planStepSchema>;
 
 export const planSchema = z.strictObject({
   consistency: z.enum(['frozen', 'live']),
+  /** What is stopped and read together. Absent in older bundles, which knew containers only. */
+  scope: z.enum(['container', 'pod']).optional(),
   freezeDeadlineMs: z.number().int().positive(),
   bufferBytes: sizeBytes,
   steps: z.array(planStepSchema),

@@ -1,9 +1,17 @@
 import type { Logger } from 'pino';
 import { isExhibitError } from '../../evidence/error.ts';
 import { type ArtifactName, bundlePath, FORMAT_VERSION, REQUEST_OBJECT } from '../../evidence/layout.ts';
-import type { ArtifactRecord, FreezeRecord, Manifest, Plan, RequestRecord } from '../../evidence/manifest.ts';
+import type {
+  ArtifactRecord,
+  FreezeRecord,
+  Manifest,
+  Plan,
+  RequestRecord,
+  TargetRecord,
+} from '../../evidence/manifest.ts';
 import type { Collector } from '../collect/collector.ts';
 import { agentDiskWriteBytes } from '../host/self.ts';
+import { OF_ONE_CONTAINER, ownTarget, podScoped } from '../runtime/pod.ts';
 import type { Runtime, Target } from '../runtime/runtime.ts';
 import { parseSelector, resolveTarget } from '../runtime/select.ts';
 import type { Sink } from '../sink/sink.ts';
@@ -27,6 +35,8 @@ export interface CaptureParts extends RecordParts {
 
 /** Looking a target up asks the runtime a handful of questions; longer means that it hangs. */
 const RESOLVE_TIMEOUT_MS = 20_000;
+/** One question at the end; a runtime that hangs must not keep the seal. */
+const CONCLUDE_TIMEOUT_MS = 5_000;
 /** A cancelled capture is sealed all the same, within the time that Kubernetes leaves after SIGTERM. */
 const SEAL_TIMEOUT_MS = 30_000;
 
@@ -40,7 +50,7 @@ const EXCLUSIVE: readonly ArtifactName[] = ['memory', 'checkpoint'];
 export function captureExecutor(parts: CaptureParts): Execute {
   const lock = createLock();
   return async (captureId, request, hooks) => {
-    const { runtime, target } = await resolve(parts, request, hooks.signal);
+    const { runtime, target, conclude } = await resolve(parts, request, hooks.signal);
     const plan = planFor(parts, request, runtime, target);
     const { config } = parts;
     const path = bundlePath(config.cluster, config.node, captureId);
@@ -59,6 +69,7 @@ export function captureExecutor(parts: CaptureParts): Execute {
       record,
       runtime,
       target,
+      conclude,
       plan,
       bundle,
       hooks,
@@ -68,21 +79,36 @@ export function captureExecutor(parts: CaptureParts): Execute {
   };
 }
 
-async function resolve(
-  parts: CaptureParts,
-  request: CaptureRequest,
-  signal: AbortSignal,
-): Promise<{ runtime: Runtime; target: Target }> {
+interface Resolved {
+  readonly runtime: Runtime;
+  readonly target: Target;
+  /** The target's record with what was learned during the capture. */
+  readonly conclude: (signal: AbortSignal) => Promise<TargetRecord>;
+}
+
+async function resolve(parts: CaptureParts, request: CaptureRequest, signal: AbortSignal): Promise<Resolved> {
   const bounded = AbortSignal.any([signal, AbortSignal.timeout(RESOLVE_TIMEOUT_MS)]);
-  const { runtime, target } = await resolveTarget(parseSelector(request.selector), parts.runtimes, bounded);
-  if (target.notes.length === 0) return { runtime, target };
-  return { runtime, target: { ...target, record: { ...target.record, notes: [...target.notes] } } };
+  const selector = parseSelector(request.selector);
+  if (request.scope === 'container') {
+    const { runtime, target } = await resolveTarget(selector, parts.runtimes, bounded);
+    const noted = withNotes(target);
+    return { runtime, target: noted, conclude: async () => noted.record };
+  }
+  const { runtime, target } = await resolveTarget(selector, parts.runtimes.map(podScoped), bounded);
+  const noted = withNotes(target);
+  return { runtime, target: noted, conclude: (until) => runtime.conclude(noted, until) };
+}
+
+function withNotes(target: Target): Target {
+  if (target.notes.length === 0) return target;
+  return { ...target, record: { ...target.record, notes: [...target.notes] } };
 }
 
 function planFor({ config }: CaptureParts, request: CaptureRequest, runtime: Runtime, target: Target): Plan {
   return planCapture({
     artifacts: request.artifacts,
     consistency: request.consistency,
+    scope: request.scope,
     target,
     canCheckpoint: runtime.kind === 'cri',
     bufferBytes: config.memory.bufferBytes,
@@ -90,12 +116,10 @@ function planFor({ config }: CaptureParts, request: CaptureRequest, runtime: Run
   });
 }
 
-interface Run {
+interface Run extends Resolved {
   readonly parts: CaptureParts;
   readonly captureId: string;
   readonly record: RequestRecord;
-  readonly runtime: Runtime;
-  readonly target: Target;
   readonly plan: Plan;
   readonly bundle: Bundle;
   readonly hooks: CaptureHooks;
@@ -132,7 +156,7 @@ async function carryOut(run: Run): Promise<{ state: 'complete' | 'partial' | 'ca
     outcome,
     startedAt,
     finishedAt: new Date(parts.now()).toISOString(),
-    target: run.target.record,
+    target: await run.conclude(AbortSignal.timeout(CONCLUDE_TIMEOUT_MS)),
     freeze: freezes[0] ?? notFrozen(plan),
     artifacts,
     objects: [...bundle.objects],
@@ -172,6 +196,7 @@ async function runSteps(run: Run, artifacts: ArtifactRecord[], freezes: FreezeRe
   await using hold = await prepareHold({
     ...run,
     startFreezer: run.parts.startFreezer,
+    procRoot: run.parts.host.procRoot,
     onThawed: (record) => freezes.push(record),
   });
   for (const step of plan.steps) {
@@ -187,7 +212,7 @@ async function runSteps(run: Run, artifacts: ArtifactRecord[], freezes: FreezeRe
               step,
               plan,
               collector: run.parts.collectors[step.artifact],
-              target: run.target,
+              target: OF_ONE_CONTAINER.includes(step.artifact) ? ownTarget(run.target) : run.target,
               runtime: run.runtime,
               host: run.parts.host,
               bundle: run.bundle,

@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import { validate as isUuid, v7 as uuidv7 } from 'uuid';
 import { ExhibitError, explain, isExhibitError } from '../../evidence/error.ts';
 import type { ArtifactName } from '../../evidence/layout.ts';
+import type { Scope } from '../runtime/runtime.ts';
 import type { Journal, JournalEntry, StageResult } from './journal.ts';
 
 /** What a trigger asks for, before anything was looked up. */
@@ -15,6 +16,7 @@ export interface CaptureRequest {
   readonly caseId: string;
   readonly reason: string;
   readonly consistency: 'frozen' | 'live';
+  readonly scope: Scope;
   readonly requester: { readonly trigger: string; readonly identity: string };
 }
 
@@ -81,9 +83,9 @@ function remember(history: CaptureEvent[], event: CaptureEvent): void {
 }
 
 export function requestKey(request: CaptureRequest): string {
-  const { selector, artifacts, caseId, reason, consistency } = request;
+  const { selector, artifacts, caseId, reason, consistency, scope } = request;
   return createHash('sha256')
-    .update(JSON.stringify([selector, [...artifacts].sort(), caseId, reason, consistency]))
+    .update(JSON.stringify([selector, [...artifacts].sort(), caseId, reason, consistency, scope]))
     .digest('hex');
 }
 
@@ -235,6 +237,7 @@ function newEntry(
     requestKey: key,
     state: 'running',
     target: accepted.target,
+    scope: request.scope,
     caseId: request.caseId,
     reason: request.reason,
     bundleUrl: accepted.bundleUrl,

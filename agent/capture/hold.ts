@@ -1,6 +1,7 @@
 import { ExhibitError, isExhibitError } from '../../evidence/error.ts';
 import type { FreezeRecord, Plan } from '../../evidence/manifest.ts';
 import { hurry } from '../host/self.ts';
+import { methodOf } from '../runtime/pause/pause.ts';
 import type { Target } from '../runtime/runtime.ts';
 import type { CaptureHooks } from './captures.ts';
 import type { Freezer, Frozen, startFreezer } from './freeze.ts';
@@ -10,6 +11,8 @@ export interface HoldInput {
   readonly plan: Plan;
   readonly hooks: CaptureHooks;
   readonly startFreezer: typeof startFreezer;
+  /** The /proc whose pids the agent uses. */
+  readonly procRoot: string;
   /** Every freeze that ended, also one in a step that was cancelled. */
   readonly onThawed: (record: FreezeRecord) => void;
 }
@@ -24,11 +27,14 @@ export async function prepareHold(input: HoldInput): Promise<Hold> {
   const { hooks, plan, target } = input;
   const spec = target.freeze;
   const wanted = spec !== undefined && plan.steps.some((step) => step.frozen && step.action === 'collect');
-  const starting: Promise<Freezer> | undefined = wanted ? input.startFreezer(spec, hooks.signal) : undefined;
+  const starting: Promise<Freezer> | undefined = wanted
+    ? input.startFreezer(spec, hooks.signal, { procRoot: input.procRoot })
+    : undefined;
   starting?.catch(() => undefined);
   return {
     freeze: async () => {
-      if (starting === undefined) throw new ExhibitError('freeze-failed', 'The plan does not stop this target');
+      if (starting === undefined || spec === undefined)
+        throw new ExhibitError('freeze-failed', 'The plan does not stop this target');
       const freezer = await starting;
       await hooks.frozen(spec);
       const calmDown = hurry();
@@ -42,7 +48,7 @@ export async function prepareHold(input: HoldInput): Promise<Hold> {
         throw error;
       }
       const end = async () => {
-        const record = await frozen.thaw().finally(calmDown);
+        const record = { ...(await frozen.thaw().finally(calmDown)), method: methodOf(spec) };
         input.onThawed(record);
         await hooks.frozen(undefined);
         return record;
@@ -59,6 +65,7 @@ export async function prepareHold(input: HoldInput): Promise<Hold> {
         get expired() {
           return frozen.expired;
         },
+        registers: frozen.registers,
         thaw,
         [Symbol.asyncDispose]: async () => void (await thaw()),
       };

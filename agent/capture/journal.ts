@@ -10,11 +10,15 @@ import { makeFolder } from '../host/folder.ts';
  * capture, `captures` can be listed after a restart, and a new agent thaws what a killed one had frozen.
  */
 
-const freezeSpec = z.discriminatedUnion('kind', [
+const singleFreezeSpec = z.discriminatedUnion('kind', [
   z.looseObject({ kind: z.literal('containerd'), socket: z.string(), namespace: z.string(), containerId: z.string() }),
   z.looseObject({ kind: z.literal('cgroup-v2'), path: z.string() }),
   z.looseObject({ kind: z.literal('cgroup-v1'), path: z.string() }),
   z.looseObject({ kind: z.literal('signal'), pids: z.array(z.number()) }),
+]);
+const freezeSpec = z.union([
+  singleFreezeSpec,
+  z.looseObject({ kind: z.literal('group'), members: z.array(singleFreezeSpec).min(1) }),
 ]);
 
 const stage = z.object({
@@ -36,6 +40,8 @@ const entry = z.object({
   requestKey: z.string(),
   state: z.enum(CAPTURE_STATES),
   target: z.string(),
+  /** Absent in entries of an agent that knew only containers. */
+  scope: z.enum(['container', 'pod']).optional(),
   caseId: z.string(),
   reason: z.string(),
   bundleUrl: z.string(),

@@ -1,12 +1,13 @@
 import type { ArtifactName } from '../../evidence/layout.ts';
 import type { Plan, PlanStep } from '../../evidence/manifest.ts';
-import type { Target } from '../runtime/runtime.ts';
+import type { Scope, Target } from '../runtime/runtime.ts';
 import { type Need, VOLATILITY } from './volatility.ts';
 
 export interface PlanInput {
   /** What was asked for, in any order. */
   readonly artifacts: readonly ArtifactName[];
   readonly consistency: 'frozen' | 'live';
+  readonly scope: Scope;
   readonly target: Pick<Target, 'record' | 'rootfs' | 'freeze'>;
   /** The runtime can be asked for a CRIU checkpoint. */
   readonly canCheckpoint: boolean;
@@ -27,7 +28,13 @@ export function planCapture(input: PlanInput): Plan {
       reason: missing ?? row.why,
     };
   });
-  return { consistency, freezeDeadlineMs: input.freezeDeadlineMs, bufferBytes: input.bufferBytes, steps };
+  return {
+    consistency,
+    scope: input.scope,
+    freezeDeadlineMs: input.freezeDeadlineMs,
+    bufferBytes: input.bufferBytes,
+    steps,
+  };
 }
 
 function lacks(need: Need, input: PlanInput): string | undefined {

@@ -16,9 +16,16 @@ export interface RecordParts {
   readonly now: () => number;
 }
 
-/** `prod/web-0/web` for a container of a pod. */
-export function displayName({ pod, name }: TargetRecord): string {
-  return pod === undefined ? name : `${pod.namespace}/${pod.name}/${name}`;
+/** Names of containers that are shown for a whole pod; the record has them all. */
+const SHOWN_NAMES = 3;
+
+/** `prod/web-0/web` for a container of a pod, `prod/web-0 (web, side)` for several of one. */
+export function displayName({ pod, name, companions = [] }: TargetRecord): string {
+  if (pod === undefined) return name;
+  if (companions.length === 0) return `${pod.namespace}/${pod.name}/${name}`;
+  const names = [name, ...companions.map((one) => one.name)];
+  const more = names.length > SHOWN_NAMES ? [`${names.length - SHOWN_NAMES} more`] : [];
+  return `${pod.namespace}/${pod.name} (${[...names.slice(0, SHOWN_NAMES), ...more].join(', ')})`;
 }
 
 /** `request.json`: the bundle's first object, so that an attempt leaves evidence of itself. */

@@ -109,13 +109,15 @@ async function scan(context: CollectContext, reader: ProcfsReader, archive: Arch
   const totals: Totals = { threads: 0, descriptors: 0, anomalies: {} };
   const mountTables = new Map<string, string>();
   let held = 0;
+  // Each container of a pod has namespaces of its own; its first process comes before its others.
+  const starts = new Set<number>(context.target.companions.map(({ record }) => record.initPid));
   let first: ProcessRecord | undefined;
   const gap: CollectContext['gap'] = (found) => context.gap(found);
   for await (const reading of scanProcesses(reader, pids, context.signal, gap)) {
     for (const found of readingGaps(reading, PATIENCE_MS)) context.gap({ ...found, pid: reading.pid });
     const mountinfo = await addRaw(archive, reading, mountTables, context.now());
     const record = analyseProcess(reading, analysis);
-    first ??= record;
+    if (first === undefined || starts.has(record.pid)) first = record;
     const apart = held + record.descriptors.length > HELD_DESCRIPTORS_MAX;
     if (apart) await addLines(archive, `proc/${reading.pid}/fd`, record.descriptors, context.now());
     else held += record.descriptors.length;

@@ -14,7 +14,7 @@ const LOADER_VARIABLES = [
 const WRITABLE_PLACES = /^\/(tmp|var\/tmp|dev\/shm|run\/shm|dev)\//;
 
 /**
- * Facts that make an analyst look twice, each with what it was found in. `reference` is the first process of the target:
+ * Facts that make an analyst look twice, each with what it was found in. `reference` is the first process of its container:
  * what differs from it in namespaces has moved by itself or was put there from outside.
  */
 export function findAnomalies(record: ProcessRecord, reference: ProcessRecord | undefined): Anomaly[] {

@@ -4,7 +4,17 @@ import { ExhibitError } from '../../evidence/error.ts';
 import type { Container__Output } from '../../proto/gen/containerd/services/containers/v1/Container.ts';
 import type { Host } from '../host/host.ts';
 import { type ContainerdClient, containerdClient } from './containerd-client.ts';
-import { containerPids, freezeSpec, type Inspector, imageConfig, inspectContainer, timeOf } from './inspect.ts';
+import {
+  containerPids,
+  type FreezeMethod,
+  freezeSpec,
+  type Inspector,
+  imageConfig,
+  inspectContainer,
+  type Pausing,
+  runtimePause,
+  timeOf,
+} from './inspect.ts';
 import { ownerOfCgroup, ownerOfPid } from './owner.ts';
 import { thawAfterDump } from './pause/dump.ts';
 import { pickContainer } from './pick.ts';
@@ -18,14 +28,17 @@ export interface ContainerdOptions {
   /** containerd's own word for a tenant: `default`, `moby`, `k8s.io`. */
   readonly namespace: string;
   readonly host: Host;
+  /** Who stops a container; `auto` unless told. */
+  readonly freeze?: FreezeMethod;
 }
 
 /** How long resumeIfPaused looks for somebody who can tell. */
 export const RESUME_SEARCH_MS = 30_000;
 
 /** Connects with the first call. */
-export function openContainerd({ socket, namespace, host }: ContainerdOptions): Runtime {
+export function openContainerd({ socket, namespace, host, freeze }: ContainerdOptions): Runtime {
   const endpoint = openNamespace(socket, namespace);
+  const pausing: Pausing = { socket, namespace, method: freeze };
   const client = containerdClient(endpoint);
   const list = async (signal: AbortSignal) => {
     const [containers, tasks] = await Promise.all([client.containers({ signal }), client.tasks.list({ signal })]);
@@ -37,7 +50,7 @@ export function openContainerd({ socket, namespace, host }: ContainerdOptions): 
     list,
     async resolve(selector, signal) {
       const summary = await find(client, host, selector, await list(signal), signal);
-      return targetOf({ client, host, signal }, { socket, namespace }, summary);
+      return targetOf({ client, host, signal }, pausing, summary);
     },
     pids: (target, signal) => containerPids({ client, host, signal }, target),
     async checkpoint() {
@@ -46,10 +59,8 @@ export function openContainerd({ socket, namespace, host }: ContainerdOptions): 
         'containerd is asked for checkpoints through CRI only: set the runtime kind to cri',
       );
     },
-    async resumeIfPaused({ record, freeze }) {
-      const spec = { kind: 'containerd', socket, namespace, containerId: record.id } as const;
-      const known = freeze?.kind === 'containerd' ? freeze : spec;
-      return thawAfterDump(known, host.procRoot, RESUME_SEARCH_MS);
+    async resumeIfPaused(target) {
+      return thawAfterDump(runtimePause(pausing, target), host.procRoot, RESUME_SEARCH_MS);
     },
     async [Symbol.asyncDispose]() {
       endpoint.client.close();
@@ -133,11 +144,7 @@ function podOf(labels: ReadonlyMap<string, string>, sandboxId: string): Containe
   return { namespace, name, uid: labels.get('io.kubernetes.pod.uid') ?? '', sandboxId };
 }
 
-async function targetOf(
-  inspector: Inspector,
-  pausing: { socket: string; namespace: string },
-  summary: ContainerSummary,
-): Promise<Target> {
+async function targetOf(inspector: Inspector, pausing: Pausing, summary: ContainerSummary): Promise<Target> {
   const { id, name, pod, labels, image } = summary;
   const found = await inspectContainer(inspector, id);
   const config = await imageConfig(inspector, { name: image });
@@ -164,6 +171,7 @@ async function targetOf(
     logPath: undefined,
     documents: [...found.documents, ...(config === undefined ? [] : [{ name: 'image-config.json', bytes: config }])],
     notes,
+    companions: [],
   };
   return withProcesses(inspector, pausing, target, found.cgroup);
 }
@@ -171,7 +179,7 @@ async function targetOf(
 /** Adds who is in the container now, and how it can be stopped. */
 export async function withProcesses(
   inspector: Inspector,
-  pausing: { socket: string; namespace: string },
+  pausing: Pausing,
   target: Target,
   cgroup: Parameters<typeof freezeSpec>[2]['cgroup'],
 ): Promise<Target> {

@@ -11,7 +11,16 @@ import type { Host } from '../host/host.ts';
 import { type CallLimits, type Endpoint, unary } from './call.ts';
 import { find, RESUME_SEARCH_MS, withProcesses } from './containerd.ts';
 import { containerdClient } from './containerd-client.ts';
-import { containerPids, type Inspector, imageConfig, inspectContainer, jsonDocument } from './inspect.ts';
+import {
+  containerPids,
+  type FreezeMethod,
+  type Inspector,
+  imageConfig,
+  inspectContainer,
+  jsonDocument,
+  type Pausing,
+  runtimePause,
+} from './inspect.ts';
 import { thawAfterDump } from './pause/dump.ts';
 import { matching } from './pick.ts';
 import {
@@ -32,14 +41,17 @@ export interface CriOptions {
   readonly host: Host;
   /** Where CRI keeps its containers in containerd; `k8s.io` unless somebody changed it. */
   readonly namespace?: string;
+  /** Who stops a container; `auto` unless told. */
+  readonly freeze?: FreezeMethod;
 }
 
 /** Of how many ended containers that fit a selector the end is looked up. */
 const ENDED_LOOKUPS = 8;
 
 /** Connects with the first call. */
-export function openCri({ socket, host, namespace = 'k8s.io' }: CriOptions): Runtime {
+export function openCri({ socket, host, namespace = 'k8s.io', freeze }: CriOptions): Runtime {
   const endpoint = openNamespace(socket, namespace);
+  const pausing: Pausing = { socket, namespace, method: freeze };
   const client = containerdClient(endpoint);
   const cri = criClient(endpoint);
   const list = async (signal: AbortSignal): Promise<ContainerSummary[]> => {
@@ -60,14 +72,12 @@ export function openCri({ socket, host, namespace = 'k8s.io' }: CriOptions): Run
     async resolve(selector, signal) {
       const containers = await withEnds(cri, selector, await list(signal), signal);
       const summary = await find(client, host, selector, containers, signal);
-      return targetOf({ client, host, signal }, cri, { socket, namespace }, summary);
+      return targetOf({ client, host, signal }, cri, pausing, summary);
     },
     pids: (target, signal) => containerPids({ client, host, signal }, target),
     checkpoint: ({ record }, location) => cri.checkpoint(record.id, location),
-    async resumeIfPaused({ record, freeze }) {
-      const spec = { kind: 'containerd', socket, namespace, containerId: record.id } as const;
-      const known = freeze?.kind === 'containerd' ? freeze : spec;
-      return thawAfterDump(known, host.procRoot, RESUME_SEARCH_MS);
+    async resumeIfPaused(target) {
+      return thawAfterDump(runtimePause(pausing, target), host.procRoot, RESUME_SEARCH_MS);
     },
     async [Symbol.asyncDispose]() {
       endpoint.client.close();
@@ -172,7 +182,7 @@ async function withEnds(
 async function targetOf(
   inspector: Inspector,
   cri: CriClient,
-  pausing: { socket: string; namespace: string },
+  pausing: Pausing,
   summary: ContainerSummary,
 ): Promise<Target> {
   const { id, name, pod, labels } = summary;
@@ -209,6 +219,7 @@ async function targetOf(
     logPath: status.logPath === '' ? undefined : asHostPath(status.logPath),
     documents,
     notes: [...found.notes, ...image.notes],
+    companions: [],
   };
   return withProcesses(inspector, pausing, target, found.cgroup);
 }

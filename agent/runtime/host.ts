@@ -142,6 +142,7 @@ const bare = (members: readonly ProcessStat[]) => ({
   rootfs: undefined,
   mounts: [],
   logPath: undefined,
+  companions: [],
   documents: [
     jsonDocument(
       'processes.json',

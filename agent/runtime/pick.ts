@@ -49,6 +49,55 @@ export function pickContainer(selector: NamingSelector, containers: readonly Con
   throw notFound(selector, containers);
 }
 
+/** What a selector means when the whole pod is asked for. */
+export interface PodPick {
+  /** The pod's running containers, the one that was meant first, else in the order in which they were created. */
+  readonly running: readonly [ContainerSummary, ...ContainerSummary[]];
+  /** Those that do not run and have no running successor of the same name. */
+  readonly idle: readonly ContainerSummary[];
+  /** False when the selector left open which container is meant. */
+  readonly named: boolean;
+}
+
+/**
+ * The pod that is meant. A selector that names a container means its pod, and that container first. Fails as
+ * `pickContainer` does, with `target-ambiguous` when several pods fit, and with `usage` when what fits is in no pod.
+ */
+export function pickPod(selector: NamingSelector, containers: readonly ContainerSummary[]): PodPick {
+  const named = selector.kind === 'container' || selector.container !== undefined;
+  const fitting = matching(selector, containers).filter(runs).sort(byCreation);
+  const first = named || fitting[0] === undefined ? pickContainer(selector, containers) : fitting[0];
+  const key = podKey(first);
+  const elsewhere = named ? undefined : fitting.find((one) => podKey(one) !== key);
+  if (elsewhere !== undefined) {
+    const message = `${selectorText(selector)} fits several pods: say which one, ${listed(fitting.map(typedName))}`;
+    throw new ExhibitError('target-ambiguous', message);
+  }
+  return { ...podOf(first, containers), named };
+}
+
+/** Names a pod for good: a new pod of the same name has another uid. Fails with `usage` outside a pod. */
+function podKey(one: ContainerSummary): string {
+  if (one.pod === undefined) throw noPod(`the container ${typedName(one)}`);
+  return JSON.stringify([one.pod.namespace, one.pod.name, one.pod.uid]);
+}
+
+/** Every container of the pod that `first` is in. Fails with `usage` when it is in none. */
+export function podOf(first: ContainerSummary, containers: readonly ContainerSummary[]): Omit<PodPick, 'named'> {
+  const key = podKey(first);
+  const inPod = containers.filter((one) => one.pod !== undefined && podKey(one) === key);
+  const others = inPod.filter(({ id }) => id !== first.id).sort(byCreation);
+  const running: PodPick['running'] = [first, ...others.filter(runs)];
+  const names = new Set(running.map(({ name }) => name));
+  return { running, idle: others.filter((one) => !runs(one) && !names.has(one.name)) };
+}
+
+const byCreation = (a: ContainerSummary, b: ContainerSummary): number =>
+  a.createdAt.localeCompare(b.createdAt) || a.name.localeCompare(b.name);
+
+export const noPod = (what: string): ExhibitError =>
+  new ExhibitError('usage', `The scope pod needs a pod, and ${what} is in none: say --scope container`);
+
 /** Exactly what to type for one container. */
 export function typedName({ pod, name, id }: ContainerSummary): string {
   if (pod !== undefined) return selectorText({ kind: 'pod', namespace: pod.namespace, pod: pod.name, container: name });

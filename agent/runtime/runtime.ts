@@ -36,8 +36,17 @@ export interface ContainerSummary {
   readonly finishedAt?: string;
 }
 
+/** What a capture stops and reads together: one container, or every container of its pod. */
+export const SCOPES = ['container', 'pod'] as const;
+export type Scope = (typeof SCOPES)[number];
+
 /** How a target can be stopped; plain data, so that the guard process and the journal can hold it. */
 export type FreezeSpec =
+  | SingleFreezeSpec
+  /** Several that are stopped and let go together, the target's own first. At least one. */
+  | { kind: 'group'; members: SingleFreezeSpec[] };
+
+export type SingleFreezeSpec =
   | {
       kind: 'containerd';
       socket: string;
@@ -91,6 +100,11 @@ export interface Target {
   readonly documents: readonly SpecDocument[];
   /** What could not be learned about the target, for the manifest. */
   readonly notes: readonly string[];
+  /**
+   * The other running containers of the pod, each a target of its own, when the capture's scope is the pod: `freeze` then
+   * stops them all, and `record` lists theirs. Everything else is of this one container. See pod.ts.
+   */
+  readonly companions: readonly Target[];
 }
 
 export interface RuntimeIdentity {
@@ -113,7 +127,7 @@ export interface Runtime extends AsyncDisposable {
    * `target-not-running`. A runtime that cannot serve this kind of selector answers `target-not-found`.
    */
   resolve(selector: Selector, signal: AbortSignal): Promise<Target>;
-  /** The processes of the target now, the init process first; empty when it has ended. */
+  /** The processes of the target now, container by container, each one's init process first; empty when it has ended. */
   pids(target: Target, signal: AbortSignal): Promise<Pid[]>;
   /**
    * Asks the runtime for a CRIU checkpoint, written by the runtime to `location`, a FIFO on the node that the caller

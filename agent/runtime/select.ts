@@ -165,8 +165,8 @@ function fromMessage({ pod, containerId, labels, pid, cgroup, unit }: Selector__
 
 const named = (container: string) => (container === '' ? {} : { container });
 
-export interface Resolved {
-  readonly runtime: Runtime;
+export interface Resolved<Of extends Runtime> {
+  readonly runtime: Of;
   readonly target: Target;
 }
 
@@ -176,11 +176,11 @@ export interface Resolved {
  * notes. When none knows it: the error of the one that did not answer, for it may have known, else the first one's for what
  * is named as a container, and the last one's, the host's, for a process, a cgroup or a unit.
  */
-export async function resolveTarget(
+export async function resolveTarget<Of extends Runtime>(
   selector: Selector,
-  runtimes: readonly Runtime[],
+  runtimes: readonly Of[],
   signal: AbortSignal,
-): Promise<Resolved> {
+): Promise<Resolved<Of>> {
   const silent: unknown[] = [];
   const ofHost = selector.kind === 'pid' || selector.kind === 'cgroup' || selector.kind === 'unit';
   let missing: unknown;

@@ -5,7 +5,7 @@ import grpc from '@grpc/grpc-js';
 import { HealthImplementation } from 'grpc-health-check';
 import type { Logger } from 'pino';
 import { type ErrorCode, ExhibitError, explain, isErrno, isExhibitError } from '../../evidence/error.ts';
-import { ARTIFACTS, type ArtifactName, isArtifactName } from '../../evidence/layout.ts';
+import { ARTIFACTS, isArtifactName } from '../../evidence/layout.ts';
 import type { AgentHandlers } from '../../proto/gen/exhibit/v1/Agent.ts';
 import type { Capture } from '../../proto/gen/exhibit/v1/Capture.ts';
 import type { CaptureEvent as WireEvent } from '../../proto/gen/exhibit/v1/CaptureEvent.ts';
@@ -15,7 +15,7 @@ import type { CaptureEvent, CaptureRequest, Captures } from '../capture/captures
 import type { JournalEntry, StageResult } from '../capture/journal.ts';
 import type { Check } from '../doctor.ts';
 import { makeFolder } from '../host/folder.ts';
-import type { Runtime } from '../runtime/runtime.ts';
+import { type Runtime, SCOPES } from '../runtime/runtime.ts';
 import { selectorFromProto, selectorText } from '../runtime/select.ts';
 
 /**
@@ -31,7 +31,7 @@ export interface ExecOptions {
   readonly captures: Captures;
   /** The first one lists containers. */
   readonly runtime: Runtime;
-  readonly defaults: { readonly artifacts: readonly ArtifactName[]; readonly consistency: 'frozen' | 'live' };
+  readonly defaults: Pick<CaptureRequest, 'artifacts' | 'consistency' | 'scope'>;
   readonly examine: (signal: AbortSignal) => Promise<Check[]>;
   readonly log: Logger;
 }
@@ -195,6 +195,10 @@ function readRequest(request: CaptureRequest__Output, { defaults }: ExecOptions)
   if (consistency !== '' && consistency !== 'frozen' && consistency !== 'live') {
     throw new ExhibitError('usage', `Consistency is frozen or live, not ${JSON.stringify(consistency)}`);
   }
+  const scope = request.scope === '' ? defaults.scope : SCOPES.find((one) => one === request.scope);
+  if (scope === undefined) {
+    throw new ExhibitError('usage', `Scope is container or pod, not ${JSON.stringify(request.scope)}`);
+  }
   if (request.selector === null) throw new ExhibitError('usage', 'The request names no target');
   return {
     captureId: request.captureId,
@@ -203,6 +207,7 @@ function readRequest(request: CaptureRequest__Output, { defaults }: ExecOptions)
     caseId: request.caseId,
     reason: request.reason,
     consistency: consistency === '' ? defaults.consistency : consistency,
+    scope,
     requester: { trigger: 'socket', identity: 'a local process that may open the root-only socket' },
   };
 }
@@ -247,6 +252,7 @@ function wireCapture(entry: JournalEntry): Capture {
     pauseMs: sum((stage) => stage.pauseMs),
     error: entry.error,
     stages: entry.stages,
+    scope: entry.scope ?? 'container',
   };
 }
 

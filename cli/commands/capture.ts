@@ -40,6 +40,12 @@ export function registerCapture(program: Command, session: Session): void {
         'stop the target while memory is read, or let it run (default: as configured)',
       ).choices(['frozen', 'live']),
     )
+    .addOption(
+      new Option(
+        '--scope <what>',
+        'one container, or stop and read every container of its pod together (default: as configured)',
+      ).choices(['container', 'pod']),
+    )
     .addOption(new Option('--wait', 'show progress until the capture has ended (default)').conflicts('detach'))
     .addOption(
       new Option('--detach', 'print the id once the agent has accepted the capture, and leave').conflicts('wait'),
@@ -51,6 +57,7 @@ export function registerCapture(program: Command, session: Session): void {
       'everything of a pod with one container',
     ],
     ['exhibit capture prod/web-0/app --artifacts processes,network,memory', 'what is gone first, nothing else'],
+    ['exhibit capture prod/web-0 --scope pod', 'the memory of all its containers, as of one moment'],
     ['exhibit capture app=web,tier=api --container app --detach', 'by label; leave once it runs'],
     [
       'exhibit capture pid:4711 --consistency live',

@@ -29,6 +29,7 @@ export function describeCapture(capture: CaptureView): string {
     ['state', capture.state],
     ['error', capture.error ?? undefined],
     ['target', capture.target],
+    ['scope', capture.scope === 'pod' ? 'pod' : undefined],
     ['case', capture.caseId ?? undefined],
     ['reason', capture.reason ?? undefined],
     ['started', timeOf(capture.startedAt)],

@@ -19,6 +19,8 @@ export interface Paused {
   /** performance.now() just before the target was told to stop. */
   readonly toldAt: number;
   readonly notes: readonly string[];
+  /** The processes that stand, where no cgroup lists them. */
+  readonly pids?: readonly number[];
   /** Aborted, with the reason, when the target should be let go early. */
   readonly broken?: AbortSignal;
 }
@@ -49,6 +51,8 @@ export async function preparePause(spec: FreezeSpec, signal: AbortSignal): Promi
       return (await import('./cgroup.ts')).preparePause(spec);
     case 'signal':
       return (await import('./signal.ts')).preparePause(spec);
+    case 'group':
+      return (await import('./group.ts')).prepareGroup(spec, signal);
     default:
       return spec satisfies never;
   }
@@ -70,6 +74,8 @@ export async function thawIfFrozen(spec: FreezeSpec): Promise<Thawed> {
       });
     case 'signal':
       return (await import('./signal.ts')).thawStopped(spec);
+    case 'group':
+      return (await import('./group.ts')).thawGroupIfFrozen(spec);
     default:
       return spec satisfies never;
   }
@@ -86,7 +92,17 @@ export function byHand(spec: FreezeSpec): string {
       return `echo THAWED > ${spec.path}/freezer.state`;
     case 'signal':
       return `kill -CONT ${spec.pids.join(' ')}`;
+    case 'group':
+      return spec.members.map(byHand).join('; ');
     default:
       return spec satisfies never;
   }
+}
+
+/** The manifest's word for the way: `containerd`, or `group: containerd x2, cgroup-v2 x1` for several stopped together. */
+export function methodOf(spec: FreezeSpec): string {
+  if (spec.kind !== 'group') return spec.kind;
+  const counts = new Map<string, number>();
+  for (const { kind } of spec.members) counts.set(kind, (counts.get(kind) ?? 0) + 1);
+  return `group: ${[...counts].map(([kind, count]) => `${kind} x${count}`).join(', ')}`;
 }

@@ -6,10 +6,11 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { captureExecutor } from '../../../agent/capture/capture.ts';
 import type { CaptureEvent, CaptureRequest } from '../../../agent/capture/captures.ts';
 import type { Freezer } from '../../../agent/capture/freeze.ts';
+import { displayName } from '../../../agent/capture/record.ts';
 import type { CollectContext } from '../../../agent/collect/collector.ts';
 import { parseConfig } from '../../../agent/config.ts';
 import type { Runtime, Target } from '../../../agent/runtime/runtime.ts';
-import { asHostPath } from '../../../agent/runtime/runtime.ts';
+import { asContainerId, asHostPath, asPid } from '../../../agent/runtime/runtime.ts';
 import { openSink } from '../../../agent/sink/open.ts';
 import { openBundle } from '../../../evidence/bundle.ts';
 import { ExhibitError } from '../../../evidence/error.ts';
@@ -44,6 +45,7 @@ const target: Target = {
   logPath: undefined,
   documents: [],
   notes: ['its image is not known any more'],
+  companions: [],
 };
 
 const runtime: Runtime = {
@@ -89,6 +91,7 @@ function fakeFreezer({ log }: Freezes): () => Promise<Freezer> {
       return {
         deadline: Number.POSITIVE_INFINITY,
         expired: false,
+        registers: Promise.resolve({ threads: new Map() }),
         thaw,
         [Symbol.asyncDispose]: async () => void (await thaw()),
       };
@@ -102,10 +105,14 @@ interface Setting {
   readonly signal?: AbortSignal;
   readonly artifacts?: ArtifactName[];
   readonly startFreezer?: () => Promise<Freezer>;
+  readonly scope?: CaptureRequest['scope'];
+  readonly runtimes?: Runtime[];
 }
 
 async function capture({
   collectors = {},
+  scope = 'container',
+  runtimes = [runtime],
   signal = new AbortController().signal,
   artifacts = [...ARTIFACTS],
   startFreezer,
@@ -118,7 +125,7 @@ async function capture({
     config,
     host: { procRoot: '/proc', hostRoot: '' },
     sink: openSink(config.sink),
-    runtimes: [runtime],
+    runtimes,
     collectors: Object.fromEntries(
       ARTIFACTS.map((artifact) => [artifact, { artifact, collect: collectors[artifact] ?? oneFile(artifact) }]),
     ) as Parameters<typeof captureExecutor>[0]['collectors'],
@@ -135,6 +142,7 @@ async function capture({
     caseId: 'C',
     reason: '',
     consistency: 'frozen',
+    scope,
     requester: { trigger: 'socket', identity: 'test' },
   };
   const ending = execute(ID, request, {
@@ -285,5 +293,65 @@ describe('the spine', () => {
   test('starts no guard where nothing is to be frozen', async () => {
     const { freezes } = await capture({ artifacts: ['logs'] });
     expect(freezes).toEqual([]);
+  });
+
+  test('takes the processes of a whole pod, and what there is once a container of one', async () => {
+    const side: Target = {
+      ...target,
+      record: { ...target.record, id: 'side', name: 'side', initPid: 8, pids: [8] },
+      freeze: { kind: 'cgroup-v2', path: '/g' },
+    };
+    const both = [target, side];
+    const pod = { namespace: 'prod', name: 'web-0', uid: 'u', sandboxId: 's' };
+    const summaries = both.map(({ record: { id, name } }) => ({
+      ...{ id: asContainerId(id), name, pod, labels: new Map(), image: 'i' },
+      ...{ state: 'running' as const, createdAt: `2026-11-0${name === 'web' ? 1 : 2}T00:00:00.000Z` },
+    }));
+    const ofPod: Runtime = {
+      ...runtime,
+      list: async () => summaries,
+      resolve: async (selector) => both.find(({ record }) => 'id' in selector && record.id === selector.id) ?? target,
+      pids: async ({ record }) => (record.id === 'side' ? [asPid(8), asPid(9)] : [asPid(7)]),
+    };
+    const asked: Record<string, unknown> = {};
+    const asking =
+      (name: string): Collect =>
+      async (context) => {
+        const { freeze, companions } = context.target;
+        const pids = await context.runtime.pids(context.target, context.signal);
+        asked[name] = { freeze: freeze?.kind, companions: companions.length, pids };
+        if (name === 'memory') await (await context.freeze()).thaw();
+        await oneFile(name)(context);
+      };
+    const collectors = { memory: asking('memory'), rootfs: asking('rootfs') };
+    const { outcome, events, journal, bundle, manifest } = await capture({
+      scope: 'pod',
+      runtimes: [ofPod],
+      collectors,
+    });
+    expect(outcome).toBe('complete');
+    expect(asked).toEqual({
+      memory: { freeze: 'group', companions: 1, pids: [7, 8, 9] },
+      rootfs: { freeze: 'containerd', companions: 0, pids: [7] },
+    });
+    expect(journal).toEqual(['group', 'clear']);
+    expect(events[0]).toMatchObject({ target: 'prod/web-0 (web, side)' });
+    const { target: record, freeze } = await manifest();
+    expect(freeze.method).toBe('group: containerd x1, cgroup-v2 x1');
+    expect(record.companions).toMatchObject([{ name: 'side', pids: [8, 9] }]);
+    expect(await intact(bundle)).toBe(true);
+  });
+});
+
+describe('the name of a target for people', () => {
+  const { record } = target;
+  const named = (name: string) => ({ ...record, name });
+
+  test('of a pod has its containers, and not too many', () => {
+    expect(displayName(record)).toBe('prod/web-0/web');
+    expect(displayName({ ...record, companions: [named('a')] })).toBe('prod/web-0 (web, a)');
+    expect(displayName({ ...record, companions: ['a', 'b', 'c', 'd'].map(named) })).toBe(
+      'prod/web-0 (web, a, b, 2 more)',
+    );
   });
 });

@@ -21,6 +21,7 @@ const request: CaptureRequest = {
   caseId: 'C-1',
   reason: '',
   consistency: 'frozen',
+  scope: 'container',
   requester: { trigger: 'socket', identity: 'test' },
 };
 
@@ -96,6 +97,7 @@ describe('captures', () => {
     await expect(captures.start({ ...request, artifacts: ['logs'] })).rejects.toMatchObject({
       code: 'capture-conflict',
     });
+    await expect(captures.start({ ...request, scope: 'pod' })).rejects.toMatchObject({ code: 'capture-conflict' });
   });
 
   test('a request that finds no target fails for the caller and leaves nothing', async () => {

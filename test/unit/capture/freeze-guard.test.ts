@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { type Answer, holder } from '../../../agent/capture/guard.ts';
+import type { Reading } from '../../../agent/capture/guard-registers.ts';
 import type { Pause, Thawed } from '../../../agent/runtime/pause/pause.ts';
 
 /** The guard's own logic, on a pause that does whatever a test needs. */
@@ -18,7 +19,9 @@ function pauseOf(parts: Partial<Pause>): Pause {
 
 function guard(parts: Partial<Pause>) {
   const answers: Answer[] = [];
-  const holding = holder(pauseOf(parts), (answer) => answers.push(answer), 'turn the crank');
+  const holding = holder({ pause: pauseOf(parts), stuckHint: 'turn the crank', stuckMs: 50 }, (answer) =>
+    answers.push(answer),
+  );
   return { answers, holding, types: () => answers.map(({ type }) => type) };
 }
 
@@ -100,6 +103,40 @@ describe('a guard that holds', () => {
     const held = holding.hold(20);
     await held;
     expect(answers.at(-1)).toEqual({ type: 'stuck', reason: 'everything failed. By hand: turn the crank' });
+  });
+
+  test('a thaw that does not work says what to do by hand before it has been given up, and goes on', async () => {
+    const { answers, holding, types } = guard({
+      thaw: async () => {
+        await sleep(150);
+        return DONE;
+      },
+    });
+    await holding.hold(5);
+    expect(types()).toEqual(['frozen', 'stuck', 'thawed']);
+    expect(answers[1]).toMatchObject({ reason: expect.stringContaining('By hand: turn the crank') });
+  });
+
+  test('what reads the target is stopped before the thaw, and heard out before the end is told', async () => {
+    const order: string[] = [];
+    const told = Promise.withResolvers<void>();
+    const read = (): Reading => ({
+      stop: () => {
+        order.push('stop');
+        setTimeout(told.resolve, 30);
+      },
+      told: told.promise.then(() => void order.push('told')),
+      settle: async () => {},
+    });
+    const pause = pauseOf({
+      thaw: async () => {
+        order.push('thaw');
+        return DONE;
+      },
+    });
+    const holding = holder({ pause, stuckHint: '', read }, ({ type }) => order.push(type));
+    await holding.hold(20);
+    expect(order).toEqual(['frozen', 'stop', 'thaw', 'told', 'thawed']);
   });
 
   test('what was frozen already has not been paused by us', async () => {

@@ -37,6 +37,19 @@ describe('the journal', () => {
     expect(again.get('b')?.frozen).toEqual({ kind: 'cgroup-v2', path: '/sys/fs/cgroup/x' });
   });
 
+  test('remembers a pod that was frozen together, and the scope', async () => {
+    const frozen: JournalEntry['frozen'] = {
+      kind: 'group',
+      members: [
+        { kind: 'containerd', socket: '/s', namespace: 'k8s.io', containerId: 'a', cgroup: { version: 2, path: '/g' } },
+        { kind: 'cgroup-v2', path: '/h' },
+      ],
+    };
+    await (await openJournal(folder, () => undefined)).put(entry('a', { state: 'running', scope: 'pod', frozen }));
+    const again = await openJournal(folder, () => undefined);
+    expect(again.get('a')).toMatchObject({ scope: 'pod', frozen });
+  });
+
   test('sets a damaged file aside and goes on', async () => {
     await (await openJournal(folder, () => undefined)).put(entry('a'));
     await writeFile(path.join(folder, 'journal', 'b.json'), '{"captureId": 7');

@@ -7,6 +7,7 @@ import { ARTIFACTS } from '../../../evidence/layout.ts';
 const input: PlanInput = {
   artifacts: [...ARTIFACTS],
   consistency: 'frozen',
+  scope: 'container',
   target: {
     record: { runtime: 'cri', kind: 'container', id: 'c1', name: 'prod/web-0/web', labels: {}, initPid: 7, pids: [7] },
     rootfs: { kind: 'overlay', upper: asHostPath('/u'), lowers: [asHostPath('/l')], userXattr: false },
@@ -43,6 +44,11 @@ describe('the plan', () => {
         .steps.filter((step) => step.frozen)
         .map((step) => step.artifact),
     ).toEqual(['memory']);
+  });
+
+  test('says what is taken together', () => {
+    expect(planCapture(input).scope).toBe('container');
+    expect(planCapture({ ...input, scope: 'pod' }).scope).toBe('pod');
   });
 
   test('goes live where the target cannot be stopped or where live was asked for', () => {

@@ -73,6 +73,7 @@ describe('captures', () => {
           captureId: CAPTURE_ID,
           state: 'running',
           target: 'prod/web-0/app',
+          scope: 'container',
           caseId: null,
           reason: 'alert',
           bundleUrl: null,
@@ -111,6 +112,18 @@ describe('show', () => {
     expect(ran.stdout.toString()).toContain('checkpoint  failed  0 B     1.2 s  -       0     criu: no such binary\n');
     expect(agent.requests).toEqual([{ call: 'GetCapture', message: { captureId: '019cab12' } }]);
     expect(ran.code).toBe(0);
+  });
+
+  test('tells a pod from a container, and takes an older agent at its word', async () => {
+    for (const [scope, seen] of [
+      ['pod', true],
+      ['container', false],
+      ['', false],
+    ] as const) {
+      await using agent = await startFakeAgent({ capture: someCapture({ scope }) });
+      const ran = await exhibit(['show', '019cab12', '--socket', agent.socket]);
+      expect(ran.stdout.toString().includes('scope     pod\n')).toBe(seen);
+    }
   });
 
   test('passes on the sentence and the code of an agent that knows no such capture', async () => {

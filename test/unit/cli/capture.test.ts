@@ -51,7 +51,7 @@ describe('capture --wait', () => {
       capture(
         agent.socket,
         ...['--id', CAPTURE_ID, '--case', 'IR-7', '--reason', 'alert: "x"', '--container', 'app'],
-        ...['--artifacts', 'memory,logs', '--consistency', 'live'],
+        ...['--artifacts', 'memory,logs', '--consistency', 'live', '--scope', 'pod'],
       ),
     );
     expect(agent.requests).toMatchObject([
@@ -64,6 +64,7 @@ describe('capture --wait', () => {
           caseId: 'IR-7',
           reason: 'alert: "x"',
           consistency: 'live',
+          scope: 'pod',
         },
       },
     ]);
@@ -111,6 +112,12 @@ describe('capture --wait', () => {
     await using agent = await startFakeAgent({ events: refuse });
     const ran = await exhibit(capture(agent.socket));
     expect(ran).toMatchObject({ code: 1, stderr: 'exhibit: prod/web-0 has two containers: name app or proxy\n' });
+  });
+
+  test('knows two scopes', async () => {
+    const ran = await exhibit(['capture', 'prod/web-0', '--scope', 'node', '--socket', '/nonexistent/s']);
+    expect(ran.code).toBe(2);
+    expect(ran.stderr).toContain('container, pod');
   });
 
   test('refuses a target that is none before it asks the agent', async () => {

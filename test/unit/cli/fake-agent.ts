@@ -130,6 +130,7 @@ export function someCapture(over: Capture = {}): Capture {
     captureId: CAPTURE_ID,
     state: 'complete',
     target: 'prod/web-0/app',
+    scope: 'container',
     caseId: 'IR-7',
     reason: 'alert',
     bundleUrl: `file:///evidence/c1/n1/${CAPTURE_ID}`,

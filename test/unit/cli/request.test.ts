@@ -43,5 +43,6 @@ test("what was not asked for stays empty, so that the agent's configuration deci
     caseId: '',
     reason: '',
     consistency: '',
+    scope: '',
   });
 });

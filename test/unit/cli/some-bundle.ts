@@ -21,6 +21,8 @@ export interface Contents {
   /** Writes objects; returns the names of those of each artifact. */
   readonly fill?: (writer: BundleWriter) => Promise<Stored>;
   readonly seal?: boolean;
+  /** Content of a frame; the writer's own size when absent. */
+  readonly frameBytes?: number;
 }
 
 export const NOT_UTF8 = Buffer.from([0x6e, 0xff, 0x6d]);
@@ -62,7 +64,10 @@ export async function someBundle(contents: Contents = {}): Promise<SomeBundle> {
   await mkdir(bundle);
   const signer = generateSigner();
   const objects: StoredObject[] = [];
-  const writer = createBundleWriter(intoFolder(bundle), { onStored: (object) => void objects.push(object) });
+  const writer = createBundleWriter(intoFolder(bundle), {
+    onStored: (object) => void objects.push(object),
+    ...(contents.frameBytes === undefined ? {} : { frameBytes: contents.frameBytes }),
+  });
   await writer.writeJson(REQUEST_OBJECT, request(signer));
   const stored = await (contents.fill ?? fillAll)(writer);
   const artifacts = [...(['processes', 'memory', 'rootfs'] as const).map((name) => artifact(name, stored[name] ?? []))];

@@ -42,6 +42,7 @@ export function makeTarget(parts: Partial<Target>): Target {
     logPath: undefined,
     documents: [],
     notes: [],
+    companions: [],
     ...parts,
   };
 }
@@ -105,7 +106,8 @@ function fileSink(folder: string): OpenObject {
     const stream = createWriteStream(part);
     return {
       write: async (chunk) => {
-        if (!stream.write(chunk)) await once(stream, 'drain');
+        // A copy: the stream keeps what it has not written yet, and a byte sink may not.
+        if (!stream.write(Uint8Array.from(chunk))) await once(stream, 'drain');
       },
       commit: async () => {
         stream.end();

@@ -29,7 +29,7 @@ export function fakeContext(host: Host, pids: readonly number[]): { context: Col
   const runtime: Pick<Runtime, 'pids'> = { pids: async () => pids.map(asPid) };
   const context: CollectContext = {
     captureId: 'test',
-    target: {} as Target,
+    target: { companions: [] } as unknown as Target,
     runtime: runtime as Runtime,
     host,
     signal: new AbortController().signal,

@@ -43,7 +43,7 @@ async function serve(execute: Execute): Promise<ExecTrigger> {
     socket,
     captures: createCaptures({ journal, execute, now: Date.now, log }),
     runtime,
-    defaults: { artifacts: ['processes', 'memory'], consistency: 'frozen' },
+    defaults: { artifacts: ['processes', 'memory'], consistency: 'frozen', scope: 'container' },
     examine: async () => [{ name: 'sink', status: 'ok', found: 'f', meaning: 'm', mend: '' }],
     log,
   });
@@ -106,12 +106,16 @@ describe('the API on the node', () => {
   test('passes the default artifacts and the selector on', async () => {
     const asked: unknown[] = [];
     await using _trigger = await serve(async (id, request, hooks) => {
-      asked.push([request.selector, request.artifacts, request.consistency]);
+      asked.push([request.selector, request.artifacts, request.consistency, request.scope]);
       return quick(id, request, hooks);
     });
     using client = await connectAgent(socket, signal);
     await kinds(client, { selector: webPod });
-    expect(asked).toEqual([['prod/web-0', ['processes', 'memory'], 'frozen']]);
+    await kinds(client, { selector: webPod, scope: 'pod' });
+    expect(asked).toEqual([
+      ['prod/web-0', ['processes', 'memory'], 'frozen', 'container'],
+      ['prod/web-0', ['processes', 'memory'], 'frozen', 'pod'],
+    ]);
   });
 
   test('goes on with a capture whose caller hangs up', async () => {
@@ -148,6 +152,7 @@ describe('the API on the node', () => {
       message: expect.stringContaining('memory'),
     });
     await expect(kinds(client, { selector: webPod, consistency: 'warm' })).rejects.toMatchObject({ code: 'usage' });
+    await expect(kinds(client, { selector: webPod, scope: 'node' })).rejects.toMatchObject({ code: 'usage' });
     await expect(kinds(client, {})).rejects.toMatchObject({ code: 'usage' });
   });
 

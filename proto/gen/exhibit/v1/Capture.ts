@@ -17,6 +17,7 @@ export interface Capture {
   'pauseMs'?: (number | string);
   'error'?: (string);
   'stages'?: (_exhibit_v1_StageEnded)[];
+  'scope'?: (string);
 }
 
 export interface Capture__Output {
@@ -33,4 +34,5 @@ export interface Capture__Output {
   'pauseMs': (number);
   'error': (string);
   'stages': (_exhibit_v1_StageEnded__Output)[];
+  'scope': (string);
 }

@@ -9,6 +9,7 @@ export interface CaptureRequest {
   'caseId'?: (string);
   'reason'?: (string);
   'consistency'?: (string);
+  'scope'?: (string);
 }
 
 export interface CaptureRequest__Output {
@@ -18,4 +19,5 @@ export interface CaptureRequest__Output {
   'caseId': (string);
   'reason': (string);
   'consistency': (string);
+  'scope': (string);
 }
