@@ -4,6 +4,7 @@ import { parseDocument } from 'yaml';
 import { z } from 'zod';
 import { ExhibitError } from '../evidence/error.ts';
 import { ARTIFACTS } from '../evidence/layout.ts';
+import { INCLUDABLE, WHEN_LARGER } from './collect/memory-choices.ts';
 import { sinkSchema } from './sink/open.ts';
 
 const UNITS = new Map([
@@ -41,13 +42,19 @@ const runtimeSchema = z.strictObject({
 
 const memorySchema = z.strictObject({
   consistency: z.enum(['frozen', 'live']).default('frozen'),
-  /** What a capture may hold of the target's memory while the target stands still. */
+  /** What a capture may hold of the target's memory; less where the node or the agent's own limit has less to give. */
   bufferBytes: byteSize.default(1 * 2 ** 30),
+  /** What to do when more is in memory than the buffer holds. */
+  whenLarger: z.enum(WHEN_LARGER).default('pre-copy'),
+  /** Kinds of mappings to take; everything unless told. */
+  include: z.array(z.enum(INCLUDABLE)).min(1).optional(),
 });
 
 const freezeSchema = z.strictObject({
   /** kubelet restarts a pod whose HTTP probes fail for 20 to 30 s with its defaults; stay well below. */
   deadlineMs: z.number().int().min(10).max(60_000).default(10_000),
+  /** Who stops a container, see FreezeMethod in runtime/inspect.ts. */
+  method: z.enum(['auto', 'runtime', 'cgroup']).default('auto'),
 });
 
 const schema = z.strictObject({
@@ -66,9 +73,10 @@ const schema = z.strictObject({
     .array(z.enum(ARTIFACTS))
     .min(1)
     .default([...ARTIFACTS]),
+  scope: z.enum(['container', 'pod']).default('container'),
   memory: memorySchema.prefault({}),
   freeze: freezeSchema.prefault({}),
-  compression: z.strictObject({ level: z.number().int().min(1).max(19).default(1) }).prefault({}),
+  compression: z.strictObject({ level: z.number().int().min(0).max(19).default(1) }).prefault({}),
   signing: z.strictObject({ keyFile: absolutePath.optional() }).prefault({}),
   log: z
     .strictObject({ level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']).default('info') })

@@ -57,15 +57,16 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   await recover(journal, { now: Date.now, log });
   await cleanStaleFifos(host, stateDir);
 
+  const codeCache = `${reach(host, stateDir)}/code`;
   const { keyFile } = config.signing;
   const execute = captureExecutor({
     config,
     host,
     sink,
     runtimes,
-    collectors: allCollectors(stateDir),
+    collectors: allCollectors(stateDir, { whenLarger: config.memory.whenLarger, include: config.memory.include }),
     signer: keyFile === undefined ? generateSigner() : await loadSigner(keyFile),
-    startFreezer,
+    startFreezer: (spec, signal, options) => startFreezer(spec, signal, { codeCache, ...options }),
     version: agentVersion(),
     now: Date.now,
     log,
@@ -76,7 +77,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     socket: config.socket,
     captures,
     runtime,
-    defaults: { artifacts: config.artifacts, consistency: config.memory.consistency },
+    defaults: { artifacts: config.artifacts, consistency: config.memory.consistency, scope: config.scope },
     examine: (signal) => examine({ config, host, runtime, sink, signal }),
     log,
   });
@@ -88,11 +89,12 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
 
 function containerRuntimes(config: Config, host: Host): Runtime[] {
   const { kind, socket, namespace } = config.runtime;
+  const freeze = config.freeze.method;
   switch (kind) {
     case 'cri':
-      return [openCri({ socket, namespace, host })];
+      return [openCri({ socket, namespace, host, freeze })];
     case 'containerd':
-      return [openContainerd({ socket, namespace, host })];
+      return [openContainerd({ socket, namespace, host, freeze })];
     case 'host':
       return [];
     default:

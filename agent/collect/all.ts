@@ -3,7 +3,7 @@ import type { HostPath } from '../runtime/runtime.ts';
 import { createCheckpointCollector } from './checkpoint.ts';
 import type { Collector } from './collector.ts';
 import { logsCollector } from './logs.ts';
-import { memoryCollector } from './memory.ts';
+import { type MemoryOptions, memoryCollector } from './memory.ts';
 import { networkCollector } from './network.ts';
 import { processesCollector } from './processes.ts';
 import { rootfsCollector } from './rootfs.ts';
@@ -12,11 +12,14 @@ import { specCollector } from './spec.ts';
 /**
  * Who takes which artifact; the mapped type forces one collector an artifact. `runDir` is where the checkpoint's FIFO is made.
  */
-export function allCollectors(runDir: HostPath): Readonly<{ [Name in ArtifactName]: Collector }> {
+export function allCollectors(
+  runDir: HostPath,
+  memory: Pick<MemoryOptions, 'whenLarger' | 'include'>,
+): Readonly<{ [Name in ArtifactName]: Collector }> {
   return {
     processes: processesCollector(),
     network: networkCollector(),
-    memory: memoryCollector(),
+    memory: memoryCollector(memory),
     checkpoint: createCheckpointCollector({ runDir }),
     rootfs: rootfsCollector,
     logs: logsCollector,

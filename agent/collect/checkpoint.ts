@@ -1,6 +1,6 @@
 import { ExhibitError, explain, isExhibitError } from '../../evidence/error.ts';
 import { type Fifo, makeFifo } from '../host/fifo.ts';
-import { watchFreezer } from '../host/freezer-watch.ts';
+import { freezerFileOf, watchFreezer } from '../host/freezer-watch.ts';
 import { asHostPath, type HostPath } from '../runtime/runtime.ts';
 import { criuReason, criuWhy } from './checkpoint-criu.ts';
 import { type Pumped, pump } from './checkpoint-pump.ts';
@@ -105,8 +105,8 @@ async function transferThrough(
 
 /** The runtime stops the target by itself: how long is seen at the target's freezer. The function returned ends the watch. */
 function watchPause({ target, paused, note }: CollectContext): () => void {
-  const cgroup = target.freeze?.kind === 'containerd' ? target.freeze.cgroup : undefined;
-  const watch = cgroup === undefined ? undefined : watchFreezer({ version: cgroup.version, folder: cgroup.path });
+  const file = target.freeze === undefined ? undefined : freezerFileOf(target.freeze);
+  const watch = file === undefined ? undefined : watchFreezer(file);
   return () => {
     const pausedMs = watch?.stop();
     if (pausedMs === undefined)

@@ -1,16 +1,18 @@
 import { setTimeout } from 'node:timers/promises';
 import { addGap, ENDED, reasonOf } from './memory-copy.ts';
-import type { Extent, RegionCapture } from './memory-picture.ts';
+import type { Captured, Extent, Origin } from './memory-picture.ts';
 
 /**
  * Reads memory of a process that runs, for a core whose layout is already written: exactly as many bytes as planned come,
  * and what cannot be read any more is zeros in the file and a gap in the record.
  */
 export interface LiveReader {
-  read(region: RegionCapture, extent: Extent): AsyncGenerator<Uint8Array, void, undefined>;
+  read(into: Captured, extent: LiveExtent): AsyncGenerator<Uint8Array, void, undefined>;
   /** Bytes that really came from processes. */
   readonly bytesRead: number;
 }
+
+export type LiveExtent = Pick<Extent, 'start' | 'bytes' | 'origin'>;
 
 /** Large enough for speed, small enough that a few on the way to the sink do not count. */
 const READ_BYTES = 1024 * 1024;
@@ -27,19 +29,19 @@ const GIVEN_UP = `more than ${FAILED_PAGES_MAX} pages of this mapping could not 
 const STUCK = 'reading waits for another program (a FUSE server, a userfaultfd handler) that did not answer in 5 s';
 
 export function liveReader(pageBytes: number, signal: AbortSignal): LiveReader {
-  const stuck = new Set<RegionCapture['memory']>();
+  const stuck = new Set<Origin['memory']>();
   const state = { bytesRead: 0 };
 
-  async function attempt(region: RegionCapture, address: bigint, into: Uint8Array): Promise<ReadOutcome> {
-    if (stuck.has(region.memory) || (stuck.size >= STUCK_READS_MAX && mayWait(region))) {
+  async function attempt(origin: Origin, address: bigint, into: Uint8Array): Promise<ReadOutcome> {
+    if (stuck.has(origin.memory) || (stuck.size >= STUCK_READS_MAX && origin.mayWait)) {
       return { kind: 'hopeless', why: STUCK };
     }
     const timer = new AbortController();
     try {
       const late = setTimeout(READ_TIMEOUT_MS, 'late' as const, { signal: AbortSignal.any([signal, timer.signal]) });
-      const got = await Promise.race([region.memory.read(address, into), late]);
+      const got = await Promise.race([origin.memory.read(address + origin.delta, into), late]);
       if (got === 'late') {
-        stuck.add(region.memory);
+        stuck.add(origin.memory);
         return { kind: 'hopeless', why: STUCK };
       }
       if (got === 0) return { kind: 'hopeless', why: ENDED };
@@ -53,14 +55,14 @@ export function liveReader(pageBytes: number, signal: AbortSignal): LiveReader {
     }
   }
 
-  async function* read(region: RegionCapture, extent: Extent): AsyncGenerator<Uint8Array, void, undefined> {
+  async function* read(captured: Captured, extent: LiveExtent): AsyncGenerator<Uint8Array, void, undefined> {
     const end = extent.start + BigInt(extent.bytes);
     let failures = 0;
     for (let at = extent.start; at < end; ) {
       const wanted = Math.min(Number(end - at), READ_BYTES);
       const into = Buffer.allocUnsafeSlow(wanted);
       const outcome: ReadOutcome =
-        failures < FAILED_PAGES_MAX ? await attempt(region, at, into) : { kind: 'hopeless', why: GIVEN_UP };
+        failures < FAILED_PAGES_MAX ? await attempt(extent.origin, at, into) : { kind: 'hopeless', why: GIVEN_UP };
       if (outcome.kind === 'read') {
         state.bytesRead += outcome.bytes;
         yield into.subarray(0, outcome.bytes);
@@ -70,7 +72,7 @@ export function liveReader(pageBytes: number, signal: AbortSignal): LiveReader {
       const { kind, ...reason } = outcome;
       failures += 1;
       const lost = kind === 'failed' ? pageBytes : Number(end - at);
-      addGap(region, { start: at, end: at + BigInt(lost), zerosInCore: true, ...reason });
+      addGap(captured, { start: at, end: at + BigInt(lost), zerosInCore: true, ...reason });
       yield* zeros(lost);
       at += BigInt(lost);
     }
@@ -90,10 +92,6 @@ type ReadOutcome =
   | { kind: 'failed'; errno?: string; why: string }
   /** No use in going on with this range. */
   | { kind: 'hopeless'; why: string };
-
-function mayWait({ plan }: RegionCapture): boolean {
-  return plan.decision.kind === 'read' && plan.decision.when === 'later';
-}
 
 const ZEROS = new Uint8Array(READ_BYTES);
 

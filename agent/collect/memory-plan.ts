@@ -1,6 +1,7 @@
 import type { AddressRange } from '../../evidence/elfcore.ts';
 import { type DetailedVma, isFileBacked, kindOf, type Vma, type VmaKind } from '../host/maps.ts';
 import { PAGE, type PageRun } from '../host/pagemap.ts';
+import type { Includable } from './memory-choices.ts';
 
 /** What to read of a process, decided from its maps and its page map alone. Pure. */
 
@@ -33,37 +34,76 @@ export interface RegionPlan {
 }
 
 export interface PlanContext {
+  /** Kinds to take; undefined: all of them. */
+  readonly include?: ReadonlySet<Includable> | undefined;
   /** The mapping as the survey saw it. */
   readonly flagsOf: (vma: Vma) => readonly string[] | undefined;
   /** Devices whose files another program or machine serves. */
   readonly waitingDevices: ReadonlySet<string>;
 }
 
-export function planRegion(vma: Vma, runs: readonly PageRun[], context: PlanContext): RegionPlan {
+/** What can be said of a mapping before anybody knows which of its pages are there. */
+export interface Disposition {
+  readonly kind: VmaKind;
+  readonly flags: readonly string[] | undefined;
+  readonly decision: Exclude<RegionDecision, { kind: 'empty' }>;
+  readonly zeroElsewhere: boolean;
+  /** Of a private file mapping only what the process changed. */
+  readonly modifiedOnly: boolean;
+}
+
+export function disposeOf(vma: Vma, context: PlanContext): Disposition {
   const kind = kindOf(vma);
   const flags = context.flagsOf(vma);
-  const counts = countPages(runs, kind);
   // userfaultfd(2): missing, write-protect and minor tracking; what is not there may be anything.
   const isTracked = flags?.some((flag) => flag === 'um' || flag === 'uw' || flag === 'ui') ?? false;
   const isPrivateAnonymous = vma.permissions.endsWith('p') && !isFileBacked(vma) && kind !== 'kernel';
-  const zeroElsewhere = isPrivateAnonymous && !isTracked;
-  const ranges = readRanges(runs, zeroElsewhere);
-  const readBytes = ranges.reduce((sum, range) => sum + Number(range.end - range.start), 0);
   const waits = isTracked || context.waitingDevices.has(vma.device);
+  const wanted = context.include;
+  const modifiedOnly = kind === 'file-private' && wanted?.has(kind) === false && wanted.has('modified');
+  const isLeftOut = wanted !== undefined && !wanted.has(kind) && !modifiedOnly;
+  const decision = decide(vma, flags, waits, isLeftOut);
+  return { kind, flags, decision, zeroElsewhere: isPrivateAnonymous && !isTracked && !isLeftOut, modifiedOnly };
+}
+
+/** Whether pages in this state are read. */
+export function isRead(disposition: Disposition, state: number): boolean {
+  if (disposition.modifiedOnly && (state & PAGE.file) !== 0) return false;
+  // The page of zeros is read only where a missing page would not show as zeros.
+  return !disposition.zeroElsewhere || (state & PAGE.zero) === 0;
+}
+
+export function planRegion(vma: Vma, runs: readonly PageRun[], context: PlanContext): RegionPlan {
+  return finishPlan(vma, runs, disposeOf(vma, context));
+}
+
+export function finishPlan(vma: Vma, runs: readonly PageRun[], disposition: Disposition): RegionPlan {
+  const { kind, flags, decision, zeroElsewhere } = disposition;
+  const counts = countPages(runs, kind);
+  const ranges = readRanges(runs, disposition);
+  const readBytes = ranges.reduce((sum, range) => sum + Number(range.end - range.start), 0);
   const isWritten = vma.permissions.includes('w') || counts.modifiedBytes > 0;
+  const isEmpty = readBytes === 0 && !(decision.kind === 'skip' && kind === 'kernel');
   return {
     ...{ vma, kind, flags, ranges, readBytes, zeroElsewhere },
     ...counts,
-    decision: decide(vma, flags, readBytes, waits),
+    decision: isEmpty ? { kind: 'empty' } : decision,
     isPrecious: isWritten || !isFileBacked(vma) || kind === 'shared-memory',
   };
 }
 
-function decide(vma: Vma, flags: readonly string[] | undefined, readBytes: number, waits: boolean): RegionDecision {
+export const LEFT_OUT = 'memory.include leaves out this kind of mapping';
+
+function decide(
+  vma: Vma,
+  flags: readonly string[] | undefined,
+  waits: boolean,
+  isLeftOut: boolean,
+): Disposition['decision'] {
   if (/^\[(vvar|vvar_vclock|vsyscall)\]$/.test(vma.name)) {
     return { kind: 'skip', why: "the kernel's own page, the same in every process; it cannot be read", isGap: false };
   }
-  if (readBytes === 0) return { kind: 'empty' };
+  if (isLeftOut) return { kind: 'skip', why: LEFT_OUT, isGap: false };
   if (flags?.includes('io') || flags?.includes('pf')) {
     return { kind: 'skip', why: 'device memory (VmFlags io or pf): reading it can change the device', isGap: true };
   }
@@ -89,11 +129,11 @@ function countPages(
   return counts;
 }
 
-/** Adjacent runs in one range; the page of zeros is read only where a missing page would not show as zeros. */
-function readRanges(runs: readonly PageRun[], zeroElsewhere: boolean): AddressRange[] {
+/** Adjacent runs in one range. */
+function readRanges(runs: readonly PageRun[], disposition: Disposition): AddressRange[] {
   const ranges: { start: bigint; end: bigint }[] = [];
   for (const run of runs) {
-    if (zeroElsewhere && (run.state & PAGE.zero) !== 0) continue;
+    if (!isRead(disposition, run.state)) continue;
     const last = ranges.at(-1);
     if (last !== undefined && last.end === run.start) last.end = run.end;
     else ranges.push({ start: run.start, end: run.end });

@@ -1,7 +1,8 @@
+import { setImmediate } from 'node:timers/promises';
 import { explain } from '../../evidence/error.ts';
 import type { Pid } from '../runtime/runtime.ts';
 import type { CollectContext } from './collector.ts';
-import { type ProcessPicture, takePicture } from './memory-picture.ts';
+import { type PictureOptions, type ProcessPicture, takePicture } from './memory-picture.ts';
 import { type ProcessSurvey, surveyProcess } from './memory-survey.ts';
 
 /** The processes of the target, twice: while it runs, and at the moment that is captured. What is missing is a gap. */
@@ -45,39 +46,44 @@ function processGap(context: CollectContext, pid: Pid, { errno, why }: { errno?:
  * Takes the pictures once while the target runs and throws them away: loading the FFI library and compiling this code take
  * 80 ms the first time, which the target would spend standing still.
  */
-export function rehearse(context: CollectContext, pageBytes: number, surveys: Surveys): void {
+export async function rehearse(context: CollectContext, options: PictureOptions, surveys: Surveys): Promise<void> {
   for (const survey of surveys.values()) {
+    context.signal.throwIfAborted();
     if (survey === undefined) continue;
-    const result = takePicture(context.host, survey, pageBytes);
+    const result = await takePicture(context.host, survey, options);
     if (result.kind !== 'picture') continue;
     result.picture.memory[Symbol.dispose]();
     context.read(result.picture.bytesRead, result.picture.filesOpened);
   }
 }
 
-export interface PictureOptions {
-  readonly pageBytes: number;
+export interface PicturesOptions extends PictureOptions {
   /** Takes over the open /proc/PID/mem of each picture. */
   readonly opened: DisposableStack;
 }
 
-/** The processes now: those that came since the survey are surveyed here, those that went are gaps. */
+/**
+ * The processes now: those that came since the survey are surveyed here, those that went are gaps. The runtime is asked
+ * while the pictures of those that are known are taken.
+ */
 export async function pictureAll(
   context: CollectContext,
-  options: PictureOptions,
+  options: PicturesOptions,
   surveys: Surveys,
 ): Promise<ProcessPicture[]> {
   const pictures: ProcessPicture[] = [];
-  const now = await pidsNow(context, surveys);
-  for (const [pid, survey] of surveys) {
-    if (survey !== undefined && !now.includes(pid))
-      processGap(context, pid, { errno: 'ESRCH', why: 'it ended between listing and reading' });
-  }
-  for (const pid of now) {
+  const listing = pidsNow(context, surveys);
+  const seen = new Set<Pid>();
+  const take = async (pid: Pid): Promise<void> => {
     context.signal.throwIfAborted();
+    seen.add(pid);
     const picture = await pictureOf(context, options, surveys, pid);
     if (picture !== undefined) pictures.push(picture);
-  }
+    // A turn of the event loop: it has to hear the guard and feed the threads that copy.
+    await setImmediate();
+  };
+  for (const [pid, survey] of [...surveys]) if (survey !== undefined) await take(pid);
+  for (const pid of await listing) if (!seen.has(pid)) await take(pid);
   return pictures;
 }
 
@@ -97,7 +103,7 @@ const SURVEYS_MAX = 3;
 
 async function pictureOf(
   context: CollectContext,
-  options: PictureOptions,
+  options: PicturesOptions,
   surveys: Surveys,
   pid: Pid,
 ): Promise<ProcessPicture | undefined> {
@@ -105,14 +111,15 @@ async function pictureOf(
     if (!surveys.has(pid)) surveys.set(pid, await surveyOrGap(context, pid, FROZEN_SURVEY_MS));
     const survey = surveys.get(pid);
     if (survey === undefined) return undefined;
-    const result = takePicture(context.host, survey, options.pageBytes);
+    const result = await takePicture(context.host, survey, options);
     if (result.kind === 'picture') {
       options.opened.use(result.picture.memory);
       context.read(result.picture.bytesRead, result.picture.filesOpened);
       return result.picture;
     }
     if (result.kind === 'gone') {
-      processGap(context, pid, result);
+      const gone = result.errno === 'ENOENT' || result.errno === 'ESRCH';
+      processGap(context, pid, gone ? { errno: 'ESRCH', why: 'it ended between listing and reading' } : result);
       return undefined;
     }
     surveys.delete(pid);

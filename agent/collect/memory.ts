@@ -1,27 +1,39 @@
 import type { ElfMachine } from '../../evidence/elfheader.ts';
 import { explain } from '../../evidence/error.ts';
-import type { Frozen } from '../capture/freeze.ts';
+import type { Frozen, Registers } from '../capture/freeze.ts';
+import { sharesPids } from '../host/cgroup.ts';
+import { CopyRoom } from '../host/copy-room.ts';
+import { type CopyThreads, startCopyThreads } from '../host/copy-threads.ts';
 import { kernelPageBytes } from '../host/memory.ts';
-import type { CollectContext, Collector } from './collector.ts';
-import { CopyBuffer } from './memory-buffer.ts';
-import { copyMoment, leaveForLater, type Moment } from './memory-copy.ts';
-import { liveReader } from './memory-live.ts';
-import type { ProcessPicture } from './memory-picture.ts';
-import { copyOrder } from './memory-plan.ts';
-import { type PictureOptions, pictureAll, rehearse, type Surveys, surveyTarget } from './memory-processes.ts';
-import { reportPictures, reportProcess } from './memory-report.ts';
-import { storeProcess } from './memory-store.ts';
+import { type MemoryRoom, memoryRoom } from '../host/memory-room.ts';
+import { hasSoftDirty } from '../host/pagemap.ts';
+import type { Pid } from '../runtime/runtime.ts';
+import type { Archive, CollectContext, Collector } from './collector.ts';
+import type { Includable, WhenLarger } from './memory-choices.ts';
+import { leaveLater, type Standing, type Taken, takeFrozen } from './memory-frozen.ts';
+import { type LiveReader, liveReader } from './memory-live.ts';
+import type { Extent, PictureOptions, ProcessPicture, Region } from './memory-picture.ts';
+import { type PreCopied, preCopyAll } from './memory-precopy.ts';
+import { pictureAll, rehearse, type Surveys, surveyTarget } from './memory-processes.ts';
+import { reportPictures, reportProcess, reportThreads } from './memory-report.ts';
+import { keyOf, sharedKeys } from './memory-shared.ts';
+import { type StoreOptions, storeProcess, storeShared } from './memory-store.ts';
+import { affordBuffer, chooseStrategy, type Strategy } from './memory-strategy.ts';
 
 /**
  * The `memory` artifact: for each process of the target an ELF core of everything that is in memory, and a record of every
- * mapping. docs/memory.md tells how and why. The order, when the plan says `frozen`:
+ * mapping. docs/memory.md tells how and why. The order, when it fits into the buffer:
  *
  *     survey live, touch the buffer | freeze: maps, page maps, copy, thaw | lay out, compress, store from the buffer
  */
 export function memoryCollector(options: Partial<MemoryOptions> = {}): Collector {
   const full: MemoryOptions = {
-    machine: options.machine ?? (process.arch === 'arm64' ? 'arm64' : 'x86-64'),
-    pageBytes: options.pageBytes ?? kernelPageBytes(),
+    machine: process.arch === 'arm64' ? 'arm64' : 'x86-64',
+    pageBytes: kernelPageBytes(),
+    whenLarger: 'pre-copy',
+    include: undefined,
+    room: memoryRoom,
+    ...options,
   };
   return { artifact: 'memory', collect: (context) => collect(context, full) };
 }
@@ -30,36 +42,98 @@ export interface MemoryOptions {
   /** Of the target's processes, which is the agent's own. */
   readonly machine: ElfMachine;
   readonly pageBytes: number;
+  /** `memory.whenLarger` and `memory.include` of the configuration. */
+  readonly whenLarger: WhenLarger;
+  readonly include: readonly Includable[] | undefined;
+  readonly room: () => Promise<MemoryRoom>;
+}
+
+/** One capture of memory: what is the same from its beginning to its end. */
+interface Session {
+  readonly context: CollectContext;
+  readonly options: MemoryOptions;
+  readonly strategy: Strategy;
+  readonly surveys: Surveys;
+  readonly picture: PictureOptions;
+  readonly live: LiveReader;
+  readonly mtimeNs: bigint;
+  readonly progress: (bytes: number, ofBytes?: number) => void;
 }
 
 async function collect(context: CollectContext, options: MemoryOptions): Promise<void> {
   const surveys = await surveyTarget(context);
   const expected = [...surveys.values()].reduce((sum, survey) => sum + (survey?.memoryBytes ?? 0), 0);
-  const isFrozen = context.consistency === 'frozen';
-  const buffer = new CopyBuffer(isFrozen ? context.bufferBytes : 0, options.pageBytes);
-  await buffer.touch(withSlack(expected), context.signal);
-  if (isFrozen) rehearse(context, options.pageBytes, surveys);
+  const bufferBytes = await bufferFor(context, options);
+  const hasDirty = hasSoftDirty(options.pageBytes);
+  const { consistency } = context;
+  const { whenLarger } = options;
+  const needs = { neededBytes: withSlack(expected), bufferBytes, hasSoftDirty: hasDirty };
+  const strategy = chooseStrategy({ consistency, whenLarger, ...needs });
+  context.fact('strategy', strategy);
+  const session: Session = {
+    ...{ context, options, strategy, surveys },
+    picture: {
+      pageBytes: options.pageBytes,
+      ownPids: await sharesPids(context.host),
+      dirty: strategy.changes === 'soft-dirty',
+      include: options.include === undefined ? undefined : new Set(options.include),
+    },
+    live: liveReader(options.pageBytes, context.signal),
+    mtimeNs: BigInt(context.now()) * 1_000_000n,
+    progress: progressOf(context, expected),
+  };
+  await using archive = await context.archive('memory.tar.zst', { estimatedBytes: expected });
   using opened = new DisposableStack();
-  const pictures = await takePictures(context, { ...options, opened }, surveys, buffer);
-  await store(context, options, pictures, buffer);
+  if (strategy.kind === 'live' && consistency === 'live') return await storeLive(session, archive, opened);
+  const room = new CopyRoom(Math.min(bufferBytes, needs.neededBytes), options.pageBytes);
+  context.fact('roomBytes', room.limitBytes);
+  await using threads = await startCopyThreads(room, options.pageBytes);
+  await threads.touch(strategy.kind === 'pre-copy' ? room.limitBytes / 2 : room.limitBytes);
+  await rehearse(context, session.picture, surveys);
+  const preCopied = strategy.kind === 'pre-copy' ? await preCopyNow(session, archive, threads) : new Map();
+  const frozen = await freezeOrNote(context);
+  if (frozen === undefined) return await storeLive(session, archive, opened);
+  await storeFrozen(session, archive, { frozen, room, threads, preCopied, opened });
 }
 
 /** The target goes on between survey and freeze: room for a sixteenth more, and for small processes that may appear. */
 function withSlack(bytes: number): number {
-  return bytes + bytes / 16 + 16 * 1024 * 1024;
+  return Math.ceil(bytes + bytes / 16 + 16 * 1024 * 1024);
 }
 
-/** Pictures of all processes with their memory copied or, where it could not be, planned to be read live. */
-async function takePictures(
-  context: CollectContext,
-  options: PictureOptions,
-  surveys: Surveys,
-  buffer: CopyBuffer,
-): Promise<ProcessPicture[]> {
-  if (context.consistency === 'live') return takeLive(context, options, surveys);
-  const frozen = await freezeOrNote(context);
-  if (frozen === undefined) return takeLive(context, options, surveys);
-  return takeFrozen(context, options, surveys, buffer, frozen);
+/** What was asked for, or less where the node or the agent's own limit does not allow it. */
+async function bufferFor(context: CollectContext, options: MemoryOptions): Promise<number> {
+  if (context.consistency === 'live') return 0;
+  const given = affordBuffer({ askedBytes: context.bufferBytes, ...(await options.room()) });
+  if (given.why !== undefined) {
+    context.note(
+      `the buffer is ${given.bytes} bytes in place of the ${context.bufferBytes} that were asked for: ${given.why}`,
+    );
+  }
+  context.fact('bufferBytes', given.bytes);
+  return given.bytes;
+}
+
+function progressOf(context: CollectContext, expectedBytes: number): Session['progress'] {
+  let doneBytes = 0;
+  let totalBytes = expectedBytes;
+  return (bytes, ofBytes) => {
+    doneBytes += bytes;
+    totalBytes = Math.max(ofBytes ?? totalBytes, doneBytes);
+    context.progress(doneBytes, totalBytes);
+  };
+}
+
+function preCopyNow(session: Session, archive: Archive, threads: CopyThreads): Promise<Map<Pid, PreCopied>> {
+  const { context, live, mtimeNs, progress, strategy, surveys, picture } = session;
+  const shared = sharedKeys(surveys);
+  const isShared = ({ vma }: Region): boolean => {
+    const key = keyOf(vma);
+    return key !== undefined && shared.has(key);
+  };
+  const changes = strategy.changes ?? 'fingerprints';
+  const parts = { archive, live, key: threads.key, changes, isShared, mtimeNs, progress };
+  return preCopyAll(context, surveys, { ...parts, picture: { ...picture, dirty: false } });
 }
 
 /** A target that cannot be stopped still has memory: it is read live, and the artifact says so. */
@@ -73,82 +147,77 @@ async function freezeOrNote(context: CollectContext): Promise<Frozen | undefined
   }
 }
 
-async function takeLive(context: CollectContext, options: PictureOptions, surveys: Surveys): Promise<ProcessPicture[]> {
-  const pictures = await pictureAll(context, options, surveys);
-  leave(pictures, () => true);
-  return pictures;
+interface FrozenSession {
+  readonly frozen: Frozen;
+  readonly room: CopyRoom;
+  readonly threads: CopyThreads;
+  readonly preCopied: ReadonlyMap<Pid, PreCopied>;
+  readonly opened: DisposableStack;
 }
 
-/** The one place where the target stands still. Everything in here costs it time. */
-async function takeFrozen(
-  context: CollectContext,
-  options: PictureOptions,
-  surveys: Surveys,
-  buffer: CopyBuffer,
-  standing: Frozen,
-): Promise<ProcessPicture[]> {
-  await using frozen = standing;
-  const frozenAt = performance.now();
-  const moment: Moment = { isOver: () => frozen.expired || performance.now() >= frozen.deadline };
-  const pictures = await pictureAll(context, options, surveys);
-  const picturedAt = performance.now();
-  const order = copyOrder(pictures.map((picture) => picture.regions));
-  const { pageBytes } = options;
-  const result = await copyMoment(order, buffer, moment, { pageBytes, signal: context.signal });
-  const copiedAt = performance.now();
-  try {
-    await frozen.thaw();
-  } catch (error) {
-    context.note(`the thaw reported: ${explain(error)}; what was copied before it is kept`);
-  }
-  leave(pictures, (when) => when === 'later');
-  context.fact('pictureMs', round(picturedAt - frozenAt));
-  context.fact('copyMs', round(copiedAt - picturedAt));
-  if (result.stoppedBy === 'buffer') {
-    context.note(
-      `the buffer of ${buffer.limitBytes} bytes was full; ${result.leftBytes} bytes were read after the thaw`,
-    );
-  } else if (result.stoppedBy === 'moment') {
-    context.note(`the freeze ended before the copy; what came after ${result.frozenBytes} bytes was read live`);
-  }
-  return pictures;
+async function storeFrozen(session: Session, archive: Archive, parts: FrozenSession): Promise<void> {
+  const { context, strategy, surveys } = session;
+  const { room, threads, preCopied } = parts;
+  await using frozen = parts.frozen;
+  const pictures = { ...session.picture, opened: parts.opened };
+  const taken = await takeFrozen(context, { strategy, surveys, pictures, threads, room, preCopied }, frozen);
+  context.fact('bufferedBytes', room.givenBytes);
+  context.read(room.givenBytes);
+  room.seal();
+  await store(session, archive, taken, room);
 }
 
-function leave(pictures: readonly ProcessPicture[], which: (when: 'moment' | 'later') => boolean): void {
-  for (const region of pictures.flatMap((picture) => picture.regions)) {
-    const { decision, ranges } = region.plan;
-    if (decision.kind !== 'read' || !which(decision.when)) continue;
-    for (const range of ranges) leaveForLater(region, range);
-  }
+async function storeLive(session: Session, archive: Archive, opened: DisposableStack): Promise<void> {
+  const { context, surveys } = session;
+  const pictures = await pictureAll(context, { ...session.picture, opened }, surveys);
+  leaveLater(pictures, true);
+  const registers: Registers = { threads: new Map(), note: 'the target ran' };
+  await store(session, archive, { pictures, objects: [], registers }, new CopyRoom(0, session.options.pageBytes));
 }
 
-async function store(
-  context: CollectContext,
-  options: MemoryOptions,
-  pictures: ProcessPicture[],
-  buffer: CopyBuffer,
-): Promise<void> {
-  const planned = pictures.flatMap((picture) => picture.regions).flatMap((region) => region.extents);
-  const totalBytes = planned.reduce((sum, extent) => sum + extent.bytes, 0);
-  buffer.seal();
-  context.read(buffer.writtenBytes);
-  const live = liveReader(options.pageBytes, context.signal);
-  let doneBytes = 0;
-  const progress = (bytes: number): void => {
-    doneBytes += bytes;
-    context.progress(doneBytes, totalBytes);
+async function store(session: Session, archive: Archive, taken: Taken, room: CopyRoom): Promise<void> {
+  const { context, live, mtimeNs, options, progress } = session;
+  const { pictures, objects, registers, standing } = taken;
+  const storingAt = performance.now();
+  const extents = [...pictures.flatMap((picture) => picture.regions), ...objects].flatMap((one) => one.extents);
+  progress(
+    0,
+    extents.reduce((sum, extent) => sum + extent.bytes, 0),
+  );
+  const stored: StoreOptions = {
+    ...{ machine: options.machine, pageBytes: options.pageBytes, registers, room, live, mtimeNs, progress },
+    ...(standing === undefined ? {} : whileStanding(standing)),
   };
-  await using archive = await context.archive('memory.tar.zst', { estimatedBytes: totalBytes });
-  const mtimeNs = BigInt(context.now()) * 1_000_000n;
-  for (const picture of pictures) {
-    await storeProcess(archive, picture, { ...options, buffer, live, mtimeNs, progress });
+  // What the target still stands for comes first.
+  const unread = (picture: ProcessPicture): number =>
+    picture.regions
+      .flatMap((region) => region.extents)
+      .reduce((sum, { at, bytes }) => sum + (at === undefined ? bytes : 0), 0);
+  const order = standing === undefined ? pictures : pictures.toSorted((a, b) => unread(b) - unread(a));
+  for (const picture of order) {
+    await storeProcess(archive, picture, stored);
     reportProcess(context, picture);
   }
+  await storeShared(archive, objects, stored);
+  await standing?.thaw();
   await archive.commit();
+  context.fact('storeMs', Math.round(performance.now() - storingAt));
   context.read(live.bytesRead);
-  reportPictures(context, pictures, buffer);
+  reportPictures(context, pictures, objects);
+  reportThreads(context, pictures, registers.threads, registers.note);
 }
 
-function round(ms: number): number {
-  return Math.round(ms * 10) / 10;
+/** `stream-frozen`: an extent that is read before the thaw is of the moment; after the last of them, the target goes on. */
+function whileStanding(standing: Standing): Pick<StoreOptions, 'beforeRead' | 'afterRead'> {
+  let unreadBytes = standing.unreadBytes;
+  return {
+    beforeRead: async (extent: Extent) => {
+      extent.isLive = standing.moment.isOver();
+      unreadBytes -= extent.bytes;
+    },
+    afterRead: (extent) => {
+      if (standing.moment.isOver()) extent.isLive = true;
+      if (unreadBytes <= 0) void standing.thaw();
+    },
+  };
 }

@@ -10,6 +10,8 @@ import { PF_KTHREAD, type ProcessStat, parseStat } from './process-stat.ts';
  */
 
 export interface ProcessMemory extends Disposable {
+  /** The open /proc/PID/mem, for threads that read it by themselves. */
+  readonly fd: number;
   /**
    * Reads from `address` on; fewer bytes than asked when a page in between cannot be read. 0 when the address space is
    * gone: the process ended or ran another program. Throws EIO when the page at `address` cannot be read.
@@ -21,8 +23,13 @@ export interface ProcessMemory extends Disposable {
 
 /** Opens /proc/PID/mem. The open file stays with the address space it was opened on, also across execve(2). */
 export function openMemory(host: Host, pid: Pid): ProcessMemory {
-  const fd = fs.openSync(procPath(host, pid, 'mem'), 'r');
+  return openFdMemory(fs.openSync(procPath(host, pid, 'mem'), 'r'));
+}
+
+/** Takes over an open file whose offsets are addresses. */
+export function openFdMemory(fd: number): ProcessMemory {
   return {
+    fd,
     readSync: (address, into) => fs.readSync(fd, into, 0, into.byteLength, address),
     read: (address, into) =>
       new Promise((resolve, reject) => {
@@ -115,21 +122,21 @@ export interface ThreadState {
   readonly position: ThreadPosition | undefined;
 }
 
-/** Threads whose position is read, some 15 us each; the rest is counted. */
+/** Threads that a core tells of; the rest is counted. */
 export const MAX_THREADS = 8192;
 
-/** The threads of a process, its main thread first, and how many were left out. */
-export function readThreads(host: Host, pid: Pid): { threads: ThreadState[]; leftOut: number } {
+/** The thread ids of a process, its main thread first, and how many were left out. */
+export function readThreadIds(host: Host, pid: Pid): { tids: number[]; leftOut: number } {
   const tids = fs
     .readdirSync(procPath(host, pid, 'task'))
     .map(Number)
     .filter((tid) => Number.isSafeInteger(tid))
     .sort((a, b) => Number(b === pid) - Number(a === pid) || a - b);
-  const threads = tids.slice(0, MAX_THREADS).map((tid) => ({ tid, position: readPosition(host, pid, tid) }));
-  return { threads, leftOut: tids.length - threads.length };
+  return { tids: tids.slice(0, MAX_THREADS), leftOut: Math.max(0, tids.length - MAX_THREADS) };
 }
 
-function readPosition(host: Host, pid: Pid, tid: number): ThreadPosition | undefined {
+/** Where a thread stands, some 15 us; undefined when that cannot be read. */
+export function readPosition(host: Host, pid: Pid, tid: number): ThreadPosition | undefined {
   try {
     return parseSyscall(readTextSync(host, pid, 'task', String(tid), 'syscall').text);
   } catch {

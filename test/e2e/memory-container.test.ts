@@ -35,6 +35,7 @@ beforeAll(async () => {
     const thaw = async () => (record = await frozen.thaw());
     return {
       deadline: frozen.deadline,
+      registers: frozen.registers,
       get expired() {
         return frozen.expired;
       },
@@ -59,7 +60,7 @@ describe('a container paused through containerd', () => {
     for (const pid of pids) expect(fake.members.has(`${pid}/core`), `pid ${pid}`).toBe(true);
     expect(fake.facts.get('liveBytes')).toBe(0);
     expect(fake.gaps).toEqual([]);
-    expect(record).toMatchObject({ consistency: 'frozen', method: 'containerd', thawedBy: 'agent' });
+    expect(record).toMatchObject({ consistency: 'frozen', method: 'cgroup-v2', thawedBy: 'agent' });
   });
 
   test('every thread stood still, so its position is known', () => {

@@ -45,7 +45,7 @@ test(`the stall of a process of ${MIB} MiB`, { timeout: 300_000 }, async () => {
   const highWater = highWaterMiB();
   const range = [{ start: 0n, end: 0x7ffffffff000n }];
   const method = (name: 'scan' | 'read', ranges: typeof range): number => {
-    using map = openPageMap(fake.context.host, victim.pid, 4096, name);
+    using map = openPageMap(fake.context.host, victim.pid, 4096, { method: name });
     return map.method === name ? timed(() => map.runs(ranges)) : Number.NaN;
   };
   const bulk = fake.regions(victim.pid).find((each) => each.residentBytes >= MIB << 20);

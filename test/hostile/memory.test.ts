@@ -15,7 +15,7 @@ const MAPPINGS = Math.min(100_000, Number(readFileSync('/proc/sys/vm/max_map_cou
 
 test(`a process with ${MAPPINGS} mappings is captured`, { timeout: 120_000 }, async () => {
   using victim = await startVictim(1, 0, MAPPINGS);
-  using fake = fakeContext({ pids: [victim.pid], deadlineMs: 60_000 });
+  using fake = fakeContext({ pids: [victim.pid], deadlineMs: 60_000, bufferBytes: 512 << 20 });
   await memoryCollector().collect(fake.context);
   const regions = fake.regions(victim.pid);
   expect(regions.length).toBeGreaterThan(MAPPINGS);

@@ -24,7 +24,12 @@ describe('the configuration', () => {
       procRoot: '/proc',
     });
     expect(config.artifacts).toContain('memory');
-    expect(config.memory).toEqual({ consistency: 'frozen', bufferBytes: 2 ** 30 });
+    expect(config.memory).toEqual({ consistency: 'frozen', bufferBytes: 2 ** 30, whenLarger: 'pre-copy' });
+  });
+
+  test('takes 0 for no compression', () => {
+    expect(parse('sink: { url: "file:///e" }\ncompression: { level: 0 }').compression.level).toBe(0);
+    expect(fault('sink: { url: "file:///e" }\ncompression: { level: 20 }')).toContain('compression.level');
   });
 
   test('reads sizes as people write them', () => {

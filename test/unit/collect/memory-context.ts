@@ -104,7 +104,8 @@ function folderArchive(folder: string, members: FakeContext['members'], discard:
       async function* counted(): AsyncGenerator<Uint8Array> {
         for await (const chunk of source) {
           came += chunk.byteLength;
-          yield chunk;
+          // A stream reads ahead; an archive is done with a chunk before it asks for the next, which may take its place.
+          yield Buffer.from(chunk);
         }
       }
       mkdirSync(path.dirname(path.join(folder, name)), { recursive: true });
@@ -129,9 +130,11 @@ export async function stopAll(
   while (!pids.every(stands)) await new Promise((resolve) => setTimeout(resolve, 1));
   let expired = false;
   let isThawed = false;
+  let thawedAtMs = 0;
   const go = (): void => {
     if (isThawed) return;
     isThawed = true;
+    thawedAtMs = Date.now();
     for (const pid of pids) if (exists(pid)) process.kill(pid, 'SIGCONT');
     done(performance.now() - started);
   };
@@ -142,13 +145,17 @@ export async function stopAll(
   const thaw = async (): Promise<FreezeRecord> => {
     clearTimeout(timer);
     go();
-    return { consistency: 'frozen', method: 'signal', pauseMs: performance.now() - started, notes: [] };
+    const thawedBy = expired ? 'guard' : 'agent';
+    const thawedAt = new Date(thawedAtMs).toISOString();
+    const pauseMs = performance.now() - started;
+    return { consistency: 'frozen', method: 'signal', pauseMs, thawedAt, thawedBy, notes: [] };
   };
   return {
     deadline: started + deadlineMs,
     get expired() {
       return expired;
     },
+    registers: Promise.resolve({ threads: new Map() }),
     thaw,
     [Symbol.asyncDispose]: async () => void (await thaw()),
   };

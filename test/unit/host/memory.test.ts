@@ -109,7 +109,7 @@ describe('/proc/PID/pagemap', () => {
     const { vmas } = parseMaps(readTextSync(host, victim.pid, 'maps').text);
     const small = vmas.filter((vma) => vma.end - vma.start < 1n << 30n && vma.end < 1n << 63n);
     using scan = openPageMap(host, victim.pid, 4096);
-    using read = openPageMap(host, victim.pid, 4096, 'read');
+    using read = openPageMap(host, victim.pid, 4096, { method: 'read' });
     expect(read.method).toBe('read');
     // The shared page of zeros is present for both; only the scan can tell it.
     const comparable = (runs: PageRun[]): PageRun[] => {

@@ -1,0 +1,193 @@
+import { setTimeout } from 'node:timers/promises';
+import { explain } from '../../evidence/error.ts';
+import type { FreezeRecord } from '../../evidence/manifest.ts';
+import type { Frozen, Registers } from '../capture/freeze.ts';
+import type { CopyRoom } from '../host/copy-room.ts';
+import type { CopyThreads } from '../host/copy-threads.ts';
+import { isSameProgram, readPosition, readStatSync } from '../host/memory.ts';
+import type { Pid } from '../runtime/runtime.ts';
+import type { CollectContext } from './collector.ts';
+import { Copier, leaveForLater, type Moment } from './memory-copy.ts';
+import type { ProcessPicture, Region } from './memory-picture.ts';
+import { copyOrder, isRead } from './memory-plan.ts';
+import { copyChanges, type PreCopied, tidy } from './memory-precopy.ts';
+import { type PicturesOptions, pictureAll, type Surveys } from './memory-processes.ts';
+import { copyHidden, copyObject, keyOf, refer, type SharedObject, sharedKeys, sharedObjects } from './memory-shared.ts';
+import type { Strategy } from './memory-strategy.ts';
+
+/** What is done while the target stands still. Everything in here costs it time. */
+
+export interface FrozenParts {
+  readonly strategy: Strategy;
+  readonly surveys: Surveys;
+  readonly pictures: PicturesOptions;
+  readonly threads: CopyThreads;
+  readonly room: CopyRoom;
+  readonly preCopied: ReadonlyMap<Pid, PreCopied>;
+}
+
+export interface Taken {
+  readonly pictures: readonly ProcessPicture[];
+  readonly objects: readonly SharedObject[];
+  readonly registers: Registers;
+  /** Only of `stream-frozen`: what is still to be read stands still. */
+  readonly standing?: Standing;
+}
+
+/** A target that stands still until what the room does not hold is stored. */
+export interface Standing extends AsyncDisposable {
+  /** Still to be read, and not in the room. */
+  readonly unreadBytes: number;
+  readonly moment: Moment;
+  thaw(): Promise<void>;
+}
+
+export async function takeFrozen(context: CollectContext, parts: FrozenParts, frozen: Frozen): Promise<Taken> {
+  const frozenAt = performance.now();
+  const moment: Moment = { isOver: () => frozen.expired || performance.now() >= frozen.deadline };
+  const { threads, room, pictures: options } = parts;
+  const copier = new Copier({ threads, room, moment, pageBytes: options.pageBytes });
+  const shared = sharedKeys(parts.surveys);
+  const atOnce = parts.strategy.kind === 'buffered';
+  const onPages: PicturesOptions['onPages'] = (region, start, end, state) => {
+    if (!isOwn(region, shared) || !isRead(region.disposition, state)) return;
+    copier.add(region, { start, end }, region.origin);
+  };
+  const pictures = await pictureAll(context, { ...options, ...(atOnce ? { onPages } : {}) }, parts.surveys);
+  const picturedAt = performance.now();
+  const objects = sharedObjects(pictures, shared);
+  const own = pictures.map((picture) => picture.regions.filter((region) => isOwn(region, shared)));
+  if (parts.strategy.kind === 'pre-copy') {
+    pictures.forEach((picture, index) => {
+      copyChanges(picture, own[index] ?? [], parts.preCopied.get(picture.survey.pid), copier);
+    });
+  } else if (!atOnce) {
+    for (const region of copyOrder(own))
+      for (const range of region.plan.ranges) copier.add(region, range, region.origin);
+  }
+  const access = { host: context.host, opened: options.opened };
+  pictures.forEach(({ survey }, index) => {
+    for (const region of own[index] ?? []) copyHidden(survey.pid, region, copier, access);
+  });
+  for (const object of objects) copyObject(object, copier, access);
+  await copier.settle(context.signal);
+  const copiedAt = performance.now();
+  const registers = await registersOf(context, pictures, frozen);
+  checkPrograms(context, pictures);
+  context.fact('pictureMs', round(picturedAt - frozenAt));
+  context.fact('copyMs', round(copiedAt - frozenAt));
+  for (const object of objects) refer(object);
+  for (const region of pictures.flatMap((picture) => picture.regions)) tidy(region);
+  const standing = standingOf(context, { ...parts, copier, moment, frozen, pictures, objects });
+  if (parts.strategy.kind !== 'stream-frozen' || standing.unreadBytes === 0) await standing.thaw();
+  if (parts.strategy.kind === 'stream-frozen') giveUpLater(pictures);
+  else leaveLater(pictures);
+  const taken = { pictures, objects, registers };
+  return parts.strategy.kind === 'stream-frozen' ? { ...taken, standing } : taken;
+}
+
+/** Copied in the moment, and for this process alone. */
+function isOwn(region: Region, shared: ReadonlySet<string>): boolean {
+  const key = keyOf(region.vma);
+  return region.isReadIn('moment') && !(key !== undefined && shared.has(key));
+}
+
+/** What could wait for somebody else is read after the thaw. */
+export function leaveLater(pictures: readonly ProcessPicture[], all = false): void {
+  for (const region of pictures.flatMap((picture) => picture.regions)) {
+    if (!region.isReadIn('later') && !(all && region.isReadIn('moment'))) continue;
+    for (const range of region.plan.ranges) leaveForLater(region, range, region.origin);
+  }
+}
+
+/** With `stream-frozen` there is no time after the thaw, and while the target stands nobody may wait for it. */
+function giveUpLater(pictures: readonly ProcessPicture[]): void {
+  const why = 'reading it may wait for another program, which cannot be risked while the target stands still';
+  for (const region of pictures.flatMap((picture) => picture.regions)) {
+    if (!region.isReadIn('later')) continue;
+    for (const range of region.plan.ranges) region.gaps.push({ ...range, why });
+  }
+}
+
+/** The guard reads them on another core while memory is copied; a few hundred threads are done by then. */
+const REGISTERS_MS = 200;
+
+async function registersOf(
+  context: CollectContext,
+  pictures: readonly ProcessPicture[],
+  frozen: Frozen,
+): Promise<Registers> {
+  const timer = new AbortController();
+  const late = setTimeout(REGISTERS_MS, { threads: new Map(), note: 'the guard was not done in time' }, timer);
+  const registers: Registers = await Promise.race([frozen.registers, late]);
+  timer.abort();
+  for (const { survey, threads } of pictures) {
+    for (const thread of threads) {
+      if (!registers.threads.has(thread.tid)) thread.position = readPosition(context.host, survey.pid, thread.tid);
+    }
+  }
+  return registers;
+}
+
+/** A pid is not a process: whoever was killed in the freeze may have been followed by another of its number. */
+function checkPrograms(context: CollectContext, pictures: readonly ProcessPicture[]): void {
+  for (const { survey, stat } of pictures) {
+    let now: typeof stat | undefined;
+    try {
+      now = readStatSync(context.host, survey.pid);
+    } catch {
+      now = undefined;
+    }
+    if (now !== undefined && isSameProgram(now, stat) && now.state !== 'Z' && now.state !== 'X') continue;
+    context.note(`pid ${survey.pid}: it ended while it stood still; its core is what was read until then`);
+  }
+}
+
+interface StandingParts extends FrozenParts {
+  readonly copier: Copier;
+  readonly moment: Moment;
+  readonly frozen: Frozen;
+  readonly taken?: Taken;
+}
+
+function standingOf(
+  context: CollectContext,
+  parts: Omit<StandingParts, 'pictures'> & Pick<Taken, 'pictures' | 'objects'>,
+): Standing {
+  const { copier, frozen, moment, strategy } = parts;
+  let ended: Promise<void> | undefined;
+  const end = async (): Promise<void> => {
+    let record: FreezeRecord | undefined;
+    try {
+      record = await frozen.thaw();
+    } catch (error) {
+      context.note(`the thaw reported: ${explain(error)}; what was copied before it is kept`);
+    }
+    judge(context, copier, record);
+    const buffer = `the buffer of ${parts.room.limitBytes} bytes was full`;
+    if (copier.stoppedBy === 'buffer' && strategy.kind !== 'stream-frozen')
+      context.note(`${buffer}; ${copier.leftBytes} bytes were read after the thaw`);
+  };
+  const thaw = (): Promise<void> => {
+    ended ??= end();
+    return ended;
+  };
+  return { unreadBytes: copier.leftBytes, moment, thaw, [Symbol.asyncDispose]: thaw };
+}
+
+/** The guard's clock and the threads' are the same, to the millisecond. */
+const CLOCK_MS = 2;
+
+/** What was copied after the guard let the target go by itself was copied from a target that ran. */
+function judge(context: CollectContext, copier: Copier, record: FreezeRecord | undefined): void {
+  if (record?.thawedBy === 'guard' && record.thawedAt !== undefined) {
+    copier.callLiveSince(Date.parse(record.thawedAt) - CLOCK_MS);
+  }
+  if (copier.stoppedBy !== 'moment') return;
+  const { copiedBytes, leftBytes } = copier;
+  context.note(`the freeze ended before the copy: of ${copiedBytes + leftBytes} bytes ${leftBytes} were read live`);
+}
+
+function round(ms: number): number {
+  return Math.round(ms * 10) / 10;
+}
