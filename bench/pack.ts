@@ -8,7 +8,7 @@
  * trust, since it is what two cores are short of. Medians are printed; compare the ratios.
  */
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { copyFile, open } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
@@ -137,6 +137,7 @@ async function main(): Promise<void> {
     return;
   }
   const rounds = Number(values.rounds);
+  mkdirSync(values.into, { recursive: true });
   const folder = mkdtempSync(path.join(values.into, 'exhibit-pack-'));
   try {
     const file = path.join(folder, 'content');

@@ -1,7 +1,7 @@
 /**
  * The smallest thing evidence can be written to; a sink's object is one, and so is a frame writer. One write at a time:
- * `write` resolves when more may come, and that is the backpressure. The caller may not change `chunk` afterwards, unless
- * the implementation says that it copies.
+ * `write` resolves when more may come, and that is the backpressure. From then on `chunk` is the caller's again: who needs
+ * it for longer has copied it.
  */
 export interface ByteSink {
   write(chunk: Uint8Array): Promise<void>;

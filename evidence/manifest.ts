@@ -14,6 +14,10 @@ const time = z.iso.datetime({ precision: 3 });
 export const digestSchema = z.strictObject({ sha256, sizeBytes });
 export type Digest = z.infer<typeof digestSchema>;
 
+/** Of content; without a digest only where it is stored as it is, in raw blocks, so that the stored digest covers it. */
+export const contentSchema = z.strictObject({ sha256: sha256.optional(), sizeBytes });
+export type ContentDigest = z.infer<typeof contentSchema>;
+
 /** What was not captured: which thing, why (errno where the kernel said one, and words), when. */
 export const gapSchema = z.strictObject({
   /** The thing in words an analyst can search for: a member path, `pid 17 maps`, `memory of pid 17`. */
@@ -52,7 +56,7 @@ export const objectSchema = z.strictObject({
   name: z.string(),
   mediaType: z.string(),
   stored: digestSchema,
-  content: digestSchema.optional(),
+  content: contentSchema.optional(),
   /** The tar members, in archive order. */
   members: z.array(memberSchema).optional(),
   /** For an archive with more members than a manifest should hold: the JSON-lines object that lists them in archive order. */

@@ -6,7 +6,7 @@ import { MANIFEST_OBJECT, MEDIA_TYPES, type MediaType, SEAL_OBJECT } from './lay
 import { type Manifest, manifestSchema, type StoredObject } from './manifest.ts';
 import { createMemberList, type MemberList } from './member-list.ts';
 import { type Signer, sealBundle } from './seal.ts';
-import { createTarWriter, type TarHeader, type TarWriter, type WrittenMember } from './tar.ts';
+import { createTarWriter, type TarHeader, type TarWriter, type TarWriterOptions, type WrittenMember } from './tar.ts';
 import { createTarObserver } from './tar-reader.ts';
 
 /**
@@ -42,6 +42,10 @@ export interface ArchiveWriterOptions {
   /** The object that lists the members; the caller writes it (see members.ts), in the archive's order. */
   readonly membersIn?: string;
   readonly estimatedBytes?: number;
+  /** Bytes; see TarWriterOptions. */
+  readonly digestMembersUpTo?: number;
+  /** See `FrameOptions`. */
+  readonly storedDigestOnly?: boolean;
 }
 
 export interface ArchiveWriter extends AsyncDisposable {
@@ -68,8 +72,8 @@ export interface TextWriter extends AsyncDisposable {
 }
 
 export function createBundleWriter(open: OpenObject, options: BundleWriterOptions): BundleWriter {
-  const compressed = async (name: string, mediaType: MediaType, estimatedBytes?: number) =>
-    new CompressedObject(name, mediaType, await open(name, mediaType, estimatedBytes), options);
+  const compressed = async (name: string, mediaType: MediaType, estimatedBytes?: number, frames: FrameOptions = {}) =>
+    new CompressedObject(name, mediaType, await open(name, mediaType, estimatedBytes), { ...options, ...frames });
   const openText: BundleWriter['openText'] = async (name, mediaType, estimatedBytes) =>
     new Text(await compressed(name, MEDIA_TYPES[mediaType], estimatedBytes));
   const listOf = (archive: string) => createMemberList(archive, (name) => openText(name, 'jsonl'));
@@ -82,9 +86,9 @@ export function createBundleWriter(open: OpenObject, options: BundleWriterOption
     return { name, mediaType, stored: digest.digest() };
   };
   return {
-    async openArchive(name, { mediaType = 'tar', membersIn, estimatedBytes } = {}) {
-      const object = await compressed(name, MEDIA_TYPES[mediaType], estimatedBytes);
-      return new Archive(object, membersIn === undefined ? listOf(name) : membersIn);
+    async openArchive(name, { mediaType = 'tar', membersIn, estimatedBytes, storedDigestOnly = false, ...tar } = {}) {
+      const object = await compressed(name, MEDIA_TYPES[mediaType], estimatedBytes, { storedDigestOnly });
+      return new Archive(object, membersIn === undefined ? listOf(name) : membersIn, tar);
     },
     async openForeignArchive(name, { estimatedBytes, onProblem } = {}) {
       return new Foreign(await compressed(name, MEDIA_TYPES.tar, estimatedBytes), listOf(name), onProblem);
@@ -141,13 +145,11 @@ class Archive implements ArchiveWriter {
   readonly #members: MemberList | string;
   readonly #tar: TarWriter;
 
-  constructor(object: CompressedObject, members: MemberList | string) {
+  constructor(object: CompressedObject, members: MemberList | string, options: TarWriterOptions) {
     this.#object = object;
     this.#members = members;
-    this.#tar = createTarWriter(
-      object.frames,
-      typeof members === 'string' ? {} : { onMember: (one) => members.add(one) },
-    );
+    const listing: TarWriterOptions = typeof members === 'string' ? {} : { onMember: (one) => members.add(one) };
+    this.#tar = createTarWriter(object.frames, { ...options, ...listing });
   }
 
   add(header: TarHeader, body?: Uint8Array | ByteSource): Promise<WrittenMember> {

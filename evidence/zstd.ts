@@ -11,7 +11,7 @@ import { ExhibitError } from './error.ts';
 export const FRAME_MAGIC = 0xfd2fb528;
 /** A frame with more content than this is not ours; it bounds what a reader holds in memory. */
 export const MAX_FRAME_CONTENT_BYTES = 16 * 1024 * 1024;
-/** The longest a frame of MAX_FRAME_CONTENT_BYTES can get: ZSTD_compressBound plus header and checksum, rounded up. */
+/** What a reader accepts of one frame. */
 export const MAX_FRAME_STORED_BYTES = frameBound(MAX_FRAME_CONTENT_BYTES);
 /** RFC 8878, 3.1.1.2.4: a block never holds more. */
 const MAX_BLOCK_BYTES = 128 * 1024;
@@ -19,8 +19,8 @@ const MAX_BLOCK_BYTES = 128 * 1024;
 const compressAsync = promisify(zstdCompress);
 const decompressAsync = promisify(zstdDecompress);
 
-/** Room for the worst case of a frame, so that the one-shot call makes one trip to the thread pool. */
-function frameBound(contentBytes: number): number {
+/** The longest a frame of so much content can get: ZSTD_compressBound, or raw blocks with their headers, rounded up. */
+export function frameBound(contentBytes: number): number {
   return contentBytes + (contentBytes >>> 7) + 1024;
 }
 
@@ -30,6 +30,7 @@ function frameBound(contentBytes: number): number {
  */
 export async function compressFrame(content: Uint8Array, level: number): Promise<Uint8Array> {
   return compressAsync(content, {
+    // Room for the worst case, so that the call makes one trip to the thread pool.
     chunkSize: frameBound(content.length),
     pledgedSrcSize: content.length,
     params: { [constants.ZSTD_c_compressionLevel]: level, [constants.ZSTD_c_checksumFlag]: 1 },
@@ -37,24 +38,75 @@ export async function compressFrame(content: Uint8Array, level: number): Promise
 }
 
 /**
- * A frame of raw blocks: zstd's framing around `content` as it is, at the speed of a copy. No checksum; the bundle's
- * SHA-256 covers it. RFC 8878, 3.1.1: descriptor 0xA0 is a single segment with a content size of four bytes.
+ * A frame of raw blocks: zstd's framing around content as it is, made while it is copied into `room`, so that no byte is
+ * copied twice; a run of zeros that fills a block is stored as its length. No checksum; the bundle's SHA-256 covers it.
+ * RFC 8878, 3.1.1: descriptor 0xA0 is a single segment with a content size of four bytes.
  */
-export function rawFrame(content: Uint8Array): Uint8Array {
-  const blocks = Math.max(1, Math.ceil(content.length / MAX_BLOCK_BYTES));
-  const frame = Buffer.allocUnsafe(9 + blocks * 3 + content.length);
-  frame.writeUInt32LE(FRAME_MAGIC, 0);
-  frame.writeUInt8(0xa0, 4);
-  frame.writeUInt32LE(content.length, 5);
-  let at = 9;
-  for (let block = 0; block < blocks; block += 1) {
-    const body = content.subarray(block * MAX_BLOCK_BYTES, (block + 1) * MAX_BLOCK_BYTES);
-    const last = block === blocks - 1 ? 1 : 0;
-    frame.writeUIntLE(body.length * 8 + last, at, 3);
-    frame.set(body, at + 3);
-    at += 3 + body.length;
+export class RawFrame {
+  readonly #room: Buffer;
+  /** Where the header of the block that is being filled begins. */
+  #blockAt = RAW_HEADER_BYTES;
+  #blockBytes = 0;
+  #contentBytes = 0;
+
+  /** `room` has `frameBound` bytes of the content to come. */
+  constructor(room: Uint8Array) {
+    this.#room = Buffer.from(room.buffer, room.byteOffset, room.length);
   }
-  return frame;
+
+  get contentBytes(): number {
+    return this.#contentBytes;
+  }
+
+  add(content: Uint8Array): void {
+    for (let at = 0; at < content.length; ) {
+      if (this.#blockBytes === MAX_BLOCK_BYTES) this.#endBlock(false);
+      const part = content.subarray(at, at + MAX_BLOCK_BYTES - this.#blockBytes);
+      this.#room.set(part, this.#blockAt + BLOCK_HEADER_BYTES + this.#blockBytes);
+      this.#blockBytes += part.length;
+      this.#contentBytes += part.length;
+      at += part.length;
+    }
+  }
+
+  /** The whole frame, in the room; the next one may begin after that. */
+  end(): Uint8Array {
+    this.#endBlock(true);
+    this.#room.writeUInt32LE(FRAME_MAGIC, 0);
+    this.#room.writeUInt8(0xa0, 4);
+    this.#room.writeUInt32LE(this.#contentBytes, 5);
+    const frame = this.#room.subarray(0, this.#blockAt);
+    this.#blockAt = RAW_HEADER_BYTES;
+    this.#contentBytes = 0;
+    return frame;
+  }
+
+  #endBlock(isLast: boolean): void {
+    const bodyAt = this.#blockAt + BLOCK_HEADER_BYTES;
+    const bytes = this.#blockBytes;
+    const isRun = bytes > 0 && isZeros(this.#room.subarray(bodyAt, bodyAt + bytes));
+    this.#room.writeUIntLE(bytes * 8 + (isRun ? 2 : 0) + (isLast ? 1 : 0), this.#blockAt, BLOCK_HEADER_BYTES);
+    this.#blockAt = bodyAt + (isRun ? 1 : bytes);
+    this.#blockBytes = 0;
+  }
+}
+
+/** Magic number, descriptor, content size. */
+const RAW_HEADER_BYTES = 9;
+const BLOCK_HEADER_BYTES = 3;
+
+/** All of `content` as one raw frame. */
+export function rawFrame(content: Uint8Array): Uint8Array {
+  const frame = new RawFrame(Buffer.allocUnsafe(frameBound(content.length)));
+  frame.add(content);
+  return frame.end();
+}
+
+const ZEROS = Buffer.alloc(MAX_BLOCK_BYTES);
+
+/** At most a block. memcmp(3) stops at the first byte that differs, so what is no zeros costs nothing. */
+function isZeros(bytes: Uint8Array): boolean {
+  return ZEROS.compare(bytes, 0, bytes.length, 0, bytes.length) === 0;
 }
 
 /** The content of exactly one frame that declares `contentBytes`. Throws ExhibitError `bundle-corrupt` for anything else. */

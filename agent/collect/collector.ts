@@ -56,6 +56,9 @@ export interface ArchiveOptions {
   /** The object that lists the members instead of the manifest, for archives without a bound on their number. */
   readonly membersIn?: string;
   readonly estimatedBytes?: number;
+  /** For memory at memory speed; see evidence/write.ts. */
+  readonly digestMembersUpTo?: number;
+  readonly storedDigestOnly?: boolean;
 }
 
 /**

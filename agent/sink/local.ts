@@ -11,7 +11,7 @@ import { partialName } from './local-partial.ts';
 import type { OpenOptions, Sink, SinkObject } from './sink.ts';
 
 const FILE_MODE = 0o600;
-/** Chunks below this wait for company; a write(2) of this size costs about what its copying costs. */
+/** Chunks below this are gathered in a buffer of this size; a write(2) of it costs about what its copying costs. */
 const COALESCE_BYTES = 256 * 1024;
 /**
  * Written but not yet on the disk: fdatasync(2) starts after every such many bytes, so that the capture never leaves
@@ -97,8 +97,9 @@ class LocalObject implements SinkObject {
   readonly #partial: string;
   readonly #final: string;
   readonly #signal: AbortSignal;
-  #waiting: Uint8Array[] = [];
-  #waitingBytes = 0;
+  /** Made with the first small chunk. */
+  #gathered: Buffer | undefined;
+  #gatheredBytes = 0;
   #unsyncedBytes = 0;
   #syncing: Promise<void> | undefined;
   #failure: ExhibitError | undefined;
@@ -113,9 +114,9 @@ class LocalObject implements SinkObject {
 
   async write(chunk: Uint8Array): Promise<void> {
     await this.#attempt('write', async () => {
-      this.#waiting.push(chunk);
-      this.#waitingBytes += chunk.length;
-      if (this.#waitingBytes >= COALESCE_BYTES) await this.#flush();
+      if (this.#gatheredBytes + chunk.length > COALESCE_BYTES) await this.#flush();
+      if (chunk.length >= COALESCE_BYTES) await this.#writeOut(chunk);
+      else this.#gather(chunk);
     });
   }
 
@@ -138,7 +139,7 @@ class LocalObject implements SinkObject {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#state === 'committed' || this.#state === 'gone') return;
     this.#state = 'gone';
-    this.#waiting = [];
+    this.#gathered = undefined;
     await this.#syncing?.catch(() => {}); // The object is dropped: whether it reached the disk no longer matters.
     await this.#handle.close().catch((error: unknown) => {
       if (!isErrno(error, 'EBADF')) throw localError(error, 'close', this.#partial);
@@ -159,13 +160,20 @@ class LocalObject implements SinkObject {
     }
   }
 
+  #gather(chunk: Uint8Array): void {
+    this.#gathered ??= Buffer.allocUnsafeSlow(COALESCE_BYTES);
+    this.#gathered.set(chunk, this.#gatheredBytes);
+    this.#gatheredBytes += chunk.length;
+  }
+
   async #flush(): Promise<void> {
-    const chunks = this.#waiting;
-    const [first] = chunks;
-    if (first === undefined) return;
-    const bytes = chunks.length === 1 ? first : Buffer.concat(chunks, this.#waitingBytes);
-    this.#waiting = [];
-    this.#waitingBytes = 0;
+    const bytes = this.#gathered?.subarray(0, this.#gatheredBytes);
+    if (bytes === undefined || bytes.length === 0) return;
+    await this.#writeOut(bytes);
+    this.#gatheredBytes = 0;
+  }
+
+  async #writeOut(bytes: Uint8Array): Promise<void> {
     for (let offset = 0; offset < bytes.length; ) {
       offset += (await this.#handle.write(bytes, offset, bytes.length - offset)).bytesWritten;
     }

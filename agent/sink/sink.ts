@@ -24,7 +24,7 @@ export interface OpenOptions {
 }
 
 export interface SinkObject extends AsyncDisposable {
-  /** The caller may not change `chunk` afterwards. */
+  /** `chunk` is the caller's again when it resolves. */
   write(chunk: Uint8Array): Promise<void>;
   commit(): Promise<void>;
 }

@@ -73,6 +73,20 @@ export function sinkContract(name: string, start: () => Promise<SinkUnderTest>, 
       await expectStored(key, bytes);
     });
 
+    test('a chunk is its writer’s again when its write has resolved', async () => {
+      const key = freshKey();
+      const written: Uint8Array[] = [];
+      await using object = await open(key);
+      for (const size of [10, 300_000, 10, 5000, 1_200_000, 1]) {
+        const chunk = randomBytes(size);
+        written.push(Uint8Array.from(chunk));
+        await object.write(chunk);
+        chunk.fill(0x55);
+      }
+      await object.commit();
+      await expectStored(key, Buffer.concat(written));
+    });
+
     test('sizes around that of a part come back as they were', { timeout: 120_000 }, async () => {
       const { partBytes } = under;
       for (const size of partBytes === undefined

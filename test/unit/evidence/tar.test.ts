@@ -98,6 +98,31 @@ describe('an archive that we wrote', () => {
   });
 });
 
+describe('a limit on the digests of members', () => {
+  it('leaves out those of longer files and changes nothing else', async () => {
+    const pack = async (digestMembersUpTo?: number) => {
+      const sink = new MemorySink();
+      const listed: Member[] = [];
+      const writer = createTarWriter(sink, {
+        onMember: (member) => void listed.push(member),
+        ...(digestMembersUpTo === undefined ? {} : { digestMembersUpTo }),
+      });
+      for (const sizeBytes of [0, 999, 1000, 1001, 3_000_000]) {
+        const body = Buffer.alloc(sizeBytes, 'abc');
+        await writer.add({ path: `${sizeBytes}`, type: 'file', sizeBytes }, pieces(body, 2_500_000));
+      }
+      await writer.end();
+      return { listed, bytes: sink.bytes };
+    };
+    const [all, limited] = [await pack(), await pack(1000)];
+    expect(limited.bytes.equals(all.bytes)).toBe(true);
+    expect(all.listed.every(({ sha256 }) => sha256 !== undefined)).toBe(true);
+    expect(limited.listed).toEqual(
+      all.listed.map(({ sha256, ...rest }) => (rest.sizeBytes > 1000 ? rest : { ...rest, sha256 })),
+    );
+  });
+});
+
 describe('a member whose body is not as long as it was said to be', () => {
   for (const [came, declared] of [
     [0, 700],

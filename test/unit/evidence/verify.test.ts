@@ -176,6 +176,22 @@ describe('verifying a bundle', () => {
     expect(codes(type)).toEqual(['member-type processes.tar.zst 4711/cwd']);
   });
 
+  it('has nothing against a file without a digest of its own: the archive’s digest covers it', async () => {
+    const report = await verifyResealed((manifest) => {
+      for (const { members } of manifest.objects) for (const member of members ?? []) delete member.sha256;
+    });
+    expect(codes(report)).toEqual([]);
+    expect(report.counts.members).toBe(3 + 26 + 26);
+    // And it really does.
+    const altered = await verifyResealed((manifest) => {
+      for (const object of manifest.objects) {
+        for (const member of object.members ?? []) delete member.sha256;
+        if (object.members !== undefined && object.content !== undefined) object.content.sha256 = '0'.repeat(64);
+      }
+    });
+    expect(codes(altered)).toContain('content-digest processes.tar.zst');
+  });
+
   it('names members that are missing, not listed, or in another order', async () => {
     const unlisted = await verifyResealed((manifest) => void members(manifest).pop());
     expect(codes(unlisted)).toEqual(['member-unlisted processes.tar.zst 4711/cwd']);

@@ -45,6 +45,29 @@ describe('writing a bundle', () => {
     ]);
   });
 
+  it('hashes content only where its stored digest does not cover it', async () => {
+    const objects = new Map<string, Buffer>();
+    const stored: StoredObject[] = [];
+    const body = Buffer.concat([Buffer.alloc(300_000), Buffer.from('abc'), Buffer.alloc(200_000, 7)]);
+    for (const level of [0, 1]) {
+      const writer = createBundleWriter(openIn(objects), { level, onStored: (object) => stored.push(object) });
+      const options = { storedDigestOnly: true, digestMembersUpTo: 1000 };
+      await using archive = await writer.openArchive(`${level}.tar.zst`, options);
+      await archive.add({ path: 'core', type: 'file', sizeBytes: body.length }, body);
+      await archive.add({ path: 'small', type: 'file', sizeBytes: 3 }, Buffer.from('abc'));
+      await archive.commit();
+    }
+    const [raw, compressed] = stored;
+    expect(raw?.content).toEqual({ sizeBytes: compressed?.content?.sizeBytes });
+    expect(compressed?.content?.sha256).toMatch(/^[0-9a-f]{64}$/);
+    expect(raw?.members?.map(({ sha256 }) => sha256 === undefined)).toEqual([true, false]);
+    const contents = [0, 1].map(async (level) =>
+      gather(decodeFrames([objects.get(`${level}.tar.zst`) ?? Buffer.alloc(0)])),
+    );
+    const [first, second] = await Promise.all(contents);
+    expect(first?.equals(second ?? Buffer.alloc(0))).toBe(true);
+  });
+
   it('puts members beside the archive when there are too many for a manifest', async () => {
     const { objects, stored, writer } = bundle();
     await using archive = await writer.openArchive('processes.tar.zst');

@@ -10,6 +10,7 @@ import { folderOf, openLocalSink } from '../../../agent/sink/local.ts';
 import { localError } from '../../../agent/sink/local-errors.ts';
 import { findPartials, partialName } from '../../../agent/sink/local-partial.ts';
 import { isErrno, isExhibitError } from '../../../evidence/error.ts';
+import { createBundleWriter } from '../../../evidence/write.ts';
 
 const run = promisify(execFile);
 const never = new AbortController().signal;
@@ -25,6 +26,29 @@ afterEach(() => rm(folder, { recursive: true, force: true }));
 const sinkAt = (where: string) => openLocalSink({ url: pathToFileURL(where).href });
 
 describe('the local sink', () => {
+  test('leaves nothing of an archive that is cancelled in mid-frame', async () => {
+    await using sink = sinkAt(folder);
+    const stop = new AbortController();
+    const stored: unknown[] = [];
+    const bundle = createBundleWriter((name, contentType) => sink.open(name, { contentType, signal: stop.signal }), {
+      onStored: (object) => stored.push(object),
+    });
+    function* endless() {
+      for (let round = 0; ; round += 1) {
+        if (round === 40) stop.abort(new Error('no longer wanted'));
+        yield Buffer.alloc(700_000, `round ${round}`);
+      }
+    }
+    {
+      await using archive = await bundle.openArchive('a.tar.zst');
+      await expect(archive.add({ path: 'core', type: 'file', sizeBytes: 10 ** 10 }, endless())).rejects.toSatisfy(
+        (error) => isExhibitError(error, 'cancelled'),
+      );
+    }
+    expect(await readdir(folder)).toEqual([]);
+    expect(stored).toEqual([]);
+  });
+
   test('writes for its owner only', async () => {
     await using sink = sinkAt(path.join(folder, 'new'));
     {
