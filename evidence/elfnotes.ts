@@ -16,8 +16,18 @@ export type CoreRegisters =
       readonly stackPointer: bigint;
       readonly call?: { readonly number: bigint; readonly args: readonly bigint[] };
     }
-  /** The machine's `user_regs_struct` as ptrace gives it. */
-  | { readonly kind: 'full'; readonly bytes: Uint8Array };
+  /** As PTRACE_GETREGSET gives them. */
+  | FullRegisters;
+
+export interface FullRegisters {
+  readonly kind: 'full';
+  /** NT_PRSTATUS: the machine's `user_regs_struct`. */
+  readonly general: Uint8Array;
+  /** NT_FPREGSET. */
+  readonly floating?: Uint8Array;
+  /** Notes of Linux' own, such as NT_X86_XSTATE (0x202) and NT_ARM_TLS (0x401). */
+  readonly extra?: readonly { readonly type: number; readonly bytes: Uint8Array }[];
+}
 
 export interface CoreThread {
   readonly tid: number;
@@ -54,6 +64,7 @@ export interface MappedFile {
 }
 
 const NT_PRSTATUS = 1;
+const NT_FPREGSET = 2;
 const NT_PRPSINFO = 3;
 const NT_AUXV = 6;
 const NT_FILE = 0x46494c45;
@@ -79,18 +90,35 @@ export function encodeNotes(
   files: readonly MappedFile[],
 ): Uint8Array {
   const [first, ...others] = process.threads;
-  const notes = [note(NT_PRSTATUS, prstatus(machine, process, first ?? { tid: process.pid, registers: UNKNOWN }))];
+  const leader = first ?? { tid: process.pid, registers: UNKNOWN };
+  const notes = [note(NT_PRSTATUS, prstatus(machine, process, leader))];
   notes.push(note(NT_PRPSINFO, prpsinfo(process)));
   if (process.auxv.byteLength > 0) notes.push(note(NT_AUXV, process.auxv));
   if (files.length > 0) notes.push(note(NT_FILE, fileTable(pageBytes, files)));
-  for (const thread of others) notes.push(note(NT_PRSTATUS, prstatus(machine, process, thread)));
+  notes.push(...moreRegisters(leader.registers));
+  for (const thread of others) {
+    notes.push(note(NT_PRSTATUS, prstatus(machine, process, thread)), ...moreRegisters(thread.registers));
+  }
   return Buffer.concat(notes);
 }
 
 const UNKNOWN: CoreRegisters = { kind: 'unknown' };
 
-function note(type: number, description: Uint8Array): Uint8Array {
-  const name = Buffer.from('CORE\0');
+/** What follows a thread's NT_PRSTATUS; a reader counts them to the thread of the last one before. */
+function moreRegisters(registers: CoreRegisters): Uint8Array[] {
+  if (registers.kind !== 'full') return [];
+  const { floating, extra = [] } = registers;
+  return [
+    ...(floating === undefined ? [] : [note(NT_FPREGSET, floating)]),
+    ...extra.map(({ type, bytes }) => note(type, bytes, LINUX)),
+  ];
+}
+
+/** Owners of notes, as elf(5) has them; both fill 8 bytes. */
+const CORE = Buffer.from('CORE\0');
+const LINUX = Buffer.from('LINUX\0');
+
+function note(type: number, description: Uint8Array, name = CORE): Uint8Array {
   const bytes = Buffer.alloc(12 + 8 + Math.ceil(description.byteLength / 4) * 4);
   bytes.writeUInt32LE(name.byteLength, 0);
   bytes.writeUInt32LE(description.byteLength, 4);
@@ -112,7 +140,10 @@ function prstatus(machine: ElfMachine, process: CoreProcess, thread: CoreThread)
     bytes.writeBigUInt64LE(BigInt.asUintN(64, value), PRSTATUS_REGISTERS_AT + index * 8);
   };
   const known = thread.registers;
-  if (known.kind === 'full') bytes.set(known.bytes.subarray(0, layout.count * 8), PRSTATUS_REGISTERS_AT);
+  if (known.kind === 'full') {
+    bytes.set(known.general.subarray(0, layout.count * 8), PRSTATUS_REGISTERS_AT);
+    bytes.writeInt32LE(known.floating === undefined ? 0 : 1, PRSTATUS_REGISTERS_AT + layout.count * 8);
+  }
   if (known.kind === 'partial') {
     put(layout.pc, known.programCounter);
     put(layout.sp, known.stackPointer);

@@ -1,9 +1,12 @@
 import { ExhibitError } from '../../evidence/error.ts';
 import type { FreezeRecord } from '../../evidence/manifest.ts';
-import { thawIfFrozen } from '../runtime/pause/pause.ts';
+import { STUCK_MS, thawIfFrozen } from '../runtime/pause/pause.ts';
 import type { FreezeSpec } from '../runtime/runtime.ts';
 import type { Answer } from './guard.ts';
-import { type Guard, type Heard, spawnGuard } from './guard-link.ts';
+import { type Guard, type GuardOptions, type Heard, spawnGuard } from './guard-link.ts';
+import { decodeThread, type RegisterSet } from './register-wire.ts';
+
+export type { RegisterSet } from './register-wire.ts';
 
 /**
  * A target that stands still. Disposal thaws. The guard process, not the agent, holds the freeze: it thaws by itself when
@@ -14,8 +17,19 @@ export interface Frozen extends AsyncDisposable {
   readonly deadline: number;
   /** True once the guard has thawed by itself, or must have; what was read after that is not of one moment. */
   readonly expired: boolean;
+  /**
+   * Registers of the target's threads, by thread id as `procRoot` shows it; read by the guard on another core while the
+   * agent copies, so waiting for them before the thaw costs next to nothing. Never rejects; resolves at the latest at the thaw.
+   */
+  readonly registers: Promise<Registers>;
   /** Idempotent. Fails with `freeze-stuck` when the target could not be thawed; the message says what to do by hand. */
   thaw(): Promise<FreezeRecord>;
+}
+
+/** What ptrace(2) told; `note` says why there is nothing, or not of every thread. */
+export interface Registers {
+  readonly threads: ReadonlyMap<number, RegisterSet>;
+  readonly note?: string;
 }
 
 /** One guard process, started before the freeze so that its start-up costs the target nothing. */
@@ -30,10 +44,27 @@ export interface Freezer extends AsyncDisposable {
 /** A guard is ready in a third of a second; a loaded node gets the benefit of the doubt. */
 const START_MS = 20_000;
 
+export interface FreezerOptions extends GuardOptions {
+  /** The /proc whose pids the agent uses. Registers are read where it is of the guard's own pid namespace. */
+  readonly procRoot?: string;
+  /** For tests; OVERDUE_MS unless told. */
+  readonly overdueMs?: number;
+}
+
+/** A guard that lives has thawed, or said that it cannot, STUCK_MS after it was told to; one that says nothing hangs. */
+const OVERDUE_MS = STUCK_MS + 5_000;
+
+/** An agent that was stopped itself hears what was said meanwhile within this. */
+const LISTEN_MS = 500;
+
 /** Starts the guard for `spec` and waits until it is ready to freeze. Fails with `freeze-failed` or `cancelled`. */
-export async function startFreezer(spec: FreezeSpec, signal: AbortSignal): Promise<Freezer> {
+export async function startFreezer(
+  spec: FreezeSpec,
+  signal: AbortSignal,
+  { procRoot = '/proc', overdueMs = OVERDUE_MS, ...options }: FreezerOptions = {},
+): Promise<Freezer> {
   if (signal.aborted) throw cancelledBefore(signal);
-  const guard = spawnGuard();
+  const guard = spawnGuard(options);
   const [done, late] = [new AbortController(), AbortSignal.timeout(START_MS)];
   const given = AbortSignal.any([signal, late, done.signal]);
   const stopped = new Promise<Heard>((resolve) => {
@@ -41,10 +72,10 @@ export async function startFreezer(spec: FreezeSpec, signal: AbortSignal): Promi
       resolve({ type: 'failed', reason: late.aborted ? 'the guard did not start' : 'cancelled' }),
     );
   });
-  guard.send({ type: 'hold', spec });
+  guard.send({ type: 'hold', spec, procRoot });
   const heard = await Promise.race([guard.hear(), stopped]);
   done.abort();
-  if (heard.type === 'ready') return freezerOf(guard, spec);
+  if (heard.type === 'ready') return freezerOf(guard, spec, overdueMs);
   await guard.dismiss();
   if (signal.aborted) throw cancelledBefore(signal);
   throw new ExhibitError('freeze-failed', `The target cannot be frozen: ${reasonOf(heard)}`);
@@ -55,7 +86,7 @@ const cancelledBefore = (signal: AbortSignal): ExhibitError =>
 
 const reasonOf = (heard: Heard): string => ('reason' in heard ? heard.reason : `the guard answered ${heard.type}`);
 
-function freezerOf(guard: Guard, spec: FreezeSpec): Freezer {
+function freezerOf(guard: Guard, spec: FreezeSpec, overdueMs: number): Freezer {
   return {
     async freeze({ deadlineMs, signal }) {
       if (signal.aborted) throw cancelledBefore(signal);
@@ -71,7 +102,7 @@ function freezerOf(guard: Guard, spec: FreezeSpec): Freezer {
         signal.removeEventListener('abort', giveUp);
       }
       if (heard.type === 'frozen') {
-        const frozen = new HeldTarget({ guard, spec, toldAt, deadlineMs, answer: heard });
+        const frozen = new HeldTarget({ guard, spec, toldAt, deadlineMs, overdueMs, answer: heard });
         if (!signal.aborted) return frozen;
         await frozen.thaw();
       }
@@ -101,6 +132,7 @@ interface Hold {
   /** performance.now() before the guard was told. */
   readonly toldAt: number;
   readonly deadlineMs: number;
+  readonly overdueMs: number;
   readonly answer: Extract<Answer, { type: 'frozen' }>;
 }
 
@@ -108,13 +140,16 @@ class HeldTarget implements Frozen {
   readonly deadline: number;
   readonly #hold: Hold;
   readonly #ended: Promise<FreezeRecord>;
+  readonly #registers = Promise.withResolvers<Registers>();
   #asked = false;
   #over: 'no' | 'thawed' | 'expired' = 'no';
+  #overdue: NodeJS.Timeout;
 
   constructor(hold: Hold) {
     this.#hold = hold;
     this.deadline = hold.toldAt + hold.deadlineMs;
-    this.#ended = this.#listen();
+    this.#overdue = this.#endGuardAfter(hold.deadlineMs + hold.overdueMs);
+    this.#ended = this.#listen().finally(() => clearTimeout(this.#overdue));
     // Whoever thaws sees the failure; until then it is not unhandled.
     this.#ended.catch(() => undefined);
   }
@@ -125,19 +160,52 @@ class HeldTarget implements Frozen {
     return performance.now() >= this.deadline;
   }
 
+  get registers(): Promise<Registers> {
+    return this.#registers.promise;
+  }
+
   thaw(): Promise<FreezeRecord> {
-    if (!this.#asked && this.#over === 'no') this.#hold.guard.send({ type: 'thaw' });
+    if (!this.#asked && this.#over === 'no') {
+      this.#hold.guard.send({ type: 'thaw' });
+      clearTimeout(this.#overdue);
+      this.#overdue = this.#endGuardAfter(this.#hold.overdueMs);
+    }
     this.#asked = true;
     return this.#ended;
+  }
+
+  /** A guard that hangs, or is stopped, is no guard: without it the agent hears of its end, and thaws in its place. */
+  #endGuardAfter(ms: number): NodeJS.Timeout {
+    return setTimeout(() => {
+      this.#overdue = setTimeout(() => this.#hold.guard.kill(), LISTEN_MS);
+    }, ms);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.thaw();
   }
 
+  /** Takes the registers as they come; returns the first thing heard that is something else. */
+  async #hearRegisters(): Promise<Heard> {
+    const threads = new Map<number, RegisterSet>();
+    for (;;) {
+      const heard = await this.#hold.guard.hear();
+      if (heard.type !== 'registers') {
+        // Has no effect where the last of them came.
+        this.#registers.resolve({ threads, note: 'the guard did not say whether it read all registers' });
+        return heard;
+      }
+      for (const thread of heard.threads) {
+        const set = decodeThread(thread);
+        if (set !== undefined) threads.set(thread.tid, set);
+      }
+      if (heard.last) this.#registers.resolve({ threads, ...(heard.note === undefined ? {} : { note: heard.note }) });
+    }
+  }
+
   async #listen(): Promise<FreezeRecord> {
-    const { guard, spec, answer, toldAt } = this.#hold;
-    const heard = await guard.hear();
+    const { spec, answer, toldAt } = this.#hold;
+    const heard = await this.#hearRegisters();
     if (heard.type === 'thawed') {
       this.#over = heard.by === 'guard' ? 'expired' : 'thawed';
       return recordOf(spec, heard, answer.by);

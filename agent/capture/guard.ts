@@ -15,12 +15,14 @@ import { Socket } from 'node:net';
 import { constants, setPriority } from 'node:os';
 import { explain } from '../../evidence/error.ts';
 import { leaveCgroups } from '../host/cgroup.ts';
-import { byHand, type Pause, type Paused, preparePause, type Thawed } from '../runtime/pause/pause.ts';
+import { openTracer } from '../host/registers.ts';
+import { byHand, type Pause, type Paused, preparePause, STUCK_MS, type Thawed } from '../runtime/pause/pause.ts';
 import type { FreezeSpec } from '../runtime/runtime.ts';
+import { type Reading, type RegistersAnswer, startReading } from './guard-registers.ts';
 
 export type Order =
-  /** The first, once. */
-  { type: 'hold'; spec: FreezeSpec } | { type: 'freeze'; deadlineMs: number } | { type: 'thaw' };
+  /** The first, once. `procRoot`: the /proc whose thread ids the agent uses. */
+  { type: 'hold'; spec: FreezeSpec; procRoot: string } | { type: 'freeze'; deadlineMs: number } | { type: 'thaw' };
 
 /** Times are milliseconds since the epoch. */
 export type Answer =
@@ -28,6 +30,8 @@ export type Answer =
   /** The target cannot be frozen by this guard, which ends. */
   | { type: 'refused'; reason: string }
   | { type: 'frozen'; by: 'held' | 'found'; frozenAtMs: number; notes: readonly string[] }
+  /** Between `frozen` and `thawed`: what the threads were doing. Sent as it is read. */
+  | RegistersAnswer
   /** The target is not frozen. */
   | { type: 'failed'; reason: string }
   | {
@@ -40,7 +44,7 @@ export type Answer =
       pauseMs: number;
       notes: readonly string[];
     }
-  /** Every way to thaw has failed for THAW_BOUND_MS. */
+  /** Every way to thaw has failed for STUCK_MS: somebody should know. The guard tries on until THAW_BOUND_MS. */
   | { type: 'stuck'; reason: string };
 
 /** An order is a few hundred bytes; a spec with all pids of a large tree some tens of thousand. */
@@ -60,19 +64,35 @@ export interface Holding {
   settled(): Promise<void>;
 }
 
+export interface Held {
+  readonly pause: Pause;
+  /** What a person can do when no thaw works. */
+  readonly stuckHint: string;
+  readonly stuckMs?: number;
+  /** Reads what it can of the standing target, until it is stopped. */
+  readonly read?: (paused: Paused) => Reading;
+}
+
 /** One freeze after the other on one target. The timer starts before anything is sent. */
-export function holder(pause: Pause, answer: (answer: Answer) => void, stuckHint: string): Holding {
+export function holder(
+  { pause, stuckHint, stuckMs = STUCK_MS, read }: Held,
+  answer: (answer: Answer) => void,
+): Holding {
   let release: ((release: Release) => void) | undefined;
   const leftovers: Promise<void>[] = [];
 
   async function thaw(): Promise<Thawed | undefined> {
+    const stuck = (why: string) => answer({ type: 'stuck', reason: `${why}. By hand: ${stuckHint}` });
+    const timer = setTimeout(() => stuck(`no way to thaw has worked for ${stuckMs} ms; the guard tries on`), stuckMs);
     try {
       const thawed = await pause.thaw();
       if (thawed.settled !== undefined) leftovers.push(thawed.settled);
       return thawed;
     } catch (error) {
-      answer({ type: 'stuck', reason: `${explain(error)}. By hand: ${stuckHint}` });
+      stuck(explain(error));
       return undefined;
+    } finally {
+      clearTimeout(timer);
     }
   }
 
@@ -87,16 +107,21 @@ export function holder(pause: Pause, answer: (answer: Answer) => void, stuckHint
     }
     const frozenAtMs = Math.round(Date.now() - (performance.now() - paused.toldAt));
     answer({ type: 'frozen', by: paused.by, frozenAtMs, notes: paused.notes });
+    const reading = read?.(paused);
     const broken = () => release?.({ by: 'guard', why: String(paused.broken?.reason?.message) });
     paused.broken?.addEventListener('abort', broken, { once: true });
     if (paused.broken?.aborted) broken();
     const { by, why } = await released;
+    reading?.stop();
     const thawed = await thaw();
     const pauseMs = paused.by === 'held' ? performance.now() - paused.toldAt : 0;
+    const thawedAtMs = Date.now();
+    if (reading !== undefined) leftovers.push(reading.settle());
+    await reading?.told;
     if (thawed === undefined) return;
     const reasons = by === 'guard' ? [`thawed by the guard: ${why}`] : [];
     const notes = [...paused.notes, ...reasons, ...thawed.notes];
-    answer({ type: 'thawed', by, outcome: thawed.outcome, frozenAtMs, thawedAtMs: Date.now(), pauseMs, notes });
+    answer({ type: 'thawed', by, outcome: thawed.outcome, frozenAtMs, thawedAtMs, pauseMs, notes });
   }
 
   return {
@@ -200,7 +225,19 @@ async function main({ send }: Answers): Promise<void> {
     leaveCgroups(),
     writeFile('/proc/self/oom_score_adj', OOM_SCORE).catch(() => undefined),
   ]);
-  if (pause !== undefined) await serve(orders, holder(pause, send, byHand(first.spec)), send);
+  if (pause === undefined) return;
+  const source = { spec: first.spec, procRoot: first.procRoot, tracer: tracerOrWhy() };
+  const read = ({ pids }: Paused) => startReading(source, pids, send);
+  await serve(orders, holder({ pause, stuckHint: byHand(first.spec), read }, send), send);
+}
+
+/** Loaded before the freeze. Registers are worth having, and a freeze without them is worth more than none. */
+function tracerOrWhy() {
+  try {
+    return openTracer();
+  } catch (error) {
+    return `registers cannot be read: ${explain(error)}`;
+  }
 }
 
 /** Until the lease or the process is ended, and nothing is left to do. */

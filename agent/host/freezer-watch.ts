@@ -1,4 +1,22 @@
+import type { FreezeSpec } from '../runtime/runtime.ts';
 import { type FreezerFile, readFreezer } from './cgroup.ts';
+
+/** The freezer at which one sees that a target stands; undefined where there is none, or several. */
+export function freezerFileOf(spec: FreezeSpec): FreezerFile | undefined {
+  switch (spec.kind) {
+    case 'containerd':
+      return spec.cgroup === undefined ? undefined : { version: spec.cgroup.version, folder: spec.cgroup.path };
+    case 'cgroup-v2':
+      return { version: 2, folder: spec.path };
+    case 'cgroup-v1':
+      return { version: 1, folder: spec.path };
+    case 'signal':
+    case 'group':
+      return undefined;
+    default:
+      return spec satisfies never;
+  }
+}
 
 /** A pause is known to this; asking costs microseconds. */
 const EVERY_MS = 5;

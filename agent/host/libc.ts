@@ -67,7 +67,7 @@ export function errnoName(errno: number): string {
 }
 
 /** glibc's name, then musl's on the two machines that EKS has. */
-const LIBRARIES = ['libc.so.6', 'libc.musl-x86_64.so.1', 'libc.musl-aarch64.so.1', 'libc.so'] as const;
+export const LIBRARIES = ['libc.so.6', 'libc.musl-x86_64.so.1', 'libc.musl-aarch64.so.1', 'libc.so'] as const;
 
 /** linux/limits.h: XATTR_LIST_MAX and XATTR_SIZE_MAX, both 65,536; so one buffer of that size is always enough. */
 const XATTR_MAX_BYTES = 65_536;

@@ -2,6 +2,8 @@
  * Everything containerd itself knows about one container, for cri.ts and containerd.ts alike. What cannot be learned becomes
  * a note; only a silent runtime, or a container without a process, is an error.
  */
+import { constants } from 'node:fs';
+import { access } from 'node:fs/promises';
 import { arch } from 'node:process';
 import { ExhibitError, explain, isExhibitError } from '../../evidence/error.ts';
 import type { Container__Output } from '../../proto/gen/containerd/services/containers/v1/Container.ts';
@@ -16,6 +18,7 @@ import {
   rankMemberships,
   sharesPids,
 } from '../host/cgroup.ts';
+import { freezerFileOf } from '../host/freezer-watch.ts';
 import type { Host } from '../host/host.ts';
 import type { ContainerdClient } from './containerd-client.ts';
 import {
@@ -183,15 +186,34 @@ export async function containerPids({ client, host, signal }: Inspector, target:
   return [...(all.delete(init) ? [init] : []), ...[...all].sort((a, b) => a - b)];
 }
 
+/**
+ * Who stops a container. `cgroup`: the kernel's freezer, in a millisecond or two. `runtime`: containerd's own pause, in some
+ * thirty, during which its view is true. `auto`: the version 2 freezer where the container has a cgroup of its own, else the
+ * runtime. The version 1 freezer is never chosen by itself: its tasks cannot be killed, and their registers not be read.
+ */
+export type FreezeMethod = 'auto' | 'runtime' | 'cgroup';
+
 export interface Pausing {
   readonly socket: string;
   readonly namespace: string;
+  /** `auto` unless told. */
+  readonly method?: FreezeMethod | undefined;
 }
 
-/** How to stop the container; a note instead where the agent would stop itself. */
+type ContainerdSpec = Extract<FreezeSpec, { kind: 'containerd' }>;
+
+/** The runtime's own pause of a container, whoever stops it for a capture: what a runtime paused is resumed by it. */
+export function runtimePause({ socket, namespace }: Pausing, { record, freeze }: Target): ContainerdSpec {
+  if (freeze?.kind === 'containerd') return freeze;
+  const spec = { kind: 'containerd', socket, namespace, containerId: record.id } as const;
+  const file = freeze === undefined ? undefined : freezerFileOf(freeze);
+  return file === undefined ? spec : { ...spec, cgroup: { version: file.version, path: file.folder } };
+}
+
+/** How to stop the container; a note instead where nothing may, or the agent would stop itself. */
 export async function freezeSpec(
   host: Host,
-  { socket, namespace }: Pausing,
+  { socket, namespace, method = 'auto' }: Pausing,
   { id, pids, cgroup }: { id: string; pids: readonly Pid[]; cgroup: Cgroup | undefined },
 ): Promise<{ freeze: FreezeSpec | undefined; notes: string[] }> {
   if (pids.some((pid) => pid === process.pid) && (await sharesPids(host))) {
@@ -200,6 +222,28 @@ export async function freezeSpec(
       notes: ["this is the agent's own container, which it cannot stop: it is captured live"],
     };
   }
-  const fallback = cgroup?.hasFreezer === true ? { cgroup: { version: cgroup.version, path: cgroup.folder } } : {};
-  return { freeze: { kind: 'containerd', socket, namespace, containerId: id, ...fallback }, notes: [] };
+  const freezer = cgroup?.hasFreezer === true ? { version: cgroup.version, path: cgroup.folder } : undefined;
+  const byRuntime: FreezeSpec = {
+    ...{ kind: 'containerd', socket, namespace, containerId: id },
+    ...(freezer === undefined ? {} : { cgroup: freezer }),
+  };
+  if (method === 'runtime') return { freeze: byRuntime, notes: [] };
+  if (freezer === undefined || !(await mayFreeze(freezer))) {
+    if (method === 'auto') return { freeze: byRuntime, notes: [] };
+    const notes = [
+      'freeze.method is cgroup, and the container has no freezer that can be written: it is captured live',
+    ];
+    return { freeze: undefined, notes };
+  }
+  if (freezer.version === 2) return { freeze: { kind: 'cgroup-v2', path: freezer.path }, notes: [] };
+  return { freeze: method === 'auto' ? byRuntime : { kind: 'cgroup-v1', path: freezer.path }, notes: [] };
+}
+
+/** Mounts of cgroups are often read-only. */
+async function mayFreeze({ version, path }: { version: 1 | 2; path: string }): Promise<boolean> {
+  const file = `${path}/${version === 2 ? 'cgroup.freeze' : 'freezer.state'}`;
+  return access(file, constants.W_OK).then(
+    () => true,
+    () => false,
+  );
 }

@@ -100,7 +100,7 @@ describe('one command captures a running container', () => {
   });
 
   test('and stops it for the memory itself, and the runtime stops it for the checkpoint', () => {
-    expect(manifest.freeze).toMatchObject({ consistency: 'frozen', method: 'containerd', thawedBy: 'agent' });
+    expect(manifest.freeze).toMatchObject({ consistency: 'frozen', method: 'cgroup-v2', thawedBy: 'agent' });
     expect(manifest.freeze.pauseMs).toBeGreaterThan(0);
     const paused = manifest.artifacts
       .filter((artifact) => artifact.footprint.pauseMs > 0)

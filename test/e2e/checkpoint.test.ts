@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createCheckpointCollector } from '../../agent/collect/checkpoint.ts';
 import type { CollectContext } from '../../agent/collect/collector.ts';
+import { freezerFileOf } from '../../agent/host/freezer-watch.ts';
 import { openCri } from '../../agent/runtime/cri.ts';
 import { asContainerId, asHostPath, type Runtime, type Target } from '../../agent/runtime/runtime.ts';
 import { isExhibitError } from '../../evidence/error.ts';
@@ -154,7 +155,7 @@ describe('a checkpoint from a real containerd', () => {
     let restarted: Promise<void> | undefined;
     const { failure, bundle } = await checkpoint(pod, 'orphan', {
       begin({ freeze }) {
-        const cgroup = freeze?.kind === 'containerd' ? freeze.cgroup?.path : undefined;
+        const cgroup = freeze === undefined ? undefined : freezerFileOf(freeze)?.folder;
         const timer = setInterval(() => {
           pausedWhenKilled = readFileSync(path.join(cgroup ?? '', 'cgroup.freeze'), 'utf8').trim() === '1';
           if (!pausedWhenKilled) return;

@@ -1,111 +1,20 @@
-import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, type TestContext, test } from 'vitest';
-import { type Freezer, startFreezer, thawNow } from '../../agent/capture/freeze.ts';
-import { openCri } from '../../agent/runtime/cri.ts';
+import { expect, test } from 'vitest';
+import { startFreezer, thawNow } from '../../agent/capture/freeze.ts';
 import { processStat } from '../../agent/runtime/process-tree.ts';
-import type { FreezeSpec, Runtime } from '../../agent/runtime/runtime.ts';
-import { parseSelector } from '../../agent/runtime/select.ts';
 import { expectRuns, expectStands } from '../contract/runtime.ts';
 import { cgroupMounts } from '../lab/leftovers.ts';
-import { type LabNode, startNode } from '../lab/node.ts';
-import type { LabPod } from '../lab/pod.ts';
-import { labObstacle, requireLab } from '../lab/requires.ts';
+import { expectHealthy, freezeBench, freezeFor, frozenAgent, guardOf, soon, untilGone } from './freeze-bench.ts';
 
-/** A container on a real containerd, frozen by a real guard, under every fault of issue 3's list. It must run afterwards. */
+/**
+ * A container that containerd pauses (freeze.method: runtime), held by a real guard, under every fault of issue 3's list. It
+ * must run afterwards. The kernel's freezer is tried in freeze-cgroup.test.ts.
+ */
 
-const soon = () => AbortSignal.timeout(60_000);
-
-interface Bench {
-  node: LabNode;
-  pod: LabPod;
-  cri: Runtime;
-  spec: Extract<FreezeSpec, { kind: 'containerd' }>;
-  /** In the node's pid namespace. */
-  initPid: number;
-}
-
-let started: LabNode | undefined;
-let bench: Bench | undefined;
-const agents: ChildProcess[] = [];
-let pods = 0;
-
-beforeAll(async () => {
-  if (labObstacle() === undefined) started = await startNode();
-});
-afterAll(async () => {
-  await started?.[Symbol.asyncDispose]();
-});
-
-beforeEach(async () => {
-  if (started === undefined) return;
-  pods += 1;
-  const command = ['sh', '-c', 'while :; do sleep 0.01; done'];
-  const pod = await started.runPod({ namespace: 'prod', name: `web-${pods}`, containers: [{ name: 'app', command }] });
-  const cri = openCri({ socket: started.socket, host: started });
-  const { freeze, record } = await cri.resolve(parseSelector(`prod/web-${pods}`), soon());
-  if (freeze?.kind !== 'containerd') throw new Error('no freeze');
-  bench = { node: started, pod, cri, spec: freeze, initPid: record.initPid };
-});
-
-afterEach(async () => {
-  for (const agent of agents.splice(0)) agent.kill('SIGKILL');
-  const { node, pod, cri } = bench ?? {};
-  bench = undefined;
-  await node?.startContainerd();
-  await cri?.[Symbol.asyncDispose]();
-  await pod?.stop();
-});
-
-function ready(context: TestContext): Bench {
-  requireLab(context);
-  if (bench === undefined) throw new Error('the node did not start');
-  return bench;
-}
-
-/** Runs, says so to whoever asks, and can be exec'ed into: the shim's view is true again. */
-async function expectHealthy({ node, pod, cri, initPid, spec }: Bench): Promise<void> {
-  await expectRuns(node, initPid);
-  const states = (await cri.list(soon())).filter(({ id }) => id === spec.containerId).map(({ state }) => state);
-  expect(states).toEqual(['running']);
-  expect((await pod.exec('app', ['echo', 'alive'])).stdout.toString()).toBe('alive\n');
-}
-
-/** The agent's side in a process of its own, its target frozen. */
-async function frozenAgent(spec: FreezeSpec, deadlineMs: number): Promise<{ agent: ChildProcess; lines: string[] }> {
-  const script = path.join(import.meta.dirname, 'freeze-agent.ts');
-  const agent = spawn(process.execPath, [script, JSON.stringify(spec), String(deadlineMs)], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  agents.push(agent);
-  const lines: string[] = [];
-  const reader = createInterface({ input: agent.stdout ?? process.stdin });
-  reader.on('line', (line) => lines.push(line));
-  await Promise.race([once(reader, 'line'), once(agent, 'exit')]);
-  expect(lines[0]).toBe('frozen');
-  return { agent, lines };
-}
-
-/** The guard below a process, found in /proc. */
-function guardOf(parent: number): number {
-  for (const name of readdirSync('/proc')) {
-    if (!/^\d+$/.test(name) || processStat('/proc', Number(name))?.parent !== parent) continue;
-    if (readFileSync(`/proc/${name}/cmdline`, 'utf8').includes('guard.ts')) return Number(name);
-  }
-  throw new Error('there is no guard');
-}
-
-async function untilGone(pid: number): Promise<void> {
-  const state = () => processStat('/proc', pid)?.state ?? 'X';
-  for (let tries = 0; tries < 1_000 && !'ZX'.includes(state()); tries += 1) await sleep(10);
-  expect('ZX').toContain(state());
-}
-
-const freezeFor = (freezer: Freezer, deadlineMs: number) => freezer.freeze({ deadlineMs, signal: soon() });
+const ready = freezeBench('containerd', 'runtime');
 
 test('a freeze stops the container, and a thaw lets it go', async (context) => {
   const at = ready(context);
@@ -136,13 +45,7 @@ test('the kill of everything in the agent’s cgroup spares the guard, which tha
   const folder = path.join(top, `exhibit-agent-test-${process.pid}`);
   mkdirSync(folder);
   try {
-    const starter = `echo $$ > ${folder}/cgroup.procs; exec "$0" "$@"`;
-    const script = path.join(import.meta.dirname, 'freeze-agent.ts');
-    const agent = spawn('sh', ['-c', starter, process.execPath, script, JSON.stringify(at.spec), '60000'], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    agents.push(agent);
-    await once(createInterface({ input: agent.stdout }), 'line');
+    const { agent } = await frozenAgent(at.spec, 60_000, `echo $$ > ${folder}/cgroup.procs;`);
     await expectStands(at.node, at.initPid);
     expect(readFileSync(`${folder}/cgroup.procs`, 'utf8').trim()).toBe(String(agent.pid));
     writeFileSync(`${folder}/cgroup.kill`, '1');

@@ -141,7 +141,12 @@ describe('a container as CRI and containerd tell it', () => {
     expect(record.labels).toMatchObject({ app: pod.name, 'io.kubernetes.container.name': 'app' });
     expect(record.image?.id).toMatch(/^sha256:[0-9a-f]{64}$/);
     expect(record.cgroup).toContain(record.id);
-    expect(freeze).toMatchObject({ kind: 'containerd', namespace: 'k8s.io', containerId: record.id });
+    expect(freeze).toEqual({ kind: 'cgroup-v2', path: expect.stringContaining(record.id) });
+    await using pausing = openCri({ socket: node.socket, host: hostOf(node), freeze: 'runtime' });
+    expect((await pausing.resolve(parseSelector(`prod/${pod.name}`), soon())).freeze).toMatchObject({
+      ...{ kind: 'containerd', namespace: 'k8s.io', containerId: record.id },
+      cgroup: { version: 2, path: expect.stringContaining(record.id) },
+    });
     expect(existsSync(`${node.hostRoot}${rootfs?.upper}`)).toBe(true);
     expect(rootfs?.lowers.length).toBeGreaterThan(0);
     for (const lower of rootfs?.lowers ?? []) expect(existsSync(`${node.hostRoot}${lower}`)).toBe(true);

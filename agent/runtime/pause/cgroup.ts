@@ -3,7 +3,14 @@ import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ExhibitError, explain, isErrno } from '../../../evidence/error.ts';
-import { awaitFreezer, type FreezerFile, type FreezerState, readFreezer, writeFreezer } from '../../host/cgroup.ts';
+import {
+  awaitFreezer,
+  type FreezerFile,
+  type FreezerState,
+  isEmpty,
+  readFreezer,
+  writeFreezer,
+} from '../../host/cgroup.ts';
 import { type Pause, RETRY_MS, THAW_BOUND_MS, type Thawed } from './pause.ts';
 
 /** The kernel needs well under a millisecond to let a cgroup go. */
@@ -52,6 +59,8 @@ function stateOf(file: FreezerFile): FreezerState {
   }
 }
 
+const ENDED = 'the processes of the cgroup ended while it was frozen';
+
 /** Thaws until it is so, whoever froze it; ends quietly when the cgroup is gone. */
 export async function thawCgroup(file: FreezerFile): Promise<Thawed> {
   const bound = performance.now() + THAW_BOUND_MS;
@@ -63,9 +72,11 @@ export async function thawCgroup(file: FreezerFile): Promise<Thawed> {
       const after = readFreezer(file);
       if (after === 'held') return { outcome: 'thawed', notes: ['a cgroup above is frozen, by somebody else'] };
       await awaitFreezer(file, 'thawed', AbortSignal.timeout(THAW_WAIT_MS));
+      // runc deletes no container whose empty cgroup reads frozen; containerd tries again after the thaw, with pauses.
+      if (isEmpty(file)) return { outcome: 'gone', notes: [ENDED] };
       return { outcome: 'thawed', notes: [] };
     } catch (error) {
-      if (isGone(error)) return { outcome: 'gone', notes: ['the cgroup ended while it was frozen'] };
+      if (isGone(error)) return { outcome: 'gone', notes: [ENDED] };
       if (performance.now() > bound) {
         throw new ExhibitError('freeze-failed', `the cgroup ${file.folder} cannot be thawed: ${explain(error)}`, {
           cause: error,

@@ -10,6 +10,9 @@ import type { FreezeSpec } from '../runtime.ts';
 /** A thaw that has not worked for this long will not: whoever reads the log has to act, and is told how. */
 export const THAW_BOUND_MS = 10 * 60_000;
 
+/** After this somebody should know, though it is tried on: with containerd and its shim silent a thaw is four time-outs of 1 s. */
+export const STUCK_MS = 10_000;
+
 /** Between two tries of a thaw; grows to the second. */
 export const RETRY_MS = { first: 20, last: 500 } as const;
 

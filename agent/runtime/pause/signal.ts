@@ -1,6 +1,7 @@
 /** SIGSTOP and SIGCONT for processes that no freezer holds. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ExhibitError, isErrno } from '../../../evidence/error.ts';
+import { threadState, threadsOf } from '../../host/threads.ts';
 import { allProcesses, descendantsOf, type ProcessStat, processStat } from '../process-tree.ts';
 import type { Pause, Thawed } from './pause.ts';
 
@@ -27,6 +28,12 @@ export function allStand(tree: readonly ProcessStat[]): boolean {
   return tree.every((one) => stands(one) || (one.state === 'D' && held.has(one.pid)));
 }
 
+/** A process reads T as soon as its first thread stands; the others may still be on their way. */
+function threadsStand(procRoot: string, { pid, state }: ProcessStat): boolean {
+  if (state !== 'T') return true;
+  return threadsOf(procRoot, pid).every((tid) => 'TtZX'.includes(threadState(procRoot, tid) ?? 'X'));
+}
+
 export async function preparePause(spec: Spec): Promise<Pause> {
   const procRoot = spec.procRoot ?? '/proc';
   if (rootsOf(spec, procRoot).length === 0) {
@@ -42,8 +49,8 @@ export async function preparePause(spec: Spec): Promise<Pause> {
       await stopAll({ spec, procRoot, stopped, found, signal });
       const notes =
         found.size === 0 ? [] : [`stopped already, by somebody else, and left so: pids ${[...found].join(', ')}`];
-      if (stopped.size === 0) return { by: 'found', toldAt, notes };
-      return { by: 'held', toldAt, notes };
+      const pids = [...stopped.keys(), ...found];
+      return { by: stopped.size === 0 ? 'found' : 'held', toldAt, notes, pids };
     },
     async thaw() {
       if (stopped.size === 0) return { outcome: 'left', notes: [] };
@@ -90,7 +97,7 @@ async function stopAll({ spec, procRoot, stopped, found, signal }: Stopping): Pr
       else stop(process, stopped);
     }
     if (fresh.length > 0) round += 1;
-    else if (allStand(tree)) return;
+    else if (allStand(tree) && tree.every((one) => threadsStand(procRoot, one))) return;
     else await sleep(POLL_MS, undefined, { signal });
   }
   throw new ExhibitError(

@@ -18,7 +18,7 @@ const PROCESS: CoreProcess = {
   threads: [
     { tid: 4711, registers: { kind: 'partial', programCounter: 0x401000n, stackPointer: 0x7ffc1000n } },
     { tid: 4712, registers: { kind: 'unknown' } },
-    { tid: 4713, registers: { kind: 'full', bytes: new Uint8Array(216).fill(7) } },
+    { tid: 4713, registers: { kind: 'full', general: new Uint8Array(216).fill(7) } },
   ],
 };
 
@@ -185,6 +185,27 @@ describe('independent readers', () => {
       expect(out).toMatch(/NT_AUXV/);
     },
   );
+
+  test.skipIf(noReadelf)(`readelf finds register notes where the kernel puts them ${noReadelf ?? ''}`, async () => {
+    const full = (fill: number) => ({
+      ...{ kind: 'full' as const, general: new Uint8Array(216).fill(fill), floating: new Uint8Array(512) },
+      extra: [{ type: 0x202, bytes: new Uint8Array(832) }],
+    });
+    const threads = [4711, 4712].map((tid) => ({ tid, registers: full(tid & 0xff) }));
+    const out = judge(await wholeCore({ ...input(small), process: { ...PROCESS, threads } }), 'readelf', (core) => [
+      '-nW',
+      core,
+    ]);
+    expect(out).not.toMatch(/warning|error|corrupt/i);
+    const notes = [...out.matchAll(/^ +(CORE|LINUX)\s+0x[0-9a-f]+\s+(NT_\w+)/gm)].map(
+      ([, owner, type]) => `${owner} ${type}`,
+    );
+    const registers = ['CORE NT_FPREGSET', 'LINUX NT_X86_XSTATE'];
+    expect(notes).toEqual([
+      ...['CORE NT_PRSTATUS', 'CORE NT_PRPSINFO', 'CORE NT_AUXV', 'CORE NT_FILE', ...registers],
+      ...['CORE NT_PRSTATUS', ...registers],
+    ]);
+  });
 
   test.skipIf(noReadelf)(
     `readelf counts more than 65,534 segments ${noReadelf ?? ''}`,
