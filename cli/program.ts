@@ -6,9 +6,13 @@ import { registerCancel } from './commands/cancel.ts';
 import { registerCapture } from './commands/capture.ts';
 import { registerCaptures } from './commands/captures.ts';
 import { registerContainers } from './commands/containers.ts';
+import { registerCore } from './commands/core.ts';
 import { registerDoctor } from './commands/doctor.ts';
 import { registerExtract } from './commands/extract.ts';
+import { registerMem } from './commands/mem.ts';
+import { registerScan } from './commands/scan.ts';
 import { registerShow } from './commands/show.ts';
+import { registerStrings } from './commands/strings.ts';
 import { registerVerify } from './commands/verify.ts';
 import type { Session } from './session.ts';
 
@@ -51,6 +55,10 @@ export function buildProgram(session: Session, printed: Printed): Command {
   registerDoctor(program, session);
   registerVerify(program, session);
   registerExtract(program, session);
+  registerCore(program, session);
+  registerMem(program, session);
+  registerStrings(program, session);
+  registerScan(program, session);
   registerAgent(program, session);
   program.commandsGroup('Help:').helpCommand('help [command]', 'print help for a command');
   examples(program, [

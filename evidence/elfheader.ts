@@ -111,7 +111,11 @@ export function readHeaders(start: Uint8Array): CoreHeader | undefined {
   const view = new DataView(start.buffer, start.byteOffset, start.byteLength);
   const machine = ELF_MACHINES.find((name) => MACHINE_NUMBER[name] === view.getUint16(18, true));
   let count = view.getUint16(56, true);
-  if (count === PN_XNUM) count = view.getUint32(needed - SECTION_HEADER_BYTES + 44, true);
+  if (count === PN_XNUM) {
+    count = view.getUint32(needed - SECTION_HEADER_BYTES + 44, true);
+    // The writer counts there only what the header cannot: anything less would hide memory.
+    if (count < PN_XNUM) return undefined;
+  }
   if (machine === undefined || needed < ELF_HEADER_BYTES + count * PROGRAM_HEADER_BYTES) return undefined;
   const programHeaders: ProgramHeader[] = [];
   for (let index = 0; index < count; index += 1) {

@@ -283,9 +283,15 @@ describe('exhibit scan', () => {
     const core = path.join(made.folder, 'judge.core');
     await writeFile(file, rules);
     await exhibit(['core', bundle, '4711', '--output', core]);
-    expect(runProgram(['yara', '-s', file, core]).stdout.toString()).toMatch(
-      /token[\s\S]*\$t: token=hunter2[\s\S]*\$w/,
-    );
+    const judged = [
+      ...runProgram(['yara', '-s', file, core])
+        .stdout.toString()
+        .matchAll(/^0x\w+:(\$\w)/gm),
+    ];
+    const ran = await exhibit(['scan', '--yara', file, bundle, '4711']);
+    const found = [...ran.stdout.toString().matchAll(/\t(\$\w): /g)];
+    expect(found.map(([, id]) => id).sort()).toEqual(judged.map(([, id]) => id).sort());
+    expect(judged.length).toBe(2);
   });
 
   test('says in which line a rule is wrong, exit code 2', async () => {
