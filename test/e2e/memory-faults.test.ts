@@ -1,4 +1,5 @@
 import { globSync, readFileSync, statSync } from 'node:fs';
+import { release } from 'node:os';
 import path from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, type TestContext, test } from 'vitest';
@@ -77,6 +78,12 @@ function regionOf(taken: TakenMemory, { pid, address = 0n }: Needle) {
   return taken.regions(pid).find(({ start, end }) => BigInt(start) <= address && address < BigInt(end));
 }
 
+/** Older kernels can only look through a mapping page by page. */
+function hasPageMapScan(): boolean {
+  const [major = 0, minor = 0] = release().split('.').map(Number);
+  return major > 6 || (major === 6 && minor >= 7);
+}
+
 describe('a container of odd processes', () => {
   beforeAll(async () => {
     if (labObstacle() === undefined && noCompiler === undefined) odd = await runOdd('odd-0', ODD);
@@ -97,6 +104,9 @@ describe('a container of odd processes', () => {
       for (const pid of taken.pids) expect(complaints(await taken.core(pid)), `pid ${pid}`).toBe('');
       for (const why of taken.gaps()) expect(why).toMatch(/.{10}/);
       expect(taken.record.facts.liveBytes === 0).toBe(consistency === 'frozen');
+      // What stands still leaves no gaps, but for the memory that cannot be read.
+      const others = taken.record.gaps.filter(({ pid }) => pid !== odd.needles.get('secret')?.pid);
+      if (consistency === 'frozen') expect(others).toEqual([]);
     });
 
     test('of a process that maps and unmaps all the time, what stood still is there', async (context) => {
@@ -131,6 +141,10 @@ describe('a container of odd processes', () => {
 
     test('a reservation of 127 TiB with one page in it costs that page', async (context) => {
       const needle = needleOf(odd, 'reserve', context);
+      if (!hasPageMapScan()) {
+        expect(taken.gapsAt(needle.pid, needle.address ?? 0n).join('\n')).toMatch(/.{10}/);
+        context.skip('the gap says why: needs Linux 6.7 for the page itself');
+      }
       await expectNeedle(taken, needle);
       const region = regionOf(taken, needle);
       expect(Number(BigInt(region?.end ?? 0) - BigInt(region?.start ?? 0)) / 2 ** 40).toBeGreaterThan(100);
@@ -181,7 +195,7 @@ test(`a process with ${MAPPINGS} mappings has a core that gdb opens, and no gap`
 
 test('an agent whose memory limit is lower than its buffer uses less, says so, and is not killed', async (context) => {
   await using limited = memoryCgroup(300 * MIB) ?? context.skip('needs a memory controller of cgroups');
-  const greedy = await runOdd('greedy-0', ['heavy 600']);
+  const greedy = await runOdd('greedy-0', ['heavy 450']);
   try {
     const needle = needleOf(greedy, 'heavy', context);
     await using small = await limited.within(() =>
@@ -194,7 +208,7 @@ test('an agent whose memory limit is lower than its buffer uses less, says so, a
     expect(taken.gaps()).toEqual([]);
     await expectNeedle(taken, needle);
     const bytes = taken.regions(needle.pid).map((each) => each.capturedBytes + (each.elsewhereBytes ?? 0));
-    expect(bytes.reduce((sum, each) => sum + each, 0)).toBeGreaterThanOrEqual(600 * MIB);
+    expect(bytes.reduce((sum, each) => sum + each, 0)).toBeGreaterThanOrEqual(450 * MIB);
   } finally {
     await greedy.pod.stop();
   }

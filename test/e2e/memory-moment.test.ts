@@ -1,6 +1,6 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, readSync, rmSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, readSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
@@ -60,9 +60,10 @@ interface Result {
   core(pid: number): Promise<Core>;
 }
 
-async function captured(name: string, memory: Record<string, unknown>): Promise<Result> {
+async function captured(name: string, memory: Record<string, unknown>, level = 1): Promise<Result> {
   const evidence = path.join(folder, name);
-  await using agent = await startAgent(undefined, { config: { sink: { url: `file://${evidence}` }, memory } });
+  const config = { sink: { url: `file://${evidence}` }, memory, compression: { level } };
+  await using agent = await startAgent(undefined, { config });
   const { code, stderr } = await agent.exhibit('capture', `pid:${parentPid()}`, '--artifacts', 'memory');
   expect(code, stderr).toBe(0);
   const base = path.join(evidence, 'lab', 'this-machine');
@@ -196,6 +197,20 @@ test('pre-copy freezes for what changed: the busy pages are copied, the rest is 
   // 2 MiB that are written all the time, counters, stacks, and shared memory, which is never read ahead.
   expect(bufferedBytes).toBeLessThan(16 << 20);
   expect(bufferedBytes).toBeGreaterThan(2 << 20);
+});
+
+test('without compression it is the same evidence, and one flipped byte shows', { timeout: 60_000 }, async () => {
+  const result = await captured('level-0', { bufferBytes: '256MiB' }, 0);
+  await expectOneMoment(result);
+  expect((await runCli(['verify', result.bundle])).code).toBe(0);
+  const file = path.join(result.bundle, 'memory.tar.zst');
+  execFileSync('zstd', ['-tq', file]);
+  const bytes = readFileSync(file);
+  bytes[bytes.length >> 1] = (bytes[bytes.length >> 1] ?? 0) ^ 1;
+  writeFileSync(file, bytes);
+  const { code, stdout } = await runCli(['verify', result.bundle]);
+  expect(code).not.toBe(0);
+  expect(stdout).toContain('memory.tar.zst');
 });
 
 test('live reads a running process, and says so', async () => {

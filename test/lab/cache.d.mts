@@ -6,3 +6,8 @@ export function cacheFolder(env?: NodeJS.ProcessEnv): string;
 export function nodeFolder(env?: NodeJS.ProcessEnv): string;
 export function labRoot(env?: NodeJS.ProcessEnv): string;
 export function s3Root(env?: NodeJS.ProcessEnv): string;
+export const ZOO_PACKAGES: readonly string[];
+export const ZOO_COMPILERS: readonly string[];
+export const ZOO_SOURCES: readonly string[];
+export function zooSource(name: string): URL;
+export function zooRoot(env?: NodeJS.ProcessEnv): string;

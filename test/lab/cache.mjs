@@ -1,5 +1,6 @@
 // Where the lab keeps what it built, shared by setup.mjs (Node >= 18, nothing installed) and the TypeScript of the lab.
 import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { arch, homedir } from 'node:os';
 import { join } from 'node:path';
 
@@ -11,6 +12,9 @@ export const DEBIAN_SUITE = 'forky';
 
 /** Counts changes of the recipe in setup.mjs that the package lists do not show. */
 const RECIPE = 1;
+
+/** The same for the root of the memory tests. */
+const ZOO_RECIPE = 1;
 
 /** What a Kubernetes node of the lab consists of. */
 export const NODE_PACKAGES = [
@@ -36,6 +40,18 @@ export const S3_PACKAGES = [
   'python3-docker',
 ];
 
+/** What real programs of the memory tests consist of; they are only unpacked, so nothing of theirs is started or configured. */
+export const ZOO_PACKAGES = ['openjdk-25-jre-headless', 'python3', 'nginx', 'redis-server'];
+
+/** What compiles the programs in `programs/`; gone when that is done. */
+export const ZOO_COMPILERS = ['golang-go', 'ecj'];
+
+/** Programs that are compiled at set-up; the others are quick, and compiled or read when a test starts. */
+export const ZOO_SOURCES = ['zoo.go', 'Zoo.java'];
+
+/** @param {string} name */
+export const zooSource = (name) => new URL(`programs/${name}`, import.meta.url);
+
 /** @param {...unknown} parts */
 const digest = (...parts) => createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 12);
 
@@ -53,3 +69,10 @@ export const labRoot = (env = process.env) =>
 export const s3Root = (env = process.env) =>
   env.EXHIBIT_S3_ROOT ||
   join(cacheFolder(env), `lab-s3-root-${digest(RECIPE, DEBIAN_SUITE, arch(), NODE_PACKAGES, S3_PACKAGES)}`);
+
+/** Root file system of a containerd node with Java, Go, Python, Node, nginx and redis programs; never written to. @param {NodeJS.ProcessEnv} [env] */
+export function zooRoot(env = process.env) {
+  const sources = ZOO_SOURCES.map((name) => readFileSync(zooSource(name), 'utf8'));
+  const recipe = [RECIPE, ZOO_RECIPE, DEBIAN_SUITE, arch(), NODE_PACKAGES, ZOO_PACKAGES, ZOO_COMPILERS, sources];
+  return env.EXHIBIT_ZOO_ROOT || join(cacheFolder(env), `lab-zoo-root-${digest(...recipe)}`);
+}

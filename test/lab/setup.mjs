@@ -15,17 +15,22 @@ import {
   nodeFolder,
   S3_PACKAGES,
   s3Root,
+  ZOO_COMPILERS,
+  ZOO_PACKAGES,
+  ZOO_SOURCES,
+  zooRoot,
+  zooSource,
 } from './cache.mjs';
 
 const PROJECT = fileURLToPath(new URL('../..', import.meta.url));
 
-/** What each command runs, and whether it needs the S3 servers. `tools` only installs. */
+/** What each command runs, and whether it needs the S3 servers and the programs of the memory tests. `tools` only installs. */
 const COMMANDS = {
-  demo: { program: 'demo/main.ts', s3: false },
-  test: { program: 'test/lab/run-tests.ts', s3: true },
-  lab: { program: 'test/lab/main.ts', s3: true },
-  bench: { program: 'bench/main.ts', s3: false },
-  tools: { program: undefined, s3: true },
+  demo: { program: 'demo/main.ts', s3: false, zoo: false },
+  test: { program: 'test/lab/run-tests.ts', s3: true, zoo: true },
+  lab: { program: 'test/lab/main.ts', s3: true, zoo: false },
+  bench: { program: 'bench/main.ts', s3: false, zoo: false },
+  tools: { program: undefined, s3: true, zoo: true },
 };
 
 /** Debian packages of the machine itself, by a program that each brings. */
@@ -45,6 +50,9 @@ const HOST_PACKAGES = {
   setfattr: 'attr',
   readelf: 'binutils',
 };
+
+/** What compiles the C programs that tests capture; libc6-dev is known by its first header. */
+const COMPILER_PACKAGES = { gcc: 'gcc', '/usr/include/stdio.h': 'libc6-dev' };
 
 /** npm would try an unreachable registry for minutes; the rest is talk. */
 const QUICK = [
@@ -98,6 +106,7 @@ const lastLines = (text) => text.split('\n').filter(Boolean).slice(-8).join('\n 
 
 /** @param {string} program */
 function hasProgram(program) {
+  if (program.startsWith('/')) return existsSync(program);
   const folders = `${process.env.PATH ?? ''}${delimiter}/usr/sbin${delimiter}/sbin`.split(delimiter);
   return folders.some((folder) => existsSync(join(folder, program)));
 }
@@ -180,6 +189,14 @@ function finishFolder(partial, folder) {
   unfinished.delete(partial);
 }
 
+function removeUnfinished() {
+  for (const path of unfinished) {
+    unmountBelow(path);
+    rmSync(path, { recursive: true, force: true });
+  }
+  unfinished.clear();
+}
+
 /** What a killed set-up left half-made; called under the lock, so nobody is at work on any of it. */
 function removePartial() {
   for (const name of readdirSync(cacheFolder())) {
@@ -199,9 +216,10 @@ function apt(argv, options = {}) {
   });
 }
 
-function installHostPackages() {
+/** @param {boolean} withCompiler */
+function installHostPackages(withCompiler) {
   const missing = new Set(
-    Object.entries(HOST_PACKAGES)
+    Object.entries({ ...HOST_PACKAGES, ...(withCompiler ? COMPILER_PACKAGES : {}) })
       .filter(([program]) => !hasProgram(program))
       .map(([, name]) => name),
   );
@@ -284,42 +302,98 @@ function buildLabRoot() {
   });
 }
 
+/** A copy of the lab root beside `root`, where apt can be run and starts no services. @param {string} root */
+function beginCopy(root) {
+  const partial = beginFolder(root);
+  const copy = run('cp', ['-a', '--reflink=auto', `${labRoot()}/.`, partial]);
+  if (!copy.ok) throw new SetupError(`cannot copy the lab root: ${lastLines(copy.text)}`);
+  for (const name of ['resolv.conf', 'hosts']) run('cp', ['-L', `/etc/${name}`, join(partial, 'etc', name)]);
+  writeFileSync(join(partial, 'usr/sbin/policy-rc.d'), '#!/bin/sh\nexit 101\n', { mode: 0o755 });
+  return partial;
+}
+
+/** Debian's forky is a moving target: its indexes may be older than they say they are good for. */
+const INSIDE_APT = ['Acquire::Check-Valid-Until=false', 'APT::Sandbox::User=root', 'Acquire::Retries=3'];
+
+/** apt-get in `root`: `update`, then `install PACKAGES`. @param {string} root @param {string[]} argv @param {readonly string[]} packages */
+function aptInside(root, argv, packages) {
+  const options = INSIDE_APT.flatMap((option) => ['-o', option]);
+  const env = {
+    ...proxyEnvironment(),
+    DEBIAN_FRONTEND: 'noninteractive',
+    PATH: '/usr/sbin:/usr/bin:/sbin:/bin',
+  };
+  const chroot = (/** @type {string[]} */ ...rest) =>
+    run('chroot', [root, 'apt-get', '-q', '-y', ...options, ...rest], { env });
+  const update = chroot('update');
+  const install = chroot(...argv, 'install', '--no-install-recommends', ...packages);
+  if (install.ok) return;
+  const why = lastLines(update.ok ? install.text : update.text);
+  throw new SetupError(`cannot install ${packages.join(' ')} into the lab:\n  ${why}`);
+}
+
 function buildS3Root() {
   const root = s3Root();
   if (existsSync(root)) return;
   step(`S3 servers from Debian ${DEBIAN_SUITE} (about a minute, kept in ${dirname(root)})`, () => {
-    const partial = beginFolder(root);
-    const copy = run('cp', ['-a', '--reflink=auto', `${labRoot()}/.`, partial]);
-    if (!copy.ok) throw new SetupError(`cannot copy the lab root: ${lastLines(copy.text)}`);
-    for (const name of ['resolv.conf', 'hosts']) run('cp', ['-L', `/etc/${name}`, join(partial, 'etc', name)]);
-    writeFileSync(join(partial, 'usr/sbin/policy-rc.d'), '#!/bin/sh\nexit 101\n', { mode: 0o755 });
-    const options = [
-      '-o',
-      'Acquire::Check-Valid-Until=false',
-      '-o',
-      'APT::Sandbox::User=root',
-      '-o',
-      'Acquire::Retries=3',
-    ];
-    const chroot = (/** @type {string[]} */ ...argv) =>
-      run('chroot', [partial, 'apt-get', '-q', '-y', ...options, ...argv], {
-        env: { ...proxyEnvironment(), DEBIAN_FRONTEND: 'noninteractive', PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
-      });
-    const update = chroot('update');
-    const install = chroot(
-      '-o',
-      'Dpkg::Options::=--force-unsafe-io',
-      'install',
-      '--no-install-recommends',
-      ...S3_PACKAGES,
-    );
-    if (!install.ok)
-      throw new SetupError(
-        `cannot install ${S3_PACKAGES.join(' ')} into the lab:\n  ${lastLines(update.ok ? install.text : update.text)}`,
-      );
+    const partial = beginCopy(root);
+    aptInside(partial, ['-o', 'Dpkg::Options::=--force-unsafe-io'], S3_PACKAGES);
     slim(partial);
     finishFolder(partial, root);
   });
+}
+
+/** Where programs of the memory tests are in their root, and what builds them there. */
+const ZOO = '/opt/zoo';
+const GO = '/opt/compilers';
+const COMPILE = `set -e
+mount -t proc proc /proc
+cd ${ZOO}
+goroot=$(echo ${GO}/usr/lib/go-1*)
+env HOME=/tmp GOROOT="$goroot" GOCACHE=/tmp/go-cache CGO_ENABLED=0 GOTOOLCHAIN=local GO111MODULE=off "$goroot/bin/go" build -o zoo-go zoo.go
+set -- /usr/lib/jvm/java-*/bin/java
+"$1" -cp ${GO}/usr/share/java/eclipse-jdt-core-compiler-batch.jar \\
+  org.eclipse.jdt.internal.compiler.batch.Main -proc:none -source 17 -target 17 -d . Zoo.java
+`;
+
+/** Real programs for the memory tests. What cannot be had here is no reason to fail: those tests are skipped. @param {string} node */
+function buildZooRoot(node) {
+  const root = zooRoot();
+  if (existsSync(root)) return;
+  try {
+    step(`programs to capture from Debian ${DEBIAN_SUITE} (half a minute, kept in ${dirname(root)})`, () => {
+      const partial = beginCopy(root);
+      aptInside(partial, ['--download-only'], [...ZOO_PACKAGES, ...ZOO_COMPILERS]);
+      unpackArchives(partial);
+      compileZoo(partial, node);
+      slim(partial);
+      finishFolder(partial, root);
+    });
+  } catch (error) {
+    if (!(error instanceof SetupError)) throw error;
+    removeUnfinished();
+    process.stderr.write(`setup: the tests that capture programs of many languages are skipped: ${error.message}\n`);
+  }
+}
+
+/** Unpacked and not installed: maintainers' scripts would take longer than all the rest. @param {string} partial */
+function unpackArchives(partial) {
+  const archives = join(partial, 'var/cache/apt/archives');
+  for (const name of readdirSync(archives).filter((one) => one.endsWith('.deb'))) {
+    const isCompiler = /^(golang|ecj|libeclipse)/.test(name);
+    const { ok, text } = run('dpkg-deb', ['-x', join(archives, name), isCompiler ? join(partial, GO) : partial]);
+    if (!ok) throw new SetupError(`cannot unpack ${name}: ${lastLines(text)}`);
+  }
+}
+
+/** In a mount namespace of its own: java needs /proc. @param {string} partial @param {string} node */
+function compileZoo(partial, node) {
+  mkdirSync(join(partial, ZOO), { recursive: true });
+  for (const name of ZOO_SOURCES) writeFileSync(join(partial, ZOO, name), readFileSync(zooSource(name)));
+  const { ok, text } = run('unshare', ['--mount', 'chroot', partial, 'sh', '-c', COMPILE]);
+  if (!ok) throw new SetupError(`cannot compile ${ZOO_SOURCES.join(' ')}:\n  ${lastLines(text)}`);
+  for (const path of [GO, 'tmp/go-cache']) rmSync(join(partial, path), { recursive: true, force: true });
+  run('cp', ['-L', node, join(partial, ZOO, 'node')]);
 }
 
 /** Two set-ups at once would fight over the cache: the second waits for the folder that the first made. @param {() => void} work */
@@ -373,7 +447,7 @@ function lockIsStale(lock) {
 function become(program, node, argv) {
   const path = join(PROJECT, program);
   if (!existsSync(path)) throw new SetupError(`${program} is not there yet.`);
-  const env = { ...process.env, EXHIBIT_LAB_ROOT: labRoot(), EXHIBIT_S3_ROOT: s3Root() };
+  const env = { ...process.env, EXHIBIT_LAB_ROOT: labRoot(), EXHIBIT_S3_ROOT: s3Root(), EXHIBIT_ZOO_ROOT: zooRoot() };
   env.PATH = [dirname(node), env.PATH ?? '', '/usr/sbin', '/sbin'].join(delimiter);
   const child = spawn(node, [path, ...argv], { stdio: 'inherit', env });
   // Ctrl-C reaches the child from the terminal; a signal sent to this process alone is handed on.
@@ -409,9 +483,10 @@ function main() {
     installPackages();
     node = node24();
     if (!isRoot) return;
-    installHostPackages();
+    installHostPackages(command.zoo);
     buildLabRoot();
     if (command.s3) buildS3Root();
+    if (command.zoo) buildZooRoot(node);
   };
   locked(parts);
   if (!isRoot)
@@ -421,12 +496,7 @@ function main() {
   return undefined;
 }
 
-process.on('exit', () => {
-  for (const path of unfinished) {
-    unmountBelow(path);
-    rmSync(path, { recursive: true, force: true });
-  }
-});
+process.on('exit', removeUnfinished);
 
 try {
   process.exitCode = main();
