@@ -1,4 +1,4 @@
-import { setTimeout } from 'node:timers/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { explain } from '../../evidence/error.ts';
 import type { FreezeRecord } from '../../evidence/manifest.ts';
 import type { Frozen, Registers } from '../capture/freeze.ts';
@@ -72,7 +72,8 @@ export async function takeFrozen(context: CollectContext, parts: FrozenParts, fr
   for (const object of objects) copyObject(object, copier, access);
   await copier.settle(context.signal);
   const copiedAt = performance.now();
-  const registers = await registersOf(context, pictures, frozen);
+  const early = await Promise.race([frozen.registers, sleep(REGISTERS_MS, undefined)]);
+  readPositions(context, pictures, early);
   checkPrograms(context, pictures);
   context.fact('pictureMs', round(picturedAt - frozenAt));
   context.fact('copyMs', round(copiedAt - frozenAt));
@@ -82,6 +83,8 @@ export async function takeFrozen(context: CollectContext, parts: FrozenParts, fr
   if (parts.strategy.kind !== 'stream-frozen' || standing.unreadBytes === 0) await standing.thaw();
   if (parts.strategy.kind === 'stream-frozen') giveUpLater(pictures);
   else leaveLater(pictures);
+  // At the thaw at the latest the guard says what it has read.
+  const registers = early ?? (await Promise.race([frozen.registers, sleep(LATE_REGISTERS_MS, NO_REGISTERS)]));
   const taken = { pictures, objects, registers };
   return parts.strategy.kind === 'stream-frozen' ? { ...taken, standing } : taken;
 }
@@ -109,24 +112,24 @@ function giveUpLater(pictures: readonly ProcessPicture[]): void {
   }
 }
 
-/** The guard reads them on another core while memory is copied; a few hundred threads are done by then. */
-const REGISTERS_MS = 200;
+/** The guard reads them on another core while memory is copied; waiting longer than this would be a stall of its own. */
+const REGISTERS_MS = 20;
+/** The guard ends its reading within milliseconds of the thaw. */
+const LATE_REGISTERS_MS = 1000;
+const NO_REGISTERS: Registers = { threads: new Map(), note: 'the guard did not say what it had read' };
 
-async function registersOf(
+/** Of the threads whose registers have not come yet: where they stand, in case they never come. */
+function readPositions(
   context: CollectContext,
   pictures: readonly ProcessPicture[],
-  frozen: Frozen,
-): Promise<Registers> {
-  const timer = new AbortController();
-  const late = setTimeout(REGISTERS_MS, { threads: new Map(), note: 'the guard was not done in time' }, timer);
-  const registers: Registers = await Promise.race([frozen.registers, late]);
-  timer.abort();
+  registers: Registers | undefined,
+): void {
   for (const { survey, threads } of pictures) {
     for (const thread of threads) {
-      if (!registers.threads.has(thread.tid)) thread.position = readPosition(context.host, survey.pid, thread.tid);
+      if (registers?.threads.has(thread.tid) === true) continue;
+      thread.position = readPosition(context.host, survey.pid, thread.tid);
     }
   }
-  return registers;
 }
 
 /** A pid is not a process: whoever was killed in the freeze may have been followed by another of its number. */

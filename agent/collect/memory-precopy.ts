@@ -1,8 +1,7 @@
-import { writeFileSync } from 'node:fs';
 import { MEMORY_MEMBERS } from '../../evidence/elsewhere.ts';
 import { explain } from '../../evidence/error.ts';
 import { tagOf } from '../host/copy-thread.ts';
-import { procPath } from '../host/host.ts';
+import { clearSoftDirty } from '../host/memory.ts';
 import { PAGE } from '../host/pagemap.ts';
 import type { Pid } from '../runtime/runtime.ts';
 import type { Archive, CollectContext } from './collector.ts';
@@ -76,7 +75,7 @@ async function preCopy(
   parts: PreCopyParts,
 ): Promise<PreCopied | undefined> {
   const { pid } = survey;
-  if (parts.changes === 'soft-dirty' && !clearSoftDirty(context, pid)) return undefined;
+  if (parts.changes === 'soft-dirty' && !isCleared(context, pid)) return undefined;
   const result = await takePicture(context.host, survey, parts.picture);
   if (result.kind !== 'picture') return undefined;
   using memory = result.picture.memory;
@@ -88,10 +87,9 @@ async function preCopy(
   return { survey, member, blocks };
 }
 
-/** proc(5) clear_refs: 4 clears the soft-dirty bits of all pages. */
-function clearSoftDirty(context: CollectContext, pid: Pid): boolean {
+function isCleared(context: CollectContext, pid: Pid): boolean {
   try {
-    writeFileSync(procPath(context.host, pid, 'clear_refs'), '4');
+    clearSoftDirty(context.host, pid);
     return true;
   } catch (error) {
     context.note(

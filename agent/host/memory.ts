@@ -41,6 +41,11 @@ export function openFdMemory(fd: number): ProcessMemory {
   };
 }
 
+/** proc(5) clear_refs: 4 clears the soft-dirty bits of all pages. */
+export function clearSoftDirty(host: Host, pid: Pid): void {
+  fs.writeFileSync(procPath(host, pid, 'clear_refs'), '4');
+}
+
 /** One read of a file in /proc; seq files give a page or so at a time. */
 const TEXT_CHUNK_BYTES = 256 * 1024;
 

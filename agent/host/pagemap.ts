@@ -338,8 +338,11 @@ function* scanRuns(scan: Scanner, ranges: readonly Range[], collector: RunCollec
       const state = stateOfCategories(Number(scan.regions[index * 3 + 2] ?? 0n));
       if (state !== 0) collector.add(scan.regions[index * 3] ?? 0n, scan.regions[index * 3 + 1] ?? 0n, state);
     }
-    if (walkEnd <= at) break;
-    at = walkEnd;
+    // Linux 6.18 can leave walk_end before the end of the last region that it told of, and would tell of it again.
+    const toldTo = count === 0 ? 0n : (scan.regions[count * 3 - 2] ?? 0n);
+    const next = walkEnd < toldTo ? toldTo : walkEnd;
+    if (next <= at) break;
+    at = next;
     yield;
   }
 }
