@@ -18,14 +18,22 @@ export interface CopyParts {
   readonly room: CopyRoom;
   readonly moment: Moment;
   readonly pageBytes: number;
+  readonly jobBytes: number;
 }
 
-/** Bytes of one job: enough to be worth a message, few enough to spread over the threads. */
-const JOB_BYTES = 4 * 1024 * 1024;
+/** Enough to be worth a message (a thread copies a MiB in 0.3 ms), few enough to be spread over the threads. */
+const JOB_BYTES = { least: 2 * 1024 * 1024, most: 16 * 1024 * 1024 } as const;
+/** Jobs a thread gets of all there is to copy: with fewer the last one is waited for. */
+const JOBS_A_THREAD = 8;
+
+export function jobSize(totalBytes: number, threads: number): number {
+  return Math.min(JOB_BYTES.most, Math.max(JOB_BYTES.least, Math.floor(totalBytes / threads / JOBS_A_THREAD)));
+}
+
 /** Ranges of one job; see RANGES_A_CALL in host/copy-thread.ts. */
 const JOB_RANGES = 1024;
 /** Bytes of the longest range handed over in one piece. */
-const RANGE_BYTES = 4 * 1024 * 1024;
+const RANGE_BYTES = 2 * 1024 * 1024;
 
 /** One range of a job, and where it belongs. `start` is in the target's own addresses. */
 interface Part {
@@ -92,13 +100,18 @@ export class Copier {
     if (this.#knownBytes > 0 && !isOneSource(this.#known[0]?.origin, block.origin)) this.#sendKnown();
     this.#known.push(block);
     this.#knownBytes += block.bytes;
-    if (this.#knownBytes >= JOB_BYTES) this.#sendKnown();
+    if (this.#knownBytes >= this.#parts.jobBytes) this.#sendKnown();
+  }
+
+  /** Nothing that was added is kept waiting for more. */
+  flush(): void {
+    this.#send();
+    this.#sendKnown();
   }
 
   /** Resolves when every job is done. */
   async settle(signal: AbortSignal): Promise<void> {
-    this.#send();
-    this.#sendKnown();
+    this.flush();
     const late = setInterval(() => this.#stopIfOver(signal), 5);
     try {
       for (let done = 0; done < this.#jobs.length; done += 1) await this.#jobs[done];
@@ -133,7 +146,7 @@ export class Copier {
     if (this.#openBytes > 0 && !isOneSource(this.#open[0]?.origin, part.origin)) this.#send();
     this.#open.push(part);
     this.#openBytes += part.bytes;
-    if (this.#openBytes >= JOB_BYTES || this.#open.length >= JOB_RANGES) this.#send();
+    if (this.#openBytes >= this.#parts.jobBytes || this.#open.length >= JOB_RANGES) this.#send();
   }
 
   #send(): void {

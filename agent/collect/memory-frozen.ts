@@ -7,7 +7,7 @@ import type { CopyThreads } from '../host/copy-threads.ts';
 import { isSameProgram, readPosition, readStatSync } from '../host/memory.ts';
 import type { Pid } from '../runtime/runtime.ts';
 import type { CollectContext } from './collector.ts';
-import { Copier, leaveForLater, type Moment } from './memory-copy.ts';
+import { Copier, jobSize, leaveForLater, type Moment } from './memory-copy.ts';
 import type { ProcessPicture, Region } from './memory-picture.ts';
 import { copyOrder, isRead } from './memory-plan.ts';
 import { copyChanges, type PreCopied, tidy } from './memory-precopy.ts';
@@ -46,14 +46,17 @@ export async function takeFrozen(context: CollectContext, parts: FrozenParts, fr
   const frozenAt = performance.now();
   const moment: Moment = { isOver: () => frozen.expired || performance.now() >= frozen.deadline };
   const { threads, room, pictures: options } = parts;
-  const copier = new Copier({ threads, room, moment, pageBytes: options.pageBytes });
+  const jobBytes = jobSize(room.limitBytes, threads.count);
+  const copier = new Copier({ threads, room, moment, pageBytes: options.pageBytes, jobBytes });
   const shared = sharedKeys(parts.surveys);
   const atOnce = parts.strategy.kind === 'buffered';
   const onPages: PicturesOptions['onPages'] = (region, start, end, state) => {
     if (!isOwn(region, shared) || !isRead(region.disposition, state)) return;
     copier.add(region, { start, end }, region.origin);
   };
-  const pictures = await pictureAll(context, { ...options, ...(atOnce ? { onPages } : {}) }, parts.surveys);
+  const onPicture = (): void => copier.flush();
+  const telling = atOnce ? { onPages, onPicture } : {};
+  const pictures = await pictureAll(context, { ...options, ...telling }, parts.surveys);
   const picturedAt = performance.now();
   const objects = sharedObjects(pictures, shared);
   const own = pictures.map((picture) => picture.regions.filter((region) => isOwn(region, shared)));

@@ -1,4 +1,4 @@
-import { setImmediate } from 'node:timers/promises';
+import { setImmediate, setTimeout as sleep } from 'node:timers/promises';
 import { explain } from '../../evidence/error.ts';
 import type { Pid } from '../runtime/runtime.ts';
 import type { CollectContext } from './collector.ts';
@@ -58,13 +58,15 @@ export async function rehearse(context: CollectContext, options: PictureOptions,
 }
 
 export interface PicturesOptions extends PictureOptions {
+  /** Told after each process, so that what was gathered of it is not kept waiting. */
+  readonly onPicture?: () => void;
   /** Takes over the open /proc/PID/mem of each picture. */
   readonly opened: DisposableStack;
 }
 
 /**
- * The processes now: those that came since the survey are surveyed here, those that went are gaps. The runtime is asked
- * while the pictures of those that are known are taken.
+ * The processes now: those that came since the survey are surveyed here, those that went are gaps. A runtime that takes
+ * long to list them is not waited for: those of the survey are taken meanwhile.
  */
 export async function pictureAll(
   context: CollectContext,
@@ -79,13 +81,23 @@ export async function pictureAll(
     seen.add(pid);
     const picture = await pictureOf(context, options, surveys, pid);
     if (picture !== undefined) pictures.push(picture);
+    options.onPicture?.();
     // A turn of the event loop: it has to hear the guard and feed the threads that copy.
     await setImmediate();
   };
-  for (const [pid, survey] of [...surveys]) if (survey !== undefined) await take(pid);
-  for (const pid of await listing) if (!seen.has(pid)) await take(pid);
+  const soon = await Promise.race([listing, sleep(LISTING_MS, undefined)]);
+  if (soon === undefined) for (const [pid, survey] of [...surveys]) if (survey !== undefined) await take(pid);
+  const listed = await listing;
+  for (const pid of listed) if (!seen.has(pid)) await take(pid);
+  for (const [pid, survey] of surveys) {
+    if (survey === undefined || seen.has(pid)) continue;
+    processGap(context, pid, { errno: 'ESRCH', why: 'it ended between listing and reading' });
+  }
   return pictures;
 }
+
+/** A cgroup is read in one or two; later the threads that copy leave nothing of the processors to whoever lists. */
+const LISTING_MS = 5;
 
 /** A runtime that does not answer while its container stands still must not cost the copy. */
 async function pidsNow(context: CollectContext, surveys: Surveys): Promise<readonly Pid[]> {

@@ -171,19 +171,27 @@ export async function imageConfig(
   return undefined;
 }
 
-/** The container's processes now: containerd's list and everybody in the cgroup's subtree, the first process first. */
+/**
+ * The container's processes now, the first process first: everybody in the subtree of its own cgroup. containerd is asked
+ * only where there is none to be read: its answer comes from the same cgroup, through a run of runc that takes 12 to 60 ms,
+ * and this is asked while the container stands still.
+ */
 export async function containerPids({ client, host, signal }: Inspector, target: Target): Promise<Pid[]> {
   const { id, initPid, cgroup } = target.record;
+  const found = cgroup === undefined ? undefined : await findCgroup(cgroup, await hierarchies(host));
+  const inside = found === undefined ? [] : await processesIn(host, found);
+  const all = new Set(inside.length > 0 ? inside : await listedPids(client, id, signal));
+  const init = asPid(initPid);
+  return [...(all.delete(init) ? [init] : []), ...[...all].sort((a, b) => a - b)];
+}
+
+async function listedPids(client: ContainerdClient, id: string, signal: AbortSignal): Promise<Pid[]> {
   const listed = await client.tasks.pids(id, { signal }).catch((error: unknown) => {
     // A task that ends while it is asked is gone, however containerd words it.
     if (isExhibitError(error, 'runtime-failed')) return [];
     throw error;
   });
-  const found = cgroup === undefined ? undefined : await findCgroup(cgroup, await hierarchies(host));
-  const inside = found === undefined ? [] : await processesIn(host, found);
-  const all = new Set([...listed.map(asPid), ...inside]);
-  const init = asPid(initPid);
-  return [...(all.delete(init) ? [init] : []), ...[...all].sort((a, b) => a - b)];
+  return listed.map(asPid);
 }
 
 /**

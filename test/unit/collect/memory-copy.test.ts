@@ -79,7 +79,7 @@ async function withCopier(
   const room = new CopyRoom(options.roomBytes, PAGE);
   await using threads = await startCopyThreads(room, PAGE, 2);
   const moment = { isOver: options.isOver ?? (() => false) };
-  const copier = new Copier({ threads, room, moment, pageBytes: PAGE });
+  const copier = new Copier({ threads, room, moment, pageBytes: PAGE, jobBytes: 4 << 20 });
   await work({ room, threads, copier, captured: { extents: [], gaps: [] } });
 }
 
