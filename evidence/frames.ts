@@ -4,7 +4,7 @@ import { chooseEngine, type PackEngine, type Packing, startPacking } from './eng
 import { ExhibitError } from './error.ts';
 import type { ContentDigest, Digest } from './manifest.ts';
 import { createSeekTable } from './seek-table.ts';
-import { frameBound, MAX_FRAME_CONTENT_BYTES, RawFrame } from './zstd.ts';
+import { copyBytes, frameBound, MAX_FRAME_CONTENT_BYTES, RawFrame } from './zstd.ts';
 
 /**
  * Writes a stream as independent zstd frames with a seek table at its end: `zstd -d` reads it like any other file, and a
@@ -56,17 +56,26 @@ export function createFrameWriter(out: ByteSink, options: FrameOptions = {}): Fr
   return new Frames(out, options);
 }
 
-/** The memory of one frame: used again when the frame was written, so that no frame pays for faulting it in. */
-interface FrameRoom {
-  /** Set to 0 to begin again. */
-  contentBytes: number;
-  add(content: Uint8Array): void;
-  /** The frame. What was added, unless a later frame is begun, is at `content`. */
-  end(): Promise<Uint8Array>;
-  readonly content: Uint8Array | undefined;
+/** What a room became: bytes to store, and how they divide into frames. */
+interface Packed {
+  readonly bytes: Uint8Array;
+  readonly frames: readonly { readonly storedBytes: number; readonly contentBytes: number }[];
 }
 
-/** Gathers content, then compresses it into memory of its own. */
+/** The memory of a frame or a few: used again when they were written, so that no frame pays for faulting it in. */
+interface FrameRoom {
+  readonly contentBytes: number;
+  /** How much more content it takes. */
+  readonly leftBytes: number;
+  add(content: Uint8Array): void;
+  /** What was added, for its digest; undefined: it is not kept. */
+  readonly content: Uint8Array | undefined;
+  end(): Promise<Packed>;
+  /** Empty again, when nobody needs what it became. */
+  clear(): void;
+}
+
+/** Gathers the content of one frame, then compresses it into memory of its own. */
 class CompressedRoom implements FrameRoom {
   readonly #gathered: Buffer;
   readonly #engine: () => PackEngine;
@@ -80,34 +89,57 @@ class CompressedRoom implements FrameRoom {
     this.#level = level;
   }
 
+  get leftBytes(): number {
+    return this.#gathered.length - this.contentBytes;
+  }
+
   get content(): Uint8Array {
     return this.#gathered.subarray(0, this.contentBytes);
   }
 
   add(content: Uint8Array): void {
-    this.#gathered.set(content, this.contentBytes);
+    copyBytes(content, this.#gathered, this.contentBytes);
     this.contentBytes += content.length;
   }
 
-  end(): Promise<Uint8Array> {
+  async end(): Promise<Packed> {
+    const { contentBytes } = this;
     const room = (): Buffer => {
       this.#stored ??= Buffer.allocUnsafeSlow(frameBound(this.#gathered.length));
       return this.#stored;
     };
-    return this.#engine().compress(this.content, room, this.#level);
+    const bytes = await this.#engine().compress(this.content, room, this.#level);
+    return { bytes, frames: [{ storedBytes: bytes.length, contentBytes }] };
+  }
+
+  clear(): void {
+    this.contentBytes = 0;
   }
 }
 
-/** Level 0: the frame is made as the content comes. */
+/** Frames that are hashed and written in one go with level 0: each goes to a thread and back, which costs as much as 0.1 MiB. */
+const RAW_FRAMES = 4;
+
+/** Level 0: the frames are made as the content comes, one behind the other. */
 class RawRoom implements FrameRoom {
-  readonly #frame: RawFrame;
+  readonly #frameBytes: number;
+  readonly #room: Buffer;
   /** Only for its digest. */
   readonly #gathered: Buffer | undefined;
+  #frames: { storedBytes: number; contentBytes: number }[] = [];
+  #storedBytes = 0;
+  #frame: RawFrame;
   contentBytes = 0;
 
   constructor(frameBytes: number, keepContent: boolean) {
-    this.#frame = new RawFrame(Buffer.allocUnsafeSlow(frameBound(frameBytes)));
-    this.#gathered = keepContent ? Buffer.allocUnsafeSlow(frameBytes) : undefined;
+    this.#frameBytes = frameBytes;
+    this.#room = Buffer.allocUnsafeSlow(RAW_FRAMES * frameBound(frameBytes));
+    this.#gathered = keepContent ? Buffer.allocUnsafeSlow(RAW_FRAMES * frameBytes) : undefined;
+    this.#frame = new RawFrame(this.#room);
+  }
+
+  get leftBytes(): number {
+    return RAW_FRAMES * this.#frameBytes - this.contentBytes;
   }
 
   get content(): Uint8Array | undefined {
@@ -115,21 +147,41 @@ class RawRoom implements FrameRoom {
   }
 
   add(content: Uint8Array): void {
-    this.#frame.add(content);
-    this.#gathered?.set(content, this.contentBytes);
-    this.contentBytes += content.length;
+    if (this.#gathered !== undefined) copyBytes(content, this.#gathered, this.contentBytes);
+    for (let at = 0; at < content.length; ) {
+      const part = content.subarray(at, at + this.#frameBytes - this.#frame.contentBytes);
+      this.#frame.add(part);
+      at += part.length;
+      this.contentBytes += part.length;
+      if (this.#frame.contentBytes === this.#frameBytes) this.#endFrame();
+    }
   }
 
-  end(): Promise<Uint8Array> {
-    return Promise.resolve(this.#frame.end());
+  #endFrame(): void {
+    const { contentBytes } = this.#frame;
+    const storedBytes = this.#frame.end().length;
+    this.#frames.push({ storedBytes, contentBytes });
+    this.#storedBytes += storedBytes;
+    this.#frame = new RawFrame(this.#room.subarray(this.#storedBytes));
+  }
+
+  end(): Promise<Packed> {
+    if (this.#frame.contentBytes > 0) this.#endFrame();
+    return Promise.resolve({ bytes: this.#room.subarray(0, this.#storedBytes), frames: this.#frames });
+  }
+
+  clear(): void {
+    this.#frames = [];
+    this.#storedBytes = 0;
+    this.#frame = new RawFrame(this.#room);
+    this.contentBytes = 0;
   }
 }
 
+/** A frame on its way; `done` when nobody needs its room any more. */
 interface PendingFrame {
   readonly room: FrameRoom;
-  readonly contentBytes: number;
-  readonly stored: Promise<Uint8Array>;
-  readonly hashed: Promise<void>;
+  readonly done: Promise<unknown>;
 }
 
 class Frames implements FrameWriter {
@@ -144,6 +196,9 @@ class Frames implements FrameWriter {
   /** Of frames that were written; at most one more than may be in flight. */
   readonly #free: FrameRoom[] = [];
   #packing: Packing | undefined;
+  /** Frames go to `out` and into the digests in the order of the stream, each as soon as the one before it allows. */
+  #inOrder: Promise<unknown> = Promise.resolve();
+  #written: Promise<void> = Promise.resolve();
   #room: FrameRoom;
   #contentBytes = 0;
   #state: 'open' | 'busy' | 'ended' | 'failed' = 'open';
@@ -163,20 +218,20 @@ class Frames implements FrameWriter {
   async write(chunk: Uint8Array): Promise<void> {
     await this.#alone('open', async () => {
       for (let at = 0; at < chunk.length; ) {
-        const part = chunk.subarray(at, at + this.#frameBytes - this.#room.contentBytes);
+        const part = chunk.subarray(at, at + this.#room.leftBytes);
         this.#room.add(part);
         at += part.length;
-        if (this.#room.contentBytes === this.#frameBytes) await this.#finishFrame();
+        if (this.#room.leftBytes === 0) await this.#finishRoom();
       }
     });
   }
 
   async end(): Promise<FrameTotals> {
     return await this.#alone('ended', async () => {
-      if (this.#room.contentBytes > 0) await this.#finishFrame();
-      while (this.#pending.length > 0) await this.#writeOldest();
+      if (this.#room.contentBytes > 0) await this.#finishRoom();
+      while (this.#pending.length > 0) await this.#awaitOldest();
       const packing = this.#packingFor(0);
-      await this.#store(packing, this.#table.encode());
+      await Promise.all(this.#store(packing, this.#table.encode()));
       const hashed = this.#hashesContent ? packing.content.digest() : {};
       const content = { ...hashed, sizeBytes: this.#contentBytes };
       return { content, stored: packing.stored.digest(), frames: this.#table.frames };
@@ -206,39 +261,48 @@ class Frames implements FrameWriter {
     return this.#level !== 0 || this.#options.storedDigestOnly !== true;
   }
 
+  get #roomsInFlight(): number {
+    return this.#level === 0 ? Math.ceil(this.#inFlight / RAW_FRAMES) : this.#inFlight;
+  }
+
   #newRoom(): FrameRoom {
     if (this.#level === 0) return new RawRoom(this.#frameBytes, this.#hashesContent);
     return new CompressedRoom(this.#frameBytes, this.#level, () => this.#packingFor(0).engine);
   }
 
-  async #finishFrame(): Promise<void> {
+  async #finishRoom(): Promise<void> {
     const room = this.#room;
     const { contentBytes, content } = room;
     const packing = this.#packingFor(contentBytes);
-    const stored = room.end();
+    const packed = room.end();
     const hashed = content === undefined ? Promise.resolve() : packing.content.update(content);
-    // Their failures are reported when the frame's turn comes; until then nobody awaits them.
-    stored.catch(() => undefined);
-    hashed.catch(() => undefined);
-    this.#pending.push({ room, contentBytes, stored, hashed });
+    const inOrder = Promise.all([packed, this.#inOrder]).then(([{ bytes, frames }]) => {
+      for (const frame of frames) this.#table.add(frame.storedBytes, frame.contentBytes);
+      return this.#store(packing, bytes);
+    });
+    const done = Promise.all([inOrder.then((both) => Promise.all(both)), hashed]);
+    // A failure is reported when the frame's turn comes; until then nobody awaits it.
+    for (const each of [packed, hashed, inOrder, done]) each.catch(() => undefined);
+    this.#inOrder = inOrder;
+    this.#pending.push({ room, done });
     this.#contentBytes += contentBytes;
-    while (this.#pending.length > this.#inFlight) await this.#writeOldest();
+    while (this.#pending.length > this.#roomsInFlight) await this.#awaitOldest();
     this.#room = this.#free.pop() ?? this.#newRoom();
   }
 
-  async #writeOldest(): Promise<void> {
+  async #awaitOldest(): Promise<void> {
     const oldest = this.#pending.shift();
     if (oldest === undefined) return;
-    const stored = await oldest.stored;
-    this.#table.add(stored.length, oldest.contentBytes);
-    await this.#store(this.#packingFor(oldest.contentBytes), stored);
-    await oldest.hashed;
-    oldest.room.contentBytes = 0;
+    await oldest.done;
+    oldest.room.clear();
     this.#free.push(oldest.room);
   }
 
-  async #store(packing: Packing, bytes: Uint8Array): Promise<void> {
-    await Promise.all([packing.stored.update(bytes), this.#out.write(bytes)]);
+  /** One write at a time, one digest update at a time; the two need not wait for each other. */
+  #store(packing: Packing, bytes: Uint8Array): [Promise<void>, Promise<void>] {
+    this.#written = this.#written.then(() => this.#out.write(bytes));
+    this.#written.catch(() => undefined);
+    return [packing.stored.update(bytes), this.#written];
   }
 }
 

@@ -53,8 +53,9 @@ export class CopyRoom {
     const start = limit === 0 ? 0n : (this.#vm?.addressOf(whole) ?? 0n);
     const base = Number(-start & BigInt(HUGE_PAGE_BYTES - 1));
     this.share = { shared, base, limitBytes: limit, cursor: new SharedArrayBuffer(8) };
-    this.#bytes = whole.subarray(base, base + limit);
     this.#address = start + BigInt(base);
+    const isPlain = limit > 0 && this.#vm !== undefined;
+    this.#bytes = isPlain ? this.#vm.viewOf(this.#address, limit) : whole.subarray(base, base + limit);
     if (limit === 0) return;
     this.#vm?.advise(this.#address, limit, 'noDump');
     this.#vm?.advise(this.#address, limit, 'hugePages');

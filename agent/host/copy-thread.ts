@@ -7,6 +7,7 @@ import fs from 'node:fs';
 import { constants, setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import { errnoOf } from '../../evidence/error.ts';
+import { copyBytes } from '../../evidence/zstd.ts';
 import { type RoomShare, reserve } from './copy-room.ts';
 import { vmCalls } from './vm.ts';
 
@@ -214,7 +215,7 @@ function serve(port: NonNullable<typeof parentPort>, data: ThreadData): void {
       if (isWhole && Buffer.compare(tagOf(data.key, own), tag) === 0) continue;
       const place = reserve(data.room, bytes, data.pageBytes);
       const fits = place !== undefined && place.bytes === bytes;
-      if (fits) room.set(own, place.at);
+      if (fits) copyBytes(own, room, place.at);
       changed.push({ index, at: fits ? place.at : undefined });
     }
     return changed;

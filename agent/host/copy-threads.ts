@@ -45,7 +45,7 @@ interface Waiting {
 export async function startCopyThreads(
   room: CopyRoom,
   pageBytes: number,
-  count = Number(process.env.NT ?? 0) || Math.min(availableParallelism() + 1, MAX_THREADS),
+  count = Math.min(availableParallelism() + 1, MAX_THREADS),
 ): Promise<CopyThreads> {
   const stop = new SharedArrayBuffer(4);
   const key = new Uint8Array(randomBytes(16));

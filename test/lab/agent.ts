@@ -7,6 +7,7 @@ import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
+import { AGENT_ENVIRONMENT } from '../../agent/environment.ts';
 import type { LabNode } from './node.ts';
 
 const AGENT = fileURLToPath(new URL('../../agent/main.ts', import.meta.url));
@@ -114,7 +115,7 @@ export async function startAgent(
   // As a DaemonSet with hostPID: the pids that it sees are the node's.
   const argv = node === undefined ? command : ['nsenter', `--pid=/proc/${node.initPid}/ns/pid`, '--', ...command];
   const child = spawn(argv[0] ?? '', argv.slice(1), {
-    env: { ...process.env, ...options.env },
+    env: { ...process.env, ...AGENT_ENVIRONMENT, ...options.env },
     stdio: ['ignore', 'ignore', 'pipe'],
   });
   child.stderr.pipe(createWriteStream(logFile));
