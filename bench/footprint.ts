@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { startAgent } from '../test/lab/agent.ts';
 import { startNode } from '../test/lab/node.ts';
-import { startStallProbe } from './stall.ts';
+import { startLoad } from './load.ts';
 
 const SIZES_MIB = [64, 512, 1536];
 const BUFFER_MIB = 128;
@@ -19,14 +19,8 @@ export async function footprint(): Promise<void> {
   await using node = await startNode({ disk: true });
   process.stdout.write(`container MiB   agent at start   peak, with a buffer of ${BUFFER_MIB} MiB\n`);
   for (const sizeMib of SIZES_MIB) {
-    const probe = await startStallProbe(node, `probe-${sizeMib}`, sizeMib);
-    const filled = await probe.pod.exec('probe', [
-      'dd',
-      'if=/dev/urandom',
-      'of=/big',
-      'bs=1048576',
-      `count=${sizeMib}`,
-    ]);
+    const probe = await startLoad(node, `probe-${sizeMib}`, sizeMib, 1);
+    const filled = await probe.pod.exec('load', ['dd', 'if=/dev/urandom', 'of=/big', 'bs=1048576', `count=${sizeMib}`]);
     if (filled.code !== 0) throw new Error(`the layer could not be filled: ${filled.stderr}`);
     await using agent = await startAgent(node, { config: { memory: { bufferBytes: `${BUFFER_MIB}MiB` } } });
     const before = peakMib(agent.pid);

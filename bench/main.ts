@@ -18,8 +18,8 @@ import { run } from '../test/lab/machine.ts';
 import { startNode } from '../test/lab/node.ts';
 import { labObstacle } from '../test/lab/requires.ts';
 import { footprint } from './footprint.ts';
+import { type Load, startLoad } from './load.ts';
 import { memory } from './memory.ts';
-import { type StallProbe, startStallProbe } from './stall.ts';
 
 interface Figure {
   readonly way: string;
@@ -50,7 +50,7 @@ function readArguments() {
   return { sizeMib, rounds, json: values.json };
 }
 
-async function measure(probe: StallProbe, way: Way): Promise<Figure> {
+async function measure(probe: Load, way: Way): Promise<Figure> {
   await sleep(SETTLE_MS);
   const since = Date.now();
   const begin = performance.now();
@@ -95,7 +95,7 @@ async function capture(): Promise<void> {
   const scratch = mkdtempSync(path.join(os.tmpdir(), 'exhibit-bench-'));
   try {
     await using node = await startNode({ disk: true });
-    const probe = await startStallProbe(node, 'probe', sizeMib);
+    const probe = await startLoad(node, 'probe', sizeMib, 1);
     await using agent = await startAgent(node, { config: { memory: { bufferBytes: `${sizeMib * 2 + 64}MiB` } } });
     const exhibit = async (...artifacts: string[]) => {
       const { code, stderr } = await agent.exhibit('capture', probe.containerId, '--artifacts', artifacts.join(','));
@@ -103,6 +103,7 @@ async function capture(): Promise<void> {
       rmSync(agent.evidence, { recursive: true, force: true });
     };
     const light = ['processes', 'network', 'memory', 'rootfs', 'logs', 'spec'];
+    const pid = node.hostPid(probe.nsPids[0] ?? 0);
     const ways: Way[] = [
       { name: 'exhibit, all but the checkpoint', go: () => exhibit(...light) },
       { name: 'exhibit, memory alone', go: () => exhibit('memory') },
@@ -110,8 +111,8 @@ async function capture(): Promise<void> {
       {
         name: 'gcore',
         go: async () => {
-          await run('gcore', ['-o', path.join(scratch, 'core'), String(node.hostPid(probe.nsPid))]);
-          const size = statSync(path.join(scratch, `core.${node.hostPid(probe.nsPid)}`)).size;
+          await run('gcore', ['-o', path.join(scratch, 'core'), String(pid)]);
+          const size = statSync(path.join(scratch, `core.${pid}`)).size;
           if (size < probe.residentBytes / 2) throw new Error(`gcore wrote only ${size} bytes`);
         },
       },

@@ -45,51 +45,80 @@ export interface Standing extends AsyncDisposable {
 export async function takeFrozen(context: CollectContext, parts: FrozenParts, frozen: Frozen): Promise<Taken> {
   const frozenAt = performance.now();
   const moment: Moment = { isOver: () => frozen.expired || performance.now() >= frozen.deadline };
-  const { threads, room, pictures: options } = parts;
-  const jobBytes = jobSize(room.limitBytes, threads.count);
-  const copier = new Copier({ threads, room, moment, pageBytes: options.pageBytes, jobBytes });
+  const { threads, room, strategy } = parts;
+  const { pageBytes } = parts.pictures;
+  const copier = new Copier({ threads, room, moment, pageBytes, jobBytes: jobSize(room.limitBytes, threads.count) });
+  const { pictures, objects, picturedAt } = await copyAll(context, parts, copier);
+  const copiedAt = performance.now();
+  const early = await Promise.race([frozen.registers, sleep(REGISTERS_MS, undefined)]);
+  readPositions(context, pictures, early);
+  checkPrograms(context, pictures);
+  const standing = standingOf(context, { copier, moment, frozen, room, strategy });
+  const isStreaming = strategy.kind === 'stream-frozen';
+  if (!isStreaming || standing.unreadBytes === 0) await standing.thaw();
+  context.fact('pictureMs', round(picturedAt - frozenAt));
+  context.fact('copyMs', round(copiedAt - frozenAt));
+  for (const object of objects) refer(object);
+  for (const region of pictures.flatMap((picture) => picture.regions)) tidy(region);
+  if (isStreaming) giveUpLater(pictures);
+  else leaveLater(pictures);
+  // At the thaw at the latest the guard says what it has read.
+  const registers = early ?? (await Promise.race([frozen.registers, sleep(LATE_REGISTERS_MS, NO_REGISTERS)]));
+  return { pictures, objects, registers, ...(isStreaming ? { standing } : {}) };
+}
+
+interface Copied extends Pick<Taken, 'pictures' | 'objects'> {
+  /** performance.now() when all pages had been looked up. */
+  readonly picturedAt: number;
+}
+
+/** Resolves when everything that the strategy copies in the freeze is in the room, or known not to fit. */
+async function copyAll(context: CollectContext, parts: FrozenParts, copier: Copier): Promise<Copied> {
+  const options = parts.pictures;
   const shared = sharedKeys(parts.surveys);
-  const atOnce = parts.strategy.kind === 'buffered';
   const onPages: PicturesOptions['onPages'] = (region, start, end, state) => {
     if (!isOwn(region, shared) || !isRead(region.disposition, state)) return;
     copier.add(region, { start, end }, region.origin);
   };
-  const onPicture = (): void => copier.flush();
-  const telling = atOnce ? { onPages, onPicture } : {};
-  const pictures = await pictureAll(context, { ...options, ...telling }, parts.surveys);
+  const atOnce = parts.strategy.kind === 'buffered' ? { onPages, onPicture: () => copier.flush() } : {};
+  const pictures = await pictureAll(context, { ...options, ...atOnce }, parts.surveys);
   const picturedAt = performance.now();
   const objects = sharedObjects(pictures, shared);
   const own = pictures.map((picture) => picture.regions.filter((region) => isOwn(region, shared)));
-  if (parts.strategy.kind === 'pre-copy') {
-    pictures.forEach((picture, index) => {
-      copyChanges(picture, own[index] ?? [], parts.preCopied.get(picture.survey.pid), copier);
-    });
-  } else if (!atOnce) {
-    for (const region of copyOrder(own))
-      for (const range of region.plan.ranges) copier.add(region, range, region.origin);
-  }
+  copyOwn(parts, pictures, own, copier);
   const access = { host: context.host, opened: options.opened };
   pictures.forEach(({ survey }, index) => {
     for (const region of own[index] ?? []) copyHidden(survey.pid, region, copier, access);
   });
   for (const object of objects) copyObject(object, copier, access);
   await copier.settle(context.signal);
-  const copiedAt = performance.now();
-  const early = await Promise.race([frozen.registers, sleep(REGISTERS_MS, undefined)]);
-  readPositions(context, pictures, early);
-  checkPrograms(context, pictures);
-  context.fact('pictureMs', round(picturedAt - frozenAt));
-  context.fact('copyMs', round(copiedAt - frozenAt));
-  for (const object of objects) refer(object);
-  for (const region of pictures.flatMap((picture) => picture.regions)) tidy(region);
-  const standing = standingOf(context, { ...parts, copier, moment, frozen, pictures, objects });
-  if (parts.strategy.kind !== 'stream-frozen' || standing.unreadBytes === 0) await standing.thaw();
-  if (parts.strategy.kind === 'stream-frozen') giveUpLater(pictures);
-  else leaveLater(pictures);
-  // At the thaw at the latest the guard says what it has read.
-  const registers = early ?? (await Promise.race([frozen.registers, sleep(LATE_REGISTERS_MS, NO_REGISTERS)]));
-  const taken = { pictures, objects, registers };
-  return parts.strategy.kind === 'stream-frozen' ? { ...taken, standing } : taken;
+  return { pictures, objects, picturedAt };
+}
+
+/** What was not copied as it was found: the strategy wants to see all of it first. */
+function copyOwn(
+  { strategy, preCopied }: FrozenParts,
+  pictures: readonly ProcessPicture[],
+  own: readonly (readonly Region[])[],
+  copier: Copier,
+): void {
+  switch (strategy.kind) {
+    case 'buffered':
+      return;
+    case 'pre-copy':
+      pictures.forEach((picture, index) => {
+        copyChanges(picture, own[index] ?? [], preCopied.get(picture.survey.pid), copier);
+      });
+      return;
+    case 'stream-frozen':
+    case 'live':
+      for (const region of copyOrder(own)) {
+        for (const range of region.plan.ranges) copier.add(region, range, region.origin);
+      }
+      return;
+    default:
+      strategy.kind satisfies never;
+  }
 }
 
 /** Copied in the moment, and for this process alone. */
@@ -149,17 +178,13 @@ function checkPrograms(context: CollectContext, pictures: readonly ProcessPictur
   }
 }
 
-interface StandingParts extends FrozenParts {
+interface StandingParts extends Pick<FrozenParts, 'room' | 'strategy'> {
   readonly copier: Copier;
   readonly moment: Moment;
   readonly frozen: Frozen;
-  readonly taken?: Taken;
 }
 
-function standingOf(
-  context: CollectContext,
-  parts: Omit<StandingParts, 'pictures'> & Pick<Taken, 'pictures' | 'objects'>,
-): Standing {
+function standingOf(context: CollectContext, parts: StandingParts): Standing {
   const { copier, frozen, moment, strategy } = parts;
   let ended: Promise<void> | undefined;
   const end = async (): Promise<void> => {

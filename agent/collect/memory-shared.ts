@@ -81,6 +81,7 @@ export function copyObject(object: SharedObject, copier: Copier, access: ObjectA
 
 /** What is hidden of shared memory that one mapping shows, which stays in its process' core. Its own pages are copied already. */
 export function copyHidden(pid: Pid, region: Region, copier: Copier, access: ObjectAccess): void {
+  if (!canHide(region)) return;
   const delta = region.vma.start - region.vma.fileOffset;
   for (const { start, end, origin } of hiddenPieces([{ pid, region }], union(piecesOf(region)), access)) {
     copier.add(region, { start: start + delta, end: end + delta }, { ...origin, delta: -delta });
@@ -108,6 +109,10 @@ export function union<T extends AddressRange>(pieces: readonly T[]): T[] {
   return merged;
 }
 
+function canHide(region: Region): boolean {
+  return region.disposition.kind === 'shared-memory' && keyOf(region.vma) !== undefined;
+}
+
 /** Data of shmem within what is mapped that is in no page table we saw. */
 function hiddenPieces(
   mappings: SharedObject['mappings'],
@@ -115,8 +120,7 @@ function hiddenPieces(
   { host, opened }: ObjectAccess,
 ): Piece[] {
   const [first] = mappings;
-  if (first === undefined || first.region.disposition.kind !== 'shared-memory' || keyOf(first.region.vma) === undefined)
-    return [];
+  if (first === undefined || !canHide(first.region)) return [];
   const memory = openMappedFile(host, first.pid, first.region.vma);
   if (memory === undefined) return [];
   opened.use(memory);

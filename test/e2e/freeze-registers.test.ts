@@ -307,7 +307,9 @@ async function writeCore(file: string, { pid }: Workload, { threads }: Registers
       command: Buffer.from('workload'),
       commandLine: readFileSync(`/proc/${pid}/cmdline`),
       auxv: readFileSync(`/proc/${pid}/auxv`),
-      threads: [...threads].map(([tid, set]) => ({ tid, registers: { kind: 'full', ...set } })),
+      threads: [...threads]
+        .sort(([a], [b]) => a - b)
+        .map(([tid, set]) => ({ tid, registers: { kind: 'full', ...set } })),
     },
     regions,
   });
