@@ -152,7 +152,8 @@ async function look(
   const { pid } = survey;
   const stat = readStatSync(host, pid);
   if (stat === undefined) return { kind: 'gone', why: '/proc/PID/stat is not as proc(5) says' };
-  if (stat.state === 'Z' || stat.state === 'X') return { kind: 'gone', why: 'it ended between listing and reading' };
+  if (stat.state === 'Z' || stat.state === 'X')
+    return { kind: 'gone', errno: 'ESRCH', why: 'it ended between listing and reading' };
   if (!isSameProgram(stat, survey.stat)) return { kind: 'changed' };
   const gaps: string[] = [];
   const { tids, leftOut } = readThreadIds(host, pid);

@@ -26,17 +26,26 @@ const LIVE_SURVEY_MS = 15_000;
 /** A process that came after the survey is surveyed while all stand still; 65,000 mappings took 1.4 s. */
 const FROZEN_SURVEY_MS = 3_000;
 
-async function surveyOrGap(context: CollectContext, pid: Pid, timeoutMs: number): Promise<ProcessSurvey | undefined> {
+/** `hadMemory`: it was surveyed before, so that without memory it has ended since. */
+async function surveyOrGap(
+  context: CollectContext,
+  pid: Pid,
+  timeoutMs: number,
+  hadMemory = false,
+): Promise<ProcessSurvey | undefined> {
   const survey = await surveyProcess(context.host, pid, timeoutMs, context.signal);
   if (survey.kind === 'process') {
     context.read(survey.bytesRead, survey.filesOpened);
     return survey;
   }
   // What never had memory is no loss, but whoever counts the processes wants to know.
-  if (survey.kind === 'memoryless') context.note(`pid ${pid}: no core: ${survey.why}`);
+  if (survey.kind === 'memoryless' && hadMemory) processGap(context, pid, { errno: 'ESRCH', why: ENDED_BETWEEN });
+  else if (survey.kind === 'memoryless') context.note(`pid ${pid}: no core: ${survey.why}`);
   else processGap(context, pid, survey);
   return undefined;
 }
+
+const ENDED_BETWEEN = 'it ended between listing and reading';
 
 function processGap(context: CollectContext, pid: Pid, { errno, why }: { errno?: string; why: string }): void {
   context.gap({ what: `memory of pid ${pid}`, pid, why, ...(errno === undefined ? {} : { errno }) });
@@ -91,7 +100,7 @@ export async function pictureAll(
   for (const pid of listed) if (!seen.has(pid)) await take(pid);
   for (const [pid, survey] of surveys) {
     if (survey === undefined || seen.has(pid)) continue;
-    processGap(context, pid, { errno: 'ESRCH', why: 'it ended between listing and reading' });
+    processGap(context, pid, { errno: 'ESRCH', why: ENDED_BETWEEN });
   }
   return pictures;
 }
@@ -119,8 +128,9 @@ async function pictureOf(
   surveys: Surveys,
   pid: Pid,
 ): Promise<ProcessPicture | undefined> {
+  const hadMemory = surveys.get(pid) !== undefined;
   for (let tries = 0; tries < SURVEYS_MAX; tries += 1) {
-    if (!surveys.has(pid)) surveys.set(pid, await surveyOrGap(context, pid, FROZEN_SURVEY_MS));
+    if (!surveys.has(pid)) surveys.set(pid, await surveyOrGap(context, pid, FROZEN_SURVEY_MS, hadMemory));
     const survey = surveys.get(pid);
     if (survey === undefined) return undefined;
     const result = await takePicture(context.host, survey, options);
@@ -131,7 +141,7 @@ async function pictureOf(
     }
     if (result.kind === 'gone') {
       const gone = result.errno === 'ENOENT' || result.errno === 'ESRCH';
-      processGap(context, pid, gone ? { errno: 'ESRCH', why: 'it ended between listing and reading' } : result);
+      processGap(context, pid, gone ? { errno: 'ESRCH', why: ENDED_BETWEEN } : result);
       return undefined;
     }
     surveys.delete(pid);

@@ -225,6 +225,25 @@ describe('processes that come, go and change', () => {
     expect(fake.gaps.every((gap) => gap.pid === victim.pid)).toBe(true);
   });
 
+  test('a process that is a zombie by the time of the freeze is a gap, for it had memory before', async () => {
+    using victim = await startVictim(1);
+    // Its parent does not wait for it: it stays a zombie.
+    const parent = spawn('sh', ['-c', 'sleep 600 & echo $!; exec sleep 600'], { stdio: ['ignore', 'pipe', 'ignore'] });
+    try {
+      const [line] = (await once(parent.stdout, 'data')) as [Buffer];
+      const pid = Number(line.toString());
+      const onFrozen = (): void => {
+        process.kill(pid, 'SIGKILL');
+        for (let tries = 0; !/\) Z/.test(readFileSync(`/proc/${pid}/stat`, 'latin1')) && tries < 1e6; ) tries += 1;
+      };
+      using fake = await capture(fakeContext({ pids: [victim.pid, pid], onFrozen }));
+      expect(fake.gaps).toMatchObject([{ pid, errno: 'ESRCH' }]);
+      expect(fake.members.has(`${victim.pid}/core`)).toBe(true);
+    } finally {
+      parent.kill('SIGKILL');
+    }
+  });
+
   test('a process that runs another program meanwhile is captured as what it is then', async () => {
     const child = spawn('sh', ['-c', 'read go; exec perl -e "\\$s = reverse q(RETFA-XIBIHXE); sleep 600"'], {
       stdio: ['pipe', 'ignore', 'ignore'],
