@@ -131,7 +131,8 @@ export function runtimeContract(kind: string, start: (context: TestContext) => P
       const name = subject.names[0] ?? '';
       const target = await subject.runtime.resolve(parseSelector(name), soon());
       await subject.end();
-      expect(await subject.runtime.pids(target, soon())).toEqual([]);
+      // The kernel lists a process that ends until it has been reaped.
+      await expect.poll(() => subject.runtime.pids(target, soon()), { timeout: 3_000 }).toEqual([]);
       const again = await subject.runtime.resolve(parseSelector(name), soon()).catch((error: unknown) => error);
       expect(['target-not-found', 'target-not-running']).toContain(
         again instanceof Error && 'code' in again ? again.code : again,
