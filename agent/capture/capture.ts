@@ -110,7 +110,7 @@ function planFor({ config }: CaptureParts, request: CaptureRequest, runtime: Run
     consistency: request.consistency,
     scope: request.scope,
     target,
-    canCheckpoint: runtime.kind === 'cri',
+    canCheckpoint: runtime.rungs.length > 0,
     bufferBytes: config.memory.bufferBytes,
     freezeDeadlineMs: config.freeze.deadlineMs,
   });

@@ -87,7 +87,12 @@ async function transferThrough(
   });
   pumping.catch(() => {}); // Told where it is awaited, below.
   const watch = watchPause(context);
-  const failure = await runtime.checkpoint(target, fifo.path).then(
+  const rung = runtime.rungs.find(({ delivers }) => delivers === 'archive');
+  const asked =
+    rung?.delivers === 'archive'
+      ? rung.checkpoint(target, fifo.path)
+      : Promise.reject(new ExhibitError('runtime-unsupported', `the ${runtime.kind} runtime has no checkpoint`));
+  const failure = await asked.then(
     () => undefined,
     (error: unknown) => error ?? new ExhibitError('runtime-failed', 'the runtime gave no reason'),
   );

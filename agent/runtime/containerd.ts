@@ -53,12 +53,7 @@ export function openContainerd({ socket, namespace, host, freeze }: ContainerdOp
       return targetOf({ client, host, signal }, pausing, summary);
     },
     pids: (target, signal) => containerPids({ client, host, signal }, target),
-    async checkpoint() {
-      throw new ExhibitError(
-        'runtime-unsupported',
-        'containerd is asked for checkpoints through CRI only: set the runtime kind to cri',
-      );
-    },
+    rungs: [],
     async resumeIfPaused(target) {
       return thawAfterDump(runtimePause(pausing, target), host.procRoot, RESUME_SEARCH_MS);
     },

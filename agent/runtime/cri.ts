@@ -75,7 +75,9 @@ export function openCri({ socket, host, namespace = 'k8s.io', freeze }: CriOptio
       return targetOf({ client, host, signal }, cri, pausing, summary);
     },
     pids: (target, signal) => containerPids({ client, host, signal }, target),
-    checkpoint: ({ record }, location) => cri.checkpoint(record.id, location),
+    rungs: [
+      { name: 'cri', delivers: 'archive', checkpoint: ({ record }, location) => cri.checkpoint(record.id, location) },
+    ],
     async resumeIfPaused(target) {
       return thawAfterDump(runtimePause(pausing, target), host.procRoot, RESUME_SEARCH_MS);
     },

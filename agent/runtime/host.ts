@@ -56,12 +56,7 @@ export function openHostRuntime({ host }: HostRuntimeOptions): Runtime {
       throwIfCancelled(signal);
       return target.record.kind === 'cgroup' ? cgroupPids(host, target) : treePids(host, target);
     },
-    async checkpoint() {
-      throw new ExhibitError(
-        'runtime-unsupported',
-        'Processes outside containers have no runtime that could checkpoint them',
-      );
-    },
+    rungs: [],
     resumeIfPaused: async () => false,
     async [Symbol.asyncDispose]() {},
   };

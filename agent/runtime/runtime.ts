@@ -1,3 +1,4 @@
+import type { DumpOptions } from '../../evidence/dump.ts';
 import type { TargetRecord } from '../../evidence/manifest.ts';
 
 declare const brand: unique symbol;
@@ -107,6 +108,34 @@ export interface Target {
   readonly companions: readonly Target[];
 }
 
+/** Where a rung that leaves CRIU's own files puts them; both on the node, seen under the same path by the runtime. */
+export interface DumpFolders {
+  /** The image files. It does not exist yet; the folder above does. */
+  readonly images: HostPath;
+  /** CRIU's log and statistics, where the runtime lets one choose. An empty folder. */
+  readonly work: HostPath;
+}
+
+/**
+ * One way of making a CRIU checkpoint. No deadline and no signal: cutting the call off in mid-dump can leave the task paused
+ * (docs/decisions/0005). Fails with `runtime-unsupported` where the runtime turns out to have no such call, else as every call.
+ */
+export type CheckpointRung =
+  | {
+      readonly name: 'cri';
+      /** The runtime writes a whole archive to `location`, a FIFO on the node that the caller already reads. */
+      readonly delivers: 'archive';
+      checkpoint(target: Target, location: HostPath): Promise<void>;
+    }
+  | {
+      readonly name: 'tasks' | 'docker';
+      /** The runtime leaves CRIU's files in folders that the caller reads afterwards. */
+      readonly delivers: 'images';
+      /** Which options reach CRIU by this way. */
+      readonly passes: readonly (keyof DumpOptions)[];
+      checkpoint(target: Target, folders: DumpFolders, options: DumpOptions): Promise<void>;
+    };
+
 export interface RuntimeIdentity {
   readonly name: string;
   readonly version: string;
@@ -129,12 +158,8 @@ export interface Runtime extends AsyncDisposable {
   resolve(selector: Selector, signal: AbortSignal): Promise<Target>;
   /** The processes of the target now, container by container, each one's init process first; empty when it has ended. */
   pids(target: Target, signal: AbortSignal): Promise<Pid[]>;
-  /**
-   * Asks the runtime for a CRIU checkpoint, written by the runtime to `location`, a FIFO on the node that the caller
-   * already reads. No deadline: aborting the call in mid-dump can leave the task paused (docs/decisions).
-   * Fails with `runtime-unsupported` where the runtime has no such call.
-   */
-  checkpoint(target: Target, location: HostPath): Promise<void>;
+  /** The ways in which a CRIU checkpoint can be asked for; empty where there is none. The order says nothing. */
+  readonly rungs: readonly CheckpointRung[];
   /** After a failed checkpoint: resumes the target if the runtime shows it paused. True when it had to. */
   resumeIfPaused(target: Target): Promise<boolean>;
 }

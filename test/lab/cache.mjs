@@ -23,6 +23,7 @@ export const NODE_PACKAGES = [
   'criu',
   'crun',
   'checkpointctl',
+  'python3-pycriu',
   'iproute2',
   'iptables',
   'containernetworking-plugins',

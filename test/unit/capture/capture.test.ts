@@ -54,7 +54,7 @@ const runtime: Runtime = {
   list: async () => [],
   resolve: async () => target,
   pids: async () => [],
-  checkpoint: () => Promise.reject(new Error('not used')),
+  rungs: [{ name: 'cri', delivers: 'archive', checkpoint: () => Promise.reject(new Error('not used')) }],
   resumeIfPaused: async () => false,
   [Symbol.asyncDispose]: async () => undefined,
 };

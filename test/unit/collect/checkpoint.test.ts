@@ -9,7 +9,13 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createCheckpointCollector } from '../../../agent/collect/checkpoint.ts';
 import type { CollectContext } from '../../../agent/collect/collector.ts';
 import { cleanStaleFifos } from '../../../agent/host/fifo.ts';
-import { asHostPath, type HostPath, type Runtime } from '../../../agent/runtime/runtime.ts';
+import {
+  asHostPath,
+  type CheckpointRung,
+  type HostPath,
+  type Runtime,
+  type Target,
+} from '../../../agent/runtime/runtime.ts';
 import { ExhibitError, isExhibitError } from '../../../evidence/error.ts';
 import { bundleContext, makeTarget } from './bundle-context.ts';
 
@@ -36,16 +42,24 @@ function runtimeThat(write: (fifo: Writer) => Promise<void>): Runtime {
   return {
     ...bundleContext(path.join(folder, 'unused'), makeTarget({})).context.runtime,
     kind: 'cri',
-    checkpoint: async (_, location) => {
-      await using writer = await openWriter(location);
-      await write(writer);
-    },
+    rungs: [
+      rungThat(async (_, location) => {
+        await using writer = await openWriter(location);
+        await write(writer);
+      }),
+    ],
     resumeIfPaused: async () => {
       resumed += 1;
       return true;
     },
   };
 }
+
+const rungThat = (checkpoint: (target: Target, location: HostPath) => Promise<void>): CheckpointRung => ({
+  name: 'cri',
+  delivers: 'archive',
+  checkpoint,
+});
 
 interface Writer extends AsyncDisposable {
   write(bytes: Buffer): Promise<void>;
@@ -95,14 +109,12 @@ describe('the checkpoint collector', () => {
   });
 
   test('waits for a runtime that opens the FIFO late', async () => {
-    const runtime = runtimeThat(async (fifo) => {
-      await fifo.write(tarOf(BIG));
+    const late = rungThat(async (_, location) => {
+      await sleep(300);
+      await using writer = await openWriter(location);
+      await writer.write(tarOf(BIG));
     });
-    const late: Runtime = {
-      ...runtime,
-      checkpoint: async (...args) => sleep(300).then(() => runtime.checkpoint(...args)),
-    };
-    const { failure, objects } = await collect({ runtime: late });
+    const { failure, objects } = await collect({ runtime: { ...runtimeThat(async () => {}), rungs: [late] } });
     expect(failure).toBeUndefined();
     expect(objects).toHaveLength(1);
   });
@@ -123,7 +135,8 @@ describe('the checkpoint collector', () => {
   });
 
   test('ends when the runtime fails before it opened the FIFO', async () => {
-    const runtime: Runtime = { ...runtimeThat(async () => {}), checkpoint: () => Promise.reject(new Error('no criu')) };
+    const rungs = [rungThat(() => Promise.reject(new Error('no criu')))];
+    const runtime: Runtime = { ...runtimeThat(async () => {}), rungs };
     const { failure } = await collect({ runtime });
     expect(String(failure)).toContain('no criu');
     expect(await left()).toEqual([]);
@@ -131,7 +144,7 @@ describe('the checkpoint collector', () => {
 
   test('says why a runtime without checkpoints has none, and leaves the task alone', async () => {
     const refusal = new ExhibitError('runtime-unsupported', 'containerd 1.7 offers no checkpoint; 2.0 and newer do');
-    const runtime: Runtime = { ...runtimeThat(async () => {}), checkpoint: () => Promise.reject(refusal) };
+    const runtime: Runtime = { ...runtimeThat(async () => {}), rungs: [rungThat(() => Promise.reject(refusal))] };
     const { failure } = await collect({ runtime });
     expect(isExhibitError(failure, 'runtime-unsupported')).toBe(true);
     expect(String(failure)).toContain('2.0 and newer do');

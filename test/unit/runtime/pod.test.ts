@@ -88,7 +88,7 @@ function nodeOf(fakes: Fake[], more: Partial<Runtime> = {}): Runtime {
     },
     pids: async ({ record }) =>
       (fakes.find(({ name }) => idOf(name) === record.id)?.pids ?? []).map(asPid) satisfies Pid[],
-    checkpoint: () => Promise.reject(new Error('not used')),
+    rungs: [],
     resumeIfPaused: async () => false,
     [Symbol.asyncDispose]: async () => undefined,
     ...more,

@@ -31,7 +31,7 @@ const runtime: Runtime = {
   },
   resolve: () => Promise.reject(new Error('not used')),
   pids: () => Promise.reject(new Error('not used')),
-  checkpoint: () => Promise.reject(new Error('not used')),
+  rungs: [],
   resumeIfPaused: () => Promise.reject(new Error('not used')),
   [Symbol.asyncDispose]: async () => undefined,
 };
