@@ -8,7 +8,7 @@ import { captureExecutor } from './capture/capture.ts';
 import { createCaptures } from './capture/captures.ts';
 import { startFreezer } from './capture/freeze.ts';
 import { openJournal } from './capture/journal.ts';
-import { recover } from './capture/recover.ts';
+import { recover, tidyDumps } from './capture/recover.ts';
 import { allCollectors } from './collect/all.ts';
 import { type Config, loadConfig } from './config.ts';
 import { examine } from './doctor.ts';
@@ -58,6 +58,8 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   await recover(journal, { now: Date.now, log, procRoot: host.procRoot });
   await cleanStaleFifos(host, stateDir);
   await cleanStaleTmpfs(host, stateDir);
+  const rungs = runtimes.flatMap((one) => one.rungs);
+  await tidyDumps(journal, rungs, log);
 
   const codeCache = `${reach(host, stateDir)}/code`;
   const { keyFile } = config.signing;

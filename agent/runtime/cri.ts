@@ -11,6 +11,7 @@ import type { Host } from '../host/host.ts';
 import { type CallLimits, type Endpoint, unary } from './call.ts';
 import { find, withProcesses } from './containerd.ts';
 import { containerdClient } from './containerd-client.ts';
+import { cleanCriLeftovers } from './cri-leftovers.ts';
 import {
   containerPids,
   type FreezeMethod,
@@ -78,7 +79,12 @@ export function openCri({ socket, host, namespace = 'k8s.io', freeze }: CriOptio
     pids: (target, signal) => containerPids({ client, host, signal }, target),
     rungs: [
       tasksRung(endpoint),
-      { name: 'cri', delivers: 'archive', checkpoint: ({ record }, location) => cri.checkpoint(record.id, location) },
+      {
+        name: 'cri',
+        delivers: 'archive',
+        checkpoint: ({ record }, location) => cri.checkpoint(record.id, location),
+        clean: (containerId, sinceMs) => cleanCriLeftovers(client, host, containerId, sinceMs),
+      },
     ],
     pauseOf: (target) => runtimePause(pausing, target),
     async resumeIfPaused(target) {

@@ -128,6 +128,11 @@ export type CheckpointRung =
       /** The runtime writes a whole archive to `location`, a FIFO on the node that the caller already reads. */
       readonly delivers: 'archive';
       checkpoint(target: Target, location: HostPath): Promise<void>;
+      /**
+       * Removes what the runtime should have removed itself of checkpoints of this container since then (milliseconds since
+       * the epoch), and says what that was. Fails as every call when nobody answers.
+       */
+      clean(containerId: string, sinceMs: number): Promise<string[]>;
     }
   | {
       readonly name: 'tasks' | 'docker';
