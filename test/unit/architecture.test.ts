@@ -69,6 +69,19 @@ describe('the tree', () => {
     ).toEqual([]);
   });
 
+  test('doctor/ reaches the node only through host/, runtime/ and sink/, and decides with what a capture decides with', () => {
+    const allowed =
+      /^(agent\/(doctor|host|runtime|sink)\/|agent\/collect\/memory-strategy\.ts$|agent\/config\.ts$|evidence\/)/;
+    const found = files.filter((file) => file.startsWith('agent/doctor/'));
+    expect(found.length).toBeGreaterThan(5);
+    expect(
+      breaches(
+        (file) => found.includes(file),
+        (module) => !allowed.test(module),
+      ),
+    ).toEqual([]);
+  });
+
   test('only a main.ts constructs adapters', () => {
     const adapters = /^agent\/(runtime\/(cri|containerd|docker|host)|sink\/(open|local|s3)|trigger\/\w+)\.ts$/;
     const mayBuild = (file: string) =>

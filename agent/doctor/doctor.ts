@@ -1,0 +1,124 @@
+import { ExhibitError, explain } from '../../evidence/error.ts';
+import { effectiveCapabilities } from '../host/capabilities.ts';
+import { surveyCgroups } from '../host/cgroup-survey.ts';
+import { findDaemons } from '../host/daemon.ts';
+import { isSame, memoryFileSystem } from '../host/folder-facts.ts';
+import { type Host, reach } from '../host/host.ts';
+import { readHostView } from '../host/host-view.ts';
+import { hostIdentity } from '../host/identity.ts';
+import { readKernelFacts } from '../host/kernel.ts';
+import { memoryRoom } from '../host/memory-room.ts';
+import { tryNativeCalls } from '../host/native-calls.ts';
+import { seccompMode } from '../host/self.ts';
+import { asHostPath } from '../runtime/runtime.ts';
+import {
+  checkCapabilities,
+  checkHostRoot,
+  checkMemory,
+  checkProcesses,
+  checkSettings,
+  checkState,
+  checkSystemCalls,
+} from './agent.ts';
+import { type Check, type Group, line } from './check.ts';
+import { checkAppendOnly, checkClock, checkSigning, checkSink } from './evidence.ts';
+import { checkCgroup, checkKernel } from './kernel.ts';
+import { examineCheckpoint, examineRuntime } from './node.ts';
+import type { Patient, Shared } from './patient.ts';
+
+type Examination = (patient: Patient, shared: Shared) => Promise<readonly Check[]>;
+
+/** A runtime is waited for 15 s, a sink retries for ten; what needs longer hangs. */
+const EXAMINATION_MS = 20_000;
+/** After the signal, for whoever has better words than "it did not answer". */
+const GRACE_MS = 500;
+
+/** Predicts what would fail in a capture. Reads only; the sink's own check leaves nothing behind. Never throws. */
+export async function examine(patient: Patient): Promise<Check[]> {
+  const signal = AbortSignal.any([patient.signal, AbortSignal.timeout(EXAMINATION_MS)]);
+  const bounded = { ...patient, signal };
+  const shared = ask(bounded);
+  const found = await Promise.all(
+    EXAMINATIONS.map(async ([group, name, examination]) => {
+      try {
+        return await Promise.race([examination(bounded, shared), overdue(signal)]);
+      } catch (error) {
+        return [
+          line(group, name).warning(
+            explain(error),
+            'this could not be examined',
+            'see the log of the agent and of the node',
+          ),
+        ];
+      }
+    }),
+  );
+  return found.flat();
+}
+
+const EXAMINATIONS: ReadonlyArray<readonly [Group, name: string, Examination]> = [
+  ['runtime', 'runtime', examineRuntime],
+  ['checkpoint', 'checkpoint', examineCheckpoint],
+  ['kernel', 'kernel', async ({ host }) => checkKernel(await readKernelFacts(host))],
+  ['kernel', 'cgroup', async ({ host }) => [checkCgroup(await surveyCgroups(host))]],
+  ['agent', 'processes', examineView],
+  ['agent', 'capabilities', async () => [checkCapabilities(await effectiveCapabilities())]],
+  ['agent', 'system-calls', async () => [checkSystemCalls(tryNativeCalls(), await seccompMode())]],
+  ['agent', 'state', examineState],
+  ['agent', 'memory', async ({ config }) => [checkMemory(await memoryRoom(), config.memory.bufferBytes)]],
+  ['agent', 'settings', async ({ config }) => [checkSettings(config)]],
+  ['evidence', 'sink', examineSink],
+  ['evidence', 'append-only', examineRights],
+  ['evidence', 'signing', async ({ config }) => [checkSigning(config.signing.keyFile)]],
+  ['evidence', 'clock', async ({ host }) => [checkClock(hostIdentity(host, Date.now).clock)]],
+];
+
+function ask({ runtime, host, config, signal }: Patient): Shared {
+  const shared = {
+    identity: runtime.identify(signal),
+    description: runtime.describe?.(signal) ?? Promise.resolve(undefined),
+    daemons: findDaemons(host, 'containerd', onNode(host, config.runtime.socket)),
+  };
+  for (const asked of Object.values(shared)) asked.catch(() => undefined);
+  return shared;
+}
+
+/** What the node calls a file that the agent reaches below its hostRoot. */
+export function onNode(host: Host, file: string): string {
+  return host.hostRoot !== '' && file.startsWith(`${host.hostRoot}/`) ? file.slice(host.hostRoot.length) : file;
+}
+
+/** Rejects some time after the signal. */
+function overdue(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    const end = () => {
+      const late = new ExhibitError('internal', `no answer within ${EXAMINATION_MS / 1000} s`);
+      setTimeout(() => reject(late), GRACE_MS).unref();
+    };
+    if (signal.aborted) end();
+    else signal.addEventListener('abort', end, { once: true });
+  });
+}
+
+async function examineView({ host }: Patient): Promise<Check[]> {
+  const view = await readHostView(host);
+  return [checkProcesses(view, host.procRoot), checkHostRoot(view, host.hostRoot)];
+}
+
+async function examineState({ config, host }: Patient, shared: Shared): Promise<Check[]> {
+  const folder = config.stateDir;
+  const mine = reach(host, asHostPath(folder));
+  const [daemon] = await shared.daemons.catch(() => []);
+  const shares = daemon === undefined ? undefined : await isSame(mine, `${daemon.root}${folder}`);
+  return [checkState({ folder, memoryFileSystem: await memoryFileSystem(mine), shared: shares })];
+}
+
+/** A sink that does not answer fails every capture, so here an overdue answer is a failure as well. */
+async function examineSink({ sink, signal }: Patient): Promise<Check[]> {
+  const why = await Promise.race([sink.check(signal), overdue(signal)]).then(() => undefined, explain);
+  return [checkSink(sink.url, why)];
+}
+
+async function examineRights({ sink, storedKey, signal }: Patient): Promise<Check[]> {
+  return [checkAppendOnly(sink.url, await sink.rights(storedKey(), signal))];
+}

@@ -1,0 +1,23 @@
+import type { Config } from '../config.ts';
+import type { Daemon } from '../host/daemon.ts';
+import type { Host } from '../host/host.ts';
+import type { Runtime, RuntimeDescription, RuntimeIdentity } from '../runtime/runtime.ts';
+import type { Sink } from '../sink/sink.ts';
+
+/** Whom the doctor examines. */
+export interface Patient {
+  readonly config: Config;
+  readonly host: Host;
+  readonly runtime: Runtime;
+  readonly sink: Sink;
+  /** Key of an object that this agent has stored; undefined when it knows of none. */
+  readonly storedKey: () => string | undefined;
+  readonly signal: AbortSignal;
+}
+
+/** What more than one examination needs; each is asked once, and a failure is told by whoever awaits it. */
+export interface Shared {
+  readonly identity: Promise<RuntimeIdentity>;
+  readonly description: Promise<RuntimeDescription | undefined>;
+  readonly daemons: Promise<readonly Daemon[]>;
+}
