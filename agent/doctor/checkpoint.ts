@@ -28,10 +28,16 @@ export function checkCheckpoint(facts: CheckpointFacts): Check {
     );
   const found = `${identity.name} ${identity.version} by ${rungs.join(', ')}`;
   const version = versionOf(identity.version);
-  if (identity.name !== 'containerd' || version === undefined) {
-    return say.ok(found, `whether it makes checkpoints shows when it is asked; ${NO_MATTER}`);
+  if (identity.name === 'containerd' && version !== undefined && rungs.includes('cri'))
+    return ofCri(say, found, version, facts);
+  if (facts.switch === false) {
+    return say.warning(
+      `${found}: switched off in its configuration`,
+      `the checkpoint artifact will fail; ${NO_MATTER}`,
+      'allow checkpoints there (for Docker "experimental": true in daemon.json), and restart it',
+    );
   }
-  return rungs.includes('cri') ? ofCri(say, found, version, facts) : say.ok(found, 'CRIU checkpoints can be asked for');
+  return say.ok(found, `CRIU checkpoints can be asked for; ${NO_MATTER}`);
 }
 
 /** What containerd's CRI does with CheckpointContainer, by version. */
