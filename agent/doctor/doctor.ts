@@ -1,4 +1,4 @@
-import { ExhibitError, explain } from '../../evidence/error.ts';
+import { explain } from '../../evidence/error.ts';
 import { effectiveCapabilities } from '../host/capabilities.ts';
 import { surveyCgroups } from '../host/cgroup-survey.ts';
 import { findDaemons } from '../host/daemon.ts';
@@ -24,14 +24,14 @@ import { type Check, type Group, line } from './check.ts';
 import { checkAppendOnly, checkClock, checkSigning, checkSink } from './evidence.ts';
 import { checkCgroup, checkKernel } from './kernel.ts';
 import { examineCheckpoint, examineRuntime } from './node.ts';
-import type { Patient, Shared } from './patient.ts';
+import { inTime, type Patient, type Shared } from './patient.ts';
 
 type Examination = (patient: Patient, shared: Shared) => Promise<readonly Check[]>;
 
 /** A runtime is waited for 15 s, a sink retries for ten; what needs longer hangs. */
 const EXAMINATION_MS = 20_000;
-/** After the signal, for whoever has better words than "it did not answer". */
-const GRACE_MS = 500;
+/** For what an examination has found by then and for its own words about who did not answer. */
+const GRACE_MS = 2_000;
 
 /** Predicts what would fail in a capture. Reads only; the sink's own check leaves nothing behind. Never throws. */
 export async function examine(patient: Patient): Promise<Check[]> {
@@ -41,7 +41,7 @@ export async function examine(patient: Patient): Promise<Check[]> {
   const found = await Promise.all(
     EXAMINATIONS.map(async ([group, name, examination]) => {
       try {
-        return await Promise.race([examination(bounded, shared), overdue(signal)]);
+        return await inTime(examination(bounded, shared), signal, GRACE_MS);
       } catch (error) {
         return [
           line(group, name).warning(
@@ -75,9 +75,9 @@ const EXAMINATIONS: ReadonlyArray<readonly [Group, name: string, Examination]> =
 
 function ask({ runtime, host, config, signal }: Patient): Shared {
   const shared = {
-    identity: runtime.identify(signal),
-    description: runtime.describe?.(signal) ?? Promise.resolve(undefined),
-    daemons: findDaemons(host, 'containerd', onNode(host, config.runtime.socket)),
+    identity: inTime(runtime.identify(signal), signal),
+    description: inTime(runtime.describe?.(signal) ?? Promise.resolve(undefined), signal),
+    daemons: inTime(findDaemons(host, 'containerd', onNode(host, config.runtime.socket)), signal),
   };
   for (const asked of Object.values(shared)) asked.catch(() => undefined);
   return shared;
@@ -86,18 +86,6 @@ function ask({ runtime, host, config, signal }: Patient): Shared {
 /** What the node calls a file that the agent reaches below its hostRoot. */
 export function onNode(host: Host, file: string): string {
   return host.hostRoot !== '' && file.startsWith(`${host.hostRoot}/`) ? file.slice(host.hostRoot.length) : file;
-}
-
-/** Rejects some time after the signal. */
-function overdue(signal: AbortSignal): Promise<never> {
-  return new Promise((_, reject) => {
-    const end = () => {
-      const late = new ExhibitError('internal', `no answer within ${EXAMINATION_MS / 1000} s`);
-      setTimeout(() => reject(late), GRACE_MS).unref();
-    };
-    if (signal.aborted) end();
-    else signal.addEventListener('abort', end, { once: true });
-  });
 }
 
 async function examineView({ host }: Patient): Promise<Check[]> {
@@ -115,7 +103,7 @@ async function examineState({ config, host }: Patient, shared: Shared): Promise<
 
 /** A sink that does not answer fails every capture, so here an overdue answer is a failure as well. */
 async function examineSink({ sink, signal }: Patient): Promise<Check[]> {
-  const why = await Promise.race([sink.check(signal), overdue(signal)]).then(() => undefined, explain);
+  const why = await inTime(sink.check(signal), signal).then(() => undefined, explain);
   return [checkSink(sink.url, why)];
 }
 

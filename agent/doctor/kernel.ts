@@ -47,17 +47,18 @@ function softDirty({ softDirty }: KernelFacts): Check {
 
 function processMemory({ memoryOfOthers, ptraceScope }: KernelFacts): Check {
   const say = line('kernel', 'process-memory');
-  if (memoryOfOthers === 'given')
-    return say.ok('/proc/1/mem of the node may be opened', 'the memory of other processes can be read');
-  const meaning = 'no memory of any process can be read: the memory artifact would be empty';
-  if (ptraceScope === 3) return say.failure(`${memoryOfOthers} for /proc/1/mem`, meaning, 'see the yama line');
-  if (memoryOfOthers === 'ENOENT')
-    return say.failure('there is no /proc/1/mem below runtime.procRoot', meaning, 'see the processes line');
-  return say.failure(
-    `${memoryOfOthers} for /proc/1/mem`,
-    meaning,
-    'run the agent as root with CAP_SYS_PTRACE (privileged: true), and see the selinux and processes lines',
-  );
+  const { opened, refused, errno } = memoryOfOthers;
+  const found = `the memory of ${opened} of ${opened + refused} other processes may be read`;
+  if (opened + refused === 0)
+    return say.failure('no other process is to be seen', 'no memory could be read', 'see the processes line');
+  if (refused === 0) return say.ok(found, 'the memory artifact has what it asks for');
+  const mend =
+    ptraceScope === 3
+      ? 'see the yama line'
+      : 'run the agent as root with CAP_SYS_PTRACE (privileged: true), and see the selinux and processes lines';
+  if (opened > 0)
+    return say.warning(`${found} (${errno})`, 'processes that are protected like the others are gaps', mend);
+  return say.failure(`${found} (${errno})`, 'the memory artifact would be empty', mend);
 }
 
 function unreadablePages({ unreadablePages, forceOverride }: KernelFacts): Check {

@@ -15,7 +15,7 @@ import {
   checkGraphics,
   remembersCriu,
 } from './checkpoint.ts';
-import type { Patient, Shared } from './patient.ts';
+import { inTime, type Patient, type Shared } from './patient.ts';
 import { checkRuntime, checkSnapshotter, type RuntimeFacts } from './runtime.ts';
 
 /** The runtime and the programs of the node that it works with. */
@@ -31,7 +31,7 @@ export async function examineRuntime(patient: Patient, shared: Shared): Promise<
 
 async function answerOf({ runtime, signal }: Patient, shared: Shared): Promise<RuntimeFacts['answer']> {
   try {
-    const [identity, containers] = await Promise.all([shared.identity, runtime.list(signal)]);
+    const [identity, containers] = await Promise.all([shared.identity, inTime(runtime.list(signal), signal)]);
     return { identity, containers: containers.length };
   } catch (error) {
     return { why: explain(error) };

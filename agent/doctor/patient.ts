@@ -1,3 +1,4 @@
+import { ExhibitError } from '../../evidence/error.ts';
 import type { Config } from '../config.ts';
 import type { Daemon } from '../host/daemon.ts';
 import type { Host } from '../host/host.ts';
@@ -20,4 +21,23 @@ export interface Shared {
   readonly identity: Promise<RuntimeIdentity>;
   readonly description: Promise<RuntimeDescription | undefined>;
   readonly daemons: Promise<readonly Daemon[]>;
+}
+
+/** After the signal, for whoever has better words than "no answer". */
+const GRACE_MS = 500;
+
+/** `work`, or `cancelled` some time after the signal: for what may not look at the signal, or cannot be called off. */
+export async function inTime<Value>(work: Promise<Value>, signal: AbortSignal, graceMs = GRACE_MS): Promise<Value> {
+  const overdue = Promise.withResolvers<never>();
+  const end = () => {
+    const late = new ExhibitError('cancelled', 'there was no answer in time');
+    setTimeout(() => overdue.reject(late), graceMs);
+  };
+  if (signal.aborted) end();
+  else signal.addEventListener('abort', end, { once: true });
+  try {
+    return await Promise.race([work, overdue.promise]);
+  } finally {
+    signal.removeEventListener('abort', end);
+  }
 }

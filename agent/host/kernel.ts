@@ -1,7 +1,7 @@
 import { readFileSync, readlinkSync } from 'node:fs';
-import { access, open, readFile } from 'node:fs/promises';
+import { access, open, readdir, readFile, readlink } from 'node:fs/promises';
 import os from 'node:os';
-import { errnoOf } from '../../evidence/error.ts';
+import { errnoOf, isErrno } from '../../evidence/error.ts';
 import { asHostPath, asPid } from '../runtime/runtime.ts';
 import { type Host, procPath, reach } from './host.ts';
 import { kernelPageBytes } from './memory.ts';
@@ -27,8 +27,8 @@ export interface KernelFacts {
   readonly securityModules: readonly string[];
   /** Undefined without SELinux. `context`: the agent's own. */
   readonly selinux: { readonly enforcing: boolean; readonly context: string } | undefined;
-  /** Opening /proc/PID/mem of the node's first process, which asks for the same right as reading memory does. */
-  readonly memoryOfOthers: 'given' | string;
+  /** Of some other processes, how many let /proc/PID/mem be opened, which asks for the same right as reading does. */
+  readonly memoryOfOthers: { readonly opened: number; readonly refused: number; readonly errno: string | undefined };
 }
 
 export async function readKernelFacts(host: Host): Promise<KernelFacts> {
@@ -48,7 +48,7 @@ export async function readKernelFacts(host: Host): Promise<KernelFacts> {
     lockdown: /\[(\w+)\]/.exec(lockdown ?? '')?.[1],
     securityModules: modules === undefined || modules === '' ? [] : modules.split(','),
     selinux: await readSelinux(host),
-    memoryOfOthers: await tryMemoryOf(host, 1),
+    memoryOfOthers: await tryMemoryOfOthers(host),
   };
 }
 
@@ -117,12 +117,27 @@ async function tryUnreadablePage(): Promise<KernelFacts['unreadablePages']> {
   }
 }
 
-/** Opens and closes; nothing is read. */
-async function tryMemoryOf(host: Host, pid: number): Promise<KernelFacts['memoryOfOthers']> {
-  try {
-    await using _handle = await open(procPath(host, pid, 'mem'), 'r');
-    return 'given';
-  } catch (error) {
-    return errnoOf(error) ?? 'EIO';
+/** Process 1 may be one that is protected like no other, so some more are tried; the newest are likely to be in containers. */
+const TRIED_PROCESSES = 32;
+
+/** Opens and closes; nothing is read. Kernel threads, which have no memory, do not count. */
+async function tryMemoryOfOthers(host: Host): Promise<KernelFacts['memoryOfOthers']> {
+  const self = await readlink(`${host.procRoot}/self`).catch(() => '');
+  const pids = (await readdir(host.procRoot).catch(() => [])).filter((name) => /^\d+$/.test(name) && name !== self);
+  let [opened, refused] = [0, 0];
+  let errno: string | undefined;
+  for (const pid of pids.map(Number).sort((a, b) => b - a)) {
+    if (opened + refused >= TRIED_PROCESSES) break;
+    if (!/^[1-9]/.test((await textOf(procPath(host, pid, 'statm'))) ?? '')) continue;
+    try {
+      await using _handle = await open(procPath(host, pid, 'mem'), 'r');
+      opened += 1;
+    } catch (error) {
+      // Ended meanwhile.
+      if (isErrno(error, 'ENOENT', 'ESRCH')) continue;
+      refused += 1;
+      errno = errnoOf(error) ?? 'EIO';
+    }
   }
+  return { opened, refused, errno };
 }

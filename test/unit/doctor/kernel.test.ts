@@ -68,14 +68,19 @@ describe('the kernel', () => {
   });
 
   test.each([
-    ['EACCES', 0, 'CAP_SYS_PTRACE'],
-    ['EPERM', 3, 'see the yama line'],
-    ['ENOENT', 0, 'see the processes line'],
-  ])('no memory of others (%s, Yama %s) is a failure', (memoryOfOthers, ptraceScope, mend) => {
-    const check = lineOf('process-memory', { ...AL2023, memoryOfOthers, ptraceScope });
-    expect(check.status).toBe('failure');
-    expect(check.mend).toContain(mend);
-  });
+    [32, 0, undefined, 0, 'ok', ''],
+    [31, 1, 'EACCES', 0, 'warning', 'CAP_SYS_PTRACE'],
+    [0, 32, 'EACCES', 0, 'failure', 'CAP_SYS_PTRACE'],
+    [0, 32, 'EPERM', 3, 'failure', 'see the yama line'],
+    [0, 0, undefined, 0, 'failure', 'see the processes line'],
+  ])(
+    '%d processes let their memory be read and %d do not (%s, Yama %s): %s',
+    (opened, refused, errno, ptraceScope, status, mend) => {
+      const check = lineOf('process-memory', { ...AL2023, memoryOfOthers: { opened, refused, errno }, ptraceScope });
+      expect(check.status).toBe(status);
+      expect(check.mend).toContain(mend);
+    },
+  );
 
   test.each([
     ['system_u:system_r:control_t:s0-s0:c0.c1023', true, 'ok'],

@@ -1,6 +1,6 @@
 import type { KernelFacts } from '../../../agent/host/kernel.ts';
 
-/** What nodes of the field look like to the doctor's readers, from their documentation and from the lab. */
+/** What nodes of the field are expected to tell the doctor's readers: written by hand after what their makers document. */
 
 /** EKS AL2023 on x86-64: SELinux permissive, Yama there and open to root, the pod privileged. */
 export const AL2023: KernelFacts = {
@@ -13,7 +13,7 @@ export const AL2023: KernelFacts = {
   lockdown: 'none',
   securityModules: ['lockdown', 'capability', 'landlock', 'yama', 'safesetid', 'selinux', 'bpf', 'ima'],
   selinux: { enforcing: false, context: 'system_u:system_r:unconfined_service_t:s0' },
-  memoryOfOthers: 'given',
+  memoryOfOthers: { opened: 32, refused: 0, errno: undefined },
 };
 
 /** Bottlerocket: SELinux enforcing, kernel lockdown on, a privileged pod in control_t, Graviton. */
@@ -27,7 +27,7 @@ export const BOTTLEROCKET: KernelFacts = {
   lockdown: 'integrity',
   securityModules: ['lockdown', 'capability', 'yama', 'selinux', 'bpf'],
   selinux: { enforcing: true, context: 'system_u:system_r:control_t:s0-s0:c0.c1023' },
-  memoryOfOthers: 'given',
+  memoryOfOthers: { opened: 32, refused: 0, errno: undefined },
 };
 
 /** Debian 12: no SELinux, AppArmor instead. */
@@ -41,5 +41,5 @@ export const DEBIAN: KernelFacts = {
   lockdown: 'none',
   securityModules: ['lockdown', 'capability', 'landlock', 'yama', 'apparmor', 'tomoyo', 'bpf'],
   selinux: undefined,
-  memoryOfOthers: 'given',
+  memoryOfOthers: { opened: 32, refused: 0, errno: undefined },
 };
