@@ -3,7 +3,7 @@ import { effectiveCapabilities } from '../host/capabilities.ts';
 import { surveyCgroups } from '../host/cgroup-survey.ts';
 import { findDaemons } from '../host/daemon.ts';
 import { isSame, memoryFileSystem } from '../host/folder-facts.ts';
-import { type Host, reach } from '../host/host.ts';
+import { reach } from '../host/host.ts';
 import { readHostView } from '../host/host-view.ts';
 import { hostIdentity } from '../host/identity.ts';
 import { readKernelFacts } from '../host/kernel.ts';
@@ -77,15 +77,10 @@ function ask({ runtime, host, config, signal }: Patient): Shared {
   const shared = {
     identity: inTime(runtime.identify(signal), signal),
     description: inTime(runtime.describe?.(signal) ?? Promise.resolve(undefined), signal),
-    daemons: inTime(findDaemons(host, 'containerd', onNode(host, config.runtime.socket)), signal),
+    daemons: inTime(findDaemons(host, 'containerd', config.runtime.socket), signal),
   };
   for (const asked of Object.values(shared)) asked.catch(() => undefined);
   return shared;
-}
-
-/** What the node calls a file that the agent reaches below its hostRoot. */
-export function onNode(host: Host, file: string): string {
-  return host.hostRoot !== '' && file.startsWith(`${host.hostRoot}/`) ? file.slice(host.hostRoot.length) : file;
 }
 
 async function examineView({ host }: Patient): Promise<Check[]> {

@@ -1,6 +1,8 @@
 import { readdir, readFile, readlink } from 'node:fs/promises';
-import { asPid, type Pid } from '../runtime/runtime.ts';
-import { type Host, procPath } from './host.ts';
+import { asHostPath, asPid, type Pid } from '../runtime/runtime.ts';
+import { resolveBelow } from './below.ts';
+import { isSame } from './folder-facts.ts';
+import { type Host, procPath, reach } from './host.ts';
 
 /** A container runtime's own process, as /proc shows it. */
 export interface Daemon {
@@ -9,66 +11,76 @@ export interface Daemon {
   readonly root: string;
   /** Folders of its PATH (environ(7)), which is what it and all it starts look for programs in; undefined: not readable. */
   readonly path: readonly string[] | undefined;
-  /** Whether it is the one that listens on the socket that was asked for. */
-  readonly listens: boolean;
+}
+
+interface Socket {
+  readonly inode: string;
+  /** As it was bound, in the mount namespace of whoever did. */
+  readonly path: string;
 }
 
 /** unix(7), /proc/net/unix: SO_ACCEPTCON, set for sockets that listen. */
 const ACCEPTS = 0x10000;
 
-/** Inodes of the sockets that listen on `socket`, from the text of a /proc/PID/net/unix. */
-export function listeningInodes(text: string, socket: string): string[] {
-  const inodes: string[] = [];
+/** The sockets with a path that listen, from the text of a /proc/PID/net/unix. */
+export function listeningSockets(text: string): Socket[] {
+  const sockets: Socket[] = [];
   for (const line of text.split('\n')) {
     // Num: RefCount Protocol Flags Type St Inode Path
     const match = /^[0-9a-f]+: \w+ \w+ ([0-9A-F]+) \w+ \w+ +(\d+) (\/.*)$/.exec(line);
     if (match === null) continue;
-    const [, flags = '0', inode = '', bound = ''] = match;
-    if ((Number.parseInt(flags, 16) & ACCEPTS) !== 0 && samePlace(bound, socket)) inodes.push(inode);
+    const [, flags = '0', inode = '', path = ''] = match;
+    if ((Number.parseInt(flags, 16) & ACCEPTS) !== 0) sockets.push({ inode, path });
   }
-  return inodes;
+  return sockets;
 }
-
-/** /var/run is a link to /run on every system of this decade, and either name may be in a configuration. */
-const samePlace = (one: string, other: string): boolean => plain(one) === plain(other);
-const plain = (file: string): string => file.replace(/^\/var\/run\//, '/run/');
 
 /**
- * The processes called `name`: the one that listens on `socket`, a path on the node; without one, all of that name.
- * A process that cannot be looked into (no right, just ended) is there with what is known of it.
+ * Who serves `socket`, a path as the agent reaches it: the process called `name` that listens on this very file. Where no
+ * such process is found, those of that name that have the node's root. Names alone prove nothing: a process in a container
+ * may call itself what it likes and listen on a path of the same name.
  */
 export async function findDaemons(host: Host, name: string, socket: string): Promise<Daemon[]> {
-  const pids = (await readdir(host.procRoot))
-    .filter((entry) => /^\d+$/.test(entry))
-    .map((entry) => asPid(Number(entry)));
-  const called: Pid[] = [];
-  for (const pid of pids) {
+  const named: Daemon[] = [];
+  for (const entry of await readdir(host.procRoot)) {
+    if (!/^\d+$/.test(entry)) continue;
+    const pid = asPid(Number(entry));
     const comm = await readFile(procPath(host, pid, 'comm'), 'utf8').catch(() => '');
-    if (comm.trimEnd() === name) called.push(pid);
+    if (comm.trimEnd() === name) named.push({ pid, root: procPath(host, pid, 'root'), path: await pathOf(host, pid) });
   }
-  const daemons = await Promise.all(called.map((pid) => look(host, pid, socket)));
-  const listening = daemons.filter((one) => one.listens);
-  return listening.length > 0 ? listening : daemons;
+  const serving = await only(named, (daemon) => serves(host, daemon, socket));
+  if (serving.length > 0) return serving;
+  const nodeRoot = reach(host, asHostPath('/'));
+  return only(named, async ({ root }) => (await isSame(`${root}/`, nodeRoot)) === true);
 }
 
-async function look(host: Host, pid: Pid, socket: string): Promise<Daemon> {
+async function only(daemons: readonly Daemon[], is: (daemon: Daemon) => Promise<boolean>): Promise<Daemon[]> {
+  const fits = await Promise.all(daemons.map(is));
+  return daemons.filter((_, index) => fits[index]);
+}
+
+async function pathOf(host: Host, pid: Pid): Promise<string[] | undefined> {
   const environment = await readFile(procPath(host, pid, 'environ'), 'latin1').catch(() => undefined);
-  const path = environment
-    ?.split('\0')
-    .find((one) => one.startsWith('PATH='))
+  const path = environment?.split('\0').find((one) => one.startsWith('PATH='));
+  return path
     ?.slice('PATH='.length)
     .split(':')
     .filter((folder) => folder.startsWith('/'));
-  const inodes = listeningInodes(await readFile(procPath(host, pid, 'net', 'unix'), 'latin1').catch(() => ''), socket);
-  const listens = inodes.length > 0 && (await holds(host, pid, inodes));
-  return { pid, root: procPath(host, pid, 'root'), path, listens };
 }
 
-async function holds(host: Host, pid: Pid, inodes: readonly string[]): Promise<boolean> {
+async function serves(host: Host, { pid, root }: Daemon, socket: string): Promise<boolean> {
+  const listening = listeningSockets(await readFile(procPath(host, pid, 'net', 'unix'), 'latin1').catch(() => ''));
+  for (const { inode, path } of listening) {
+    const file = await resolveBelow(root, path).catch(() => undefined);
+    if (file !== undefined && (await isSame(file, socket)) && (await holds(host, pid, inode))) return true;
+  }
+  return false;
+}
+
+async function holds(host: Host, pid: Pid, inode: string): Promise<boolean> {
   const folder = procPath(host, pid, 'fd');
   for (const fd of await readdir(folder).catch(() => [])) {
-    const link = await readlink(`${folder}/${fd}`).catch(() => '');
-    if (inodes.some((inode) => link === `socket:[${inode}]`)) return true;
+    if ((await readlink(`${folder}/${fd}`).catch(() => '')) === `socket:[${inode}]`) return true;
   }
   return false;
 }

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parseConfig } from '../../../agent/config.ts';
 import { GROUPS } from '../../../agent/doctor/check.ts';
-import { examine, onNode } from '../../../agent/doctor/doctor.ts';
+import { examine } from '../../../agent/doctor/doctor.ts';
 import type { Patient } from '../../../agent/doctor/patient.ts';
 import type { Runtime } from '../../../agent/runtime/runtime.ts';
 import { openLocalSink } from '../../../agent/sink/local.ts';
@@ -100,13 +100,4 @@ describe('the examination', () => {
     expect(checks.find(({ name }) => name === 'criu')?.found).toContain('no containerd process was found');
     expect(JSON.stringify(checks)).not.toMatch(/\bat .*\.ts:\d+/);
   });
-});
-
-test.each([
-  ['/proc/1/root', '/proc/1/root/run/containerd/containerd.sock', '/run/containerd/containerd.sock'],
-  ['', '/run/containerd/containerd.sock', '/run/containerd/containerd.sock'],
-  ['/host', '/run/containerd/containerd.sock', '/run/containerd/containerd.sock'],
-  ['/host', '/hostile/x.sock', '/hostile/x.sock'],
-])('with the node at %j, %s is %s there', (hostRoot, file, expected) => {
-  expect(onNode({ procRoot: '/proc', hostRoot }, file)).toBe(expected);
 });

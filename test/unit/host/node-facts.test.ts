@@ -1,13 +1,13 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { copyFileSync, existsSync, readFileSync } from 'node:fs';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { gunzipSync } from 'node:zlib';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { findDaemons, listeningInodes } from '../../../agent/host/daemon.ts';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { findDaemons, listeningSockets } from '../../../agent/host/daemon.ts';
 import { isSame, memoryFileSystem } from '../../../agent/host/folder-facts.ts';
 import { systemOf } from '../../../agent/host/host-view.ts';
 import { readCheckpointKernel, readKernelFacts } from '../../../agent/host/kernel.ts';
@@ -72,13 +72,12 @@ describe('who listens on a socket', () => {
 000000001f94cabb: 00000002 00000000 00010000 0001 01 71024 /var/run/nri/nri.sock
 0000000000000000: 00000003 00000000 00000000 0001 03 71100
 `;
-  test.each([
-    ['/run/containerd/containerd.sock', ['71023']],
-    ['/var/run/containerd/containerd.sock', ['71023']],
-    ['/run/nri/nri.sock', ['71024']],
-    ['/run/docker.sock', []],
-  ])('%s: %j', (socket, expected) => {
-    expect(listeningInodes(TABLE, socket)).toEqual(expected);
+  test('is in the table of its network namespace, connections and nameless sockets left out', () => {
+    expect(listeningSockets(TABLE)).toEqual([
+      { inode: '71019', path: '/run/containerd/containerd.sock.ttrpc' },
+      { inode: '71023', path: '/run/containerd/containerd.sock' },
+      { inode: '71024', path: '/var/run/nri/nri.sock' },
+    ]);
   });
 
   test('is found among processes of one name, with its PATH', async (context) => {
@@ -96,7 +95,6 @@ describe('who listens on a socket', () => {
         pid: idle.pid,
         root: `/proc/${idle.pid}/root`,
         path: ['/idle', '/usr/bin'],
-        listens: false,
       });
     } finally {
       idle.kill();
@@ -105,15 +103,38 @@ describe('who listens on a socket', () => {
     expect(await findDaemons(here, 'exhibit-daemon', socket)).toEqual([]);
   });
 
-  test('is this process for a socket of its own', async (context) => {
+  test('is this process for a socket of its own, and nobody else of that name', async (context) => {
     if (process.platform !== 'linux') return context.skip('needs /proc');
     const socket = path.join(folder, 'own.sock');
+    const link = path.join(folder, 'link.sock');
     const server = net.createServer().listen(socket);
     await once(server, 'listening');
+    await symlink(socket, link);
     const comm = readFileSync('/proc/self/comm', 'utf8').trimEnd();
-    const daemons = await findDaemons(here, comm, socket);
+    const found = [await findDaemons(here, comm, socket), await findDaemons(here, comm, link)];
     server.close();
-    expect(daemons.map(({ pid, listens }) => [pid, listens])).toEqual([[process.pid, true]]);
+    expect(found.map((daemons) => daemons.map(({ pid }) => pid))).toEqual([[process.pid], [process.pid]]);
+  });
+
+  test('is nobody who only has the name, in a root of his own', async (context) => {
+    if (process.getuid?.() !== 0) return context.skip('needs root, to enter another root');
+    const root = path.join(folder, 'root');
+    for (const mounted of ['usr', 'lib', 'lib64', 'bin']) await mkdir(path.join(root, mounted), { recursive: true });
+    const program = path.join(folder, 'exhibit-intrude');
+    copyFileSync('/bin/sleep', program);
+    const script = `for f in usr lib lib64 bin; do [ -e /$f ] && mount --rbind /$f $0/$f; done; cp ${program} $0/; exec chroot $0 /exhibit-intrude 60`;
+    const intruder = spawn('unshare', ['--mount', 'sh', '-c', script, root], { stdio: 'ignore' });
+    try {
+      await once(intruder, 'spawn');
+      await vi.waitFor(
+        () => expect(readFileSync(`/proc/${intruder.pid}/comm`, 'utf8')).toBe('exhibit-intrude\n'),
+        10_000,
+      );
+      expect(await findDaemons(here, 'exhibit-intrude', path.join(folder, 'daemon.sock'))).toEqual([]);
+    } finally {
+      intruder.kill();
+      await once(intruder, 'close');
+    }
   });
 });
 
