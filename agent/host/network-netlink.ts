@@ -277,3 +277,31 @@ export function parseUnixPeers(bytes: Uint8Array): Map<number, number> {
   }
   return peers;
 }
+
+/** A unix socket as sock_diag tells it. */
+export interface UnixDiagSocket {
+  readonly inode: number;
+  /** SOCK_STREAM 1, SOCK_DGRAM 2, SOCK_SEQPACKET 5. */
+  readonly type: number;
+  /** Inode of the other end: 0 when that is closed or not accepted yet, undefined when there never was one. */
+  readonly peer: number | undefined;
+  /** Latin-1; an abstract name begins with `@`. */
+  readonly name: string;
+}
+
+/** struct unix_diag_msg, UNIX_DIAG_NAME and UNIX_DIAG_PEER, of every unix socket in the namespace that was asked. */
+export function parseUnixSockets(bytes: Uint8Array): UnixDiagSocket[] {
+  const sockets: UnixDiagSocket[] = [];
+  for (const { type, body } of messages(bytes)) {
+    if (type !== 20 || body.length < 16) continue;
+    const found = attributes(body.subarray(16));
+    const name = latin1(found.get(0) ?? EMPTY);
+    sockets.push({
+      inode: body.readUInt32LE(4),
+      type: body.readUInt8(1),
+      peer: u32(found.get(2)),
+      name: name.startsWith('\0') ? `@${name.slice(1)}` : name.replace(/\0.*$/s, ''),
+    });
+  }
+  return sockets;
+}
