@@ -1,5 +1,4 @@
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
-import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
@@ -55,7 +54,10 @@ type Child = ChildProcessByStdio<Writable, Readable, null>;
 
 interface Running {
   readonly child: Child;
-  readonly lines: AsyncIterator<string>;
+  /** Lines that came and were not taken yet. */
+  readonly lines: string[];
+  /** Called when lines come, and with an error when there will be no more. */
+  heard: (error?: Error) => void;
 }
 
 /** Starts the process at once. */
@@ -72,21 +74,26 @@ export function openAsker(host: Host, signal: AbortSignal, patienceMs = PATIENCE
   const some = async <Answer>(question: Question, schema: z.ZodType<Answer>): Promise<(Answer | Refusal)[]> => {
     running ??= start(host);
     const { child, lines } = running;
+    const either = z.union([schema, refusalSchema]);
     child.stdin.write(`${JSON.stringify(question)}\n`);
-    const answers: (Answer | Refusal)[] = [];
+    let stalled = false;
     try {
-      while (answers.length < question.items.length) {
-        const { value, done } = await within(lines.next(), () => activityOf(child), patienceMs, signal);
-        if (done) throw new Error(`the process that looks for obstacles ended (${child.exitCode ?? child.signalCode})`);
-        answers.push(z.union([refusalSchema, schema]).parse(JSON.parse(value)));
-      }
+      // What was answered counts as activity too.
+      const activity = (): number | undefined => {
+        const cpu = activityOf(child);
+        return cpu === undefined ? undefined : cpu + lines.length;
+      };
+      await within(untilLines(running, question.items.length), activity, patienceMs, signal);
     } catch (error) {
       stop();
       if (!(error instanceof StalledError)) throw error;
       stalls += 1;
-      answers.push({ errno: 'stalled' });
+      stalled = true;
     }
-    return answers;
+    const answers = lines
+      .splice(0, question.items.length)
+      .map((line): Answer | Refusal => either.parse(JSON.parse(line)));
+    return stalled ? [...answers, { errno: 'stalled' }] : answers;
   };
 
   const all = async <Answer>(question: Question, schema: z.ZodType<Answer>): Promise<(Answer | Refusal)[]> => {
@@ -111,11 +118,33 @@ export function openAsker(host: Host, signal: AbortSignal, patienceMs = PATIENCE
   };
 }
 
+function untilLines(running: Running, count: number): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  running.heard = (error) => {
+    if (running.lines.length >= count) resolve();
+    else if (error !== undefined) reject(error);
+  };
+  running.heard();
+  return promise;
+}
+
 function start(host: Host): Running {
   const child = spawn(process.execPath, [PROGRAM, host.procRoot], { stdio: ['pipe', 'pipe', 'ignore'], env: {} });
+  const running: Running = { child, lines: [], heard: () => {} };
+  let rest = '';
+  child.stdout.setEncoding('latin1');
+  child.stdout.on('data', (text: string) => {
+    const lines = (rest + text).split('\n');
+    rest = lines.pop() ?? '';
+    running.lines.push(...lines);
+    running.heard();
+  });
+  const end = (why: unknown): void =>
+    running.heard(new Error(`the process that looks for obstacles ended (${String(why)})`));
   // A write to a killed child fails; the reading side says what happened.
   child.stdin.on('error', () => {});
-  child.on('error', () => child.stdout.destroy());
+  child.on('error', end);
+  child.on('close', (code, signal) => end(code ?? signal));
   child.unref();
-  return { child, lines: createInterface({ input: child.stdout })[Symbol.asyncIterator]() };
+  return running;
 }

@@ -1,7 +1,7 @@
 /*
  * Processes that hold what a checkpoint by CRIU stumbles over, and their near misses: obstacles KIND FOLDER. Writes `ready`
- * to FOLDER/said when it holds it, or `none WHY` when the kernel refuses, and waits for ever. FOLDER/outside.stream and
- * FOLDER/outside.dgram are unix sockets of somebody outside, where the kind needs them; `serve` is that somebody, and `probe
+ * to FOLDER/said when it holds it, or `none WHY` when the kernel refuses, and waits for ever. FOLDER/outside.stream,
+ * .seqpacket and .dgram are unix sockets of somebody outside, where the kind needs them; `serve` is that somebody, and `probe
  * PROGRAM OFFSET` puts a uprobe on the program.
  */
 #define _GNU_SOURCE
@@ -11,6 +11,7 @@
 #include <linux/vm_sockets.h>
 #include <netinet/in.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -218,8 +219,9 @@ static void unix_sockets(void) {
     unix_connected(SOCK_DGRAM, own);
     close(server);
   }
-  if (is("unix-external-stream")) unix_connected(SOCK_STREAM, outside("stream"));
-  if (is("unix-external-dgram")) unix_connected(SOCK_DGRAM, outside("dgram"));
+  if (is("unix-outside-stream")) unix_connected(SOCK_STREAM, outside("stream"));
+  if (is("unix-outside-seqpacket")) unix_connected(SOCK_SEQPACKET, outside("seqpacket"));
+  if (is("unix-outside-dgram")) unix_connected(SOCK_DGRAM, outside("dgram"));
 }
 
 /* Files without a name */
@@ -408,6 +410,7 @@ static void probe(const char *program, const char *offset) {
 
 static void serve(void) {
   int listener = unix_listening(SOCK_STREAM, outside("stream"));
+  unix_listening(SOCK_SEQPACKET, outside("seqpacket"));
   unix_listening(SOCK_DGRAM, outside("dgram"));
   say("ready");
   for (;;) accept(listener, NULL, NULL);
@@ -416,6 +419,8 @@ static void serve(void) {
 int main(int argc, char **argv) {
   kind = argc > 1 ? argv[1] : "";
   folder = argc > 2 ? argv[2] : "/lab";
+  /* As process 1 it would not die of it otherwise. */
+  signal(SIGTERM, _exit);
   if (is("serve")) serve();
   if (is("probe") && argc > 4) probe(argv[3], argv[4]);
   if (is("ghost-program") && argc == 3) run_deleted(2 * MIB);
