@@ -2,7 +2,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { latin1 } from './decode.ts';
 import { type Host, procPath } from './host.ts';
 import type { InetSocket } from './network-inet.ts';
-import { dumpRequest, NETLINK_DUMPS, parseUnixSockets, scanDump, type UnixDiagSocket } from './network-netlink.ts';
+import { NETLINK_DUMPS, parseUnixSockets, scanDump, type UnixDiagSocket, unixQueueRequest } from './network-netlink.ts';
 import { type Asker, dumpSchema, protocolSchema } from './preflight-ask.ts';
 import { listDescriptors, type ProcessLook } from './preflight-look.ts';
 import type { Survey } from './preflight-obstacle.ts';
@@ -83,7 +83,7 @@ async function askProtocols(
 
 /** One table a network namespace. */
 async function askUnix(asker: Asker, pids: readonly number[], notes: string[]): Promise<UnixDiagSocket[][]> {
-  const message = dumpRequest('unix').toString('base64');
+  const message = unixQueueRequest().toString('base64');
   const { protocol } = NETLINK_DUMPS.unix;
   const items = pids.map((pid) => ({ pid }));
   const answers = await asker.ask({ ask: 'netlink', items, protocol, message }, dumpSchema);

@@ -77,8 +77,8 @@ export function protocolObstacles(protocols: ReadonlyMap<number, string>, holder
 const DATAGRAM = 2;
 
 /**
- * Unix sockets whose other end no process of the container holds. CRIU 4.2, tried: it takes one whose other end is closed, or not
- * accepted yet, or in a message on its way; it takes half a stream never; it takes a datagram socket that is
+ * Unix sockets whose other end no process of the container holds. CRIU 4.2, tried: it takes one whose other end is closed, or in a
+ * message on its way, or that waits to be accepted in the same network namespace; it takes half a stream never; it takes a datagram socket that is
  * connected to one outside with --ext-unix-sk, if that one is of the same network namespace.
  *
  * `table`: the sockets of one network namespace. `inMessages`: some descriptor is on its way between processes, and might
@@ -86,11 +86,18 @@ const DATAGRAM = 2;
  */
 export function unixObstacles(table: readonly UnixDiagSocket[], holders: Holders, inMessages: boolean): Obstacle[] {
   const byInode = new Map(table.map((socket) => [socket.inode, socket]));
+  const queued = new Set(table.flatMap(({ waiting }) => waiting));
   const obstacles: Obstacle[] = [];
-  for (const { inode, type, peer, name } of table) {
+  for (const { inode, type, peer, name, isShut } of table) {
     const holder = holders.get(inode);
-    if (holder === undefined || peer === undefined || peer === 0 || holders.has(peer)) continue;
+    if (holder === undefined || peer === undefined || holders.has(peer)) continue;
     const { pid, fd } = holder;
+    if (peer === 0) {
+      if (type === DATAGRAM || isShut || queued.has(inode)) continue;
+      const what = `the unix socket at descriptor ${fd} waits to be accepted in another network namespace`;
+      obstacles.push({ kind: 'unix-half-pair', pid, what, certainty: 'certain' });
+      continue;
+    }
     const other = byInode.get(peer);
     const names = shown(other?.name || name);
     const of = names === '' ? '' : ` (${names})`;

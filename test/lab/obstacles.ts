@@ -54,6 +54,8 @@ export const LAB_OBSTACLES: readonly LabObstacle[] = [
 
   { name: 'unix-outside-stream', outside: 'node', predicted: certain('unix-half-pair'), refusal: HALF_STREAM },
   { name: 'unix-outside-seqpacket', outside: 'node', predicted: certain('unix-half-pair'), refusal: HALF_STREAM },
+  { name: 'unix-outside-idle', outside: 'node', predicted: certain('unix-half-pair'), refusal: /Dangling connection/ },
+  { name: 'unix-outside-idle pod', outside: 'pod' },
   { name: 'unix-outside-dgram', outside: 'node', predicted: certain('unix-external'), refusal: /without peer/ },
   { name: 'unix-outside-stream pod', outside: 'pod', predicted: certain('unix-half-pair'), refusal: HALF_STREAM },
   {
@@ -137,10 +139,7 @@ export async function holdObstacle(node: LabNode, obstacle: LabObstacle): Promis
   };
   mkdirSync(join(node.hostRoot, folder), { recursive: true });
   const said = listener(join(node.hostRoot, folder, 'said'));
-  if (obstacle.outside === 'node') {
-    await help(PROGRAM, 'serve', folder);
-    await said();
-  }
+  if (obstacle.outside === 'node') await help(PROGRAM, 'serve', folder);
   const pod = await node.runPod(podOf(obstacle, kind, name, folder));
   const containerId = pod.containerId(CONTAINER);
   const initPid = await pod.pid(CONTAINER);

@@ -1,8 +1,8 @@
 /*
  * Processes that hold what a checkpoint by CRIU stumbles over, and their near misses: obstacles KIND FOLDER. Writes `ready`
  * to FOLDER/said when it holds it, or `none WHY` when the kernel refuses, and waits for ever. FOLDER/outside.stream,
- * .seqpacket and .dgram are unix sockets of somebody outside, where the kind needs them; `serve` is that somebody, and `probe
- * PROGRAM OFFSET` puts a uprobe on the program.
+ * .seqpacket, .dgram and .idle (which accepts nobody) are unix sockets of somebody outside, where the kind needs them:
+ * `serve` is that somebody, and says nothing. `probe FOLDER PROGRAM OFFSET` puts a uprobe on the program.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -165,9 +165,13 @@ static int unix_listening(int type, struct sockaddr_un at) {
   return fd;
 }
 
+/* Somebody outside may begin after us. */
 static int unix_connected(int type, struct sockaddr_un at) {
   int fd = must(socket(AF_UNIX, type, 0), "socket");
-  must(connect(fd, (struct sockaddr *)&at, sizeof at), "connect");
+  for (int attempt = 0; connect(fd, (struct sockaddr *)&at, sizeof at) != 0; attempt++) {
+    if (attempt == 500) refuse("connect");
+    usleep(10 * 1000);
+  }
   return fd;
 }
 
@@ -221,6 +225,7 @@ static void unix_sockets(void) {
   }
   if (is("unix-outside-stream")) unix_connected(SOCK_STREAM, outside("stream"));
   if (is("unix-outside-seqpacket")) unix_connected(SOCK_SEQPACKET, outside("seqpacket"));
+  if (is("unix-outside-idle")) unix_connected(SOCK_STREAM, outside("idle"));
   if (is("unix-outside-dgram")) unix_connected(SOCK_DGRAM, outside("dgram"));
 }
 
@@ -409,11 +414,12 @@ static void probe(const char *program, const char *offset) {
 }
 
 static void serve(void) {
-  int listener = unix_listening(SOCK_STREAM, outside("stream"));
-  unix_listening(SOCK_SEQPACKET, outside("seqpacket"));
+  int stream = unix_listening(SOCK_STREAM, outside("stream"));
+  int packets = unix_listening(SOCK_SEQPACKET, outside("seqpacket"));
   unix_listening(SOCK_DGRAM, outside("dgram"));
-  say("ready");
-  for (;;) accept(listener, NULL, NULL);
+  unix_listening(SOCK_STREAM, outside("idle"));
+  int other = fork() == 0 ? packets : stream;
+  for (;;) accept(other, NULL, NULL);
 }
 
 int main(int argc, char **argv) {
