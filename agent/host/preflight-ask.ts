@@ -75,7 +75,9 @@ export function openAsker(host: Host, signal: AbortSignal, patienceMs = PATIENCE
     running ??= start(host);
     const { child, lines } = running;
     const either = z.union([schema, refusalSchema]);
-    child.stdin.write(`${JSON.stringify(question)}\n`);
+    // Answers come in pieces until the process has stood still once; then one by one, to know what makes it.
+    const careful = stalls > 0;
+    child.stdin.write(`${JSON.stringify({ ...question, careful })}\n`);
     let stalled = false;
     try {
       // What was answered counts as activity too.
@@ -88,7 +90,7 @@ export function openAsker(host: Host, signal: AbortSignal, patienceMs = PATIENCE
       stop();
       if (!(error instanceof StalledError)) throw error;
       stalls += 1;
-      stalled = true;
+      stalled = careful;
     }
     const answers = lines
       .splice(0, question.items.length)

@@ -42,20 +42,34 @@ function readMaps(path) {
   }
 }
 
-let library;
+const SIGNATURES = {
+  setns: 'int fd, int type',
+  socket: 'int family, int type, int protocol',
+  setsockopt: 'int fd, int level, int name, const void *value, unsigned int size',
+  send: 'int fd, const void *bytes, size_t size, int flags',
+  recv: 'int fd, void *bytes, size_t size, int flags',
+  getxattr: 'const char *path, const char *name, void *value, size_t size',
+};
+
+let bound;
+
+/** The C library's functions, loaded when they are needed. Each throws an error with the number of errno in its code. */
 function libc() {
+  if (bound !== undefined) return bound;
   const koffi = createRequire(import.meta.url)('koffi');
-  library ??= koffi.load('libc.so.6');
-  const known = {};
-  return (name, signature) => {
-    known[name] ??= library.func(`intptr_t ${name}(${signature})`);
-    return (...values) => {
-      const result = Number(known[name](...values));
+  const library = koffi.load('libc.so.6');
+  const bind = ([name, signature]) => {
+    const foreign = library.func(`intptr_t ${name}(${signature})`);
+    const call = (...values) => {
+      const result = Number(foreign(...values));
       // An int result fills only half of the register.
       if (result === -1 || result === 0xffffffff) throw Object.assign(new Error(name), { code: `E${koffi.errno()}` });
       return result;
     };
+    return [name, call];
   };
+  bound = Object.fromEntries(Object.entries(SIGNATURES).map(bind));
+  return bound;
 }
 
 const AF_NETLINK = 16;
@@ -63,29 +77,26 @@ const SOCK_RAW_CLOEXEC = 3 | 0o2000000;
 const CLONE_NEWNET = 0x40000000;
 const [SOL_SOCKET, SO_RCVTIMEO] = [1, 20];
 const [NLMSG_ERROR, NLMSG_DONE] = [2, 3];
+/** The kernel answers at once, so this only guards against one that does not. */
+const TIMEOUT_SECONDS = 2n;
+/** `char name[32]` of struct proto. */
+const PROTOCOL_MAX_BYTES = 64;
 
 /** Asks in the network namespace of `pid`; this process stays there, and goes to the next when it is asked again. */
 function askNetlink(pid, protocol, request) {
-  const call = libc();
+  const { setns, socket, setsockopt, send, recv } = libc();
   const namespace = openSync(`${procRoot}/${pid}/ns/net`, 'r');
   let fd = -1;
   try {
-    call('setns', 'int fd, int type')(namespace, CLONE_NEWNET);
-    fd = call('socket', 'int family, int type, int protocol')(AF_NETLINK, SOCK_RAW_CLOEXEC, protocol);
+    setns(namespace, CLONE_NEWNET);
+    fd = socket(AF_NETLINK, SOCK_RAW_CLOEXEC, protocol);
     const timeval = Buffer.alloc(16);
-    timeval.writeBigInt64LE(2n);
-    call('setsockopt', 'int fd, int level, int name, const void *value, unsigned int size')(
-      fd,
-      SOL_SOCKET,
-      SO_RCVTIMEO,
-      timeval,
-      timeval.length,
-    );
-    call('send', 'int fd, const void *bytes, size_t size, int flags')(fd, request, request.length, 0);
-    const receive = call('recv', 'int fd, void *bytes, size_t size, int flags');
+    timeval.writeBigInt64LE(TIMEOUT_SECONDS);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, timeval, timeval.length);
+    send(fd, request, request.length, 0);
     const parts = [];
     for (let read = 0; read < DUMP_MAX_BYTES; ) {
-      const count = receive(fd, buffer, buffer.length, 0);
+      const count = recv(fd, buffer, buffer.length, 0);
       parts.push(Buffer.from(buffer.subarray(0, count)));
       read += count;
       if (count === 0 || isLast(buffer.subarray(0, count))) return { dump: join(parts), truncated: false };
@@ -110,8 +121,7 @@ function isLast(bytes) {
 
 /** The name that a socket's protocol has in the kernel: the xattr `system.sockprotoname` of sockfs. */
 function readProtocol(path) {
-  const name = libc()('getxattr', 'const char *path, const char *name, void *value, size_t size');
-  const count = name(path, 'system.sockprotoname', buffer, 64);
+  const count = libc().getxattr(path, 'system.sockprotoname', buffer, PROTOCOL_MAX_BYTES);
   return { protocol: buffer.latin1Slice(0, count).replace(/\0.*$/s, '') };
 }
 
@@ -148,10 +158,22 @@ function* requests() {
   }
 }
 
-/** Each answer at once, so that the other end knows at which item this process stands still. */
-function send(text) {
+function write(text) {
   const bytes = Buffer.from(text);
   for (let at = 0; at < bytes.length; ) at += writeSync(1, bytes, at);
 }
 
-for (const request of requests()) for (const answer of answers(request)) send(`${JSON.stringify(answer)}\n`);
+/** Characters that go out together. */
+const PIECE = 32 * KIB;
+
+for (const request of requests()) {
+  let piece = '';
+  for (const answer of answers(request)) {
+    piece += `${JSON.stringify(answer)}\n`;
+    // A careful request wants to know at which item this process stands still.
+    if (!request.careful && piece.length < PIECE) continue;
+    write(piece);
+    piece = '';
+  }
+  write(piece);
+}

@@ -1,9 +1,9 @@
-import { readdirSync } from 'node:fs';
+import { readdirSync, readlinkSync } from 'node:fs';
 import { setImmediate as turn } from 'node:timers/promises';
 import type { Pid } from '../runtime/runtime.ts';
 import { latin1 } from './decode.ts';
 import { type Host, procPath } from './host.ts';
-import { KIB, LIMIT_BYTES, MIB, readBounded, readLink } from './procfs.ts';
+import { KIB, LIMIT_BYTES, MIB, readBounded } from './procfs.ts';
 
 /**
  * What of the preflight cannot be made to wait, read by the agent itself: status, descriptors and their fdinfo, links, tables
@@ -27,6 +27,8 @@ export interface StatusLook {
   readonly tracerPid: number;
   /** The pid that the process sees itself. */
   readonly innerPid: number;
+  /** How many pid namespaces it is in, from that of the reader inwards. */
+  readonly pidLevels: number;
   /** Resident and swapped, without what is only a copy of a file. */
   readonly memoryBytes: number;
 }
@@ -47,13 +49,19 @@ export function parseStatusLook(bytes: Uint8Array): StatusLook | undefined {
   };
   const number = (key: string): number => Number(/^ *(\d{1,15})/.exec(value(key) ?? '')?.[1] ?? 0);
   if (value('PPid') === undefined) return undefined;
-  const innerPid = Number(value('NSpid')?.split('\t').at(-1) ?? 0);
+  const pids = value('NSpid')?.split('\t') ?? [];
   const memoryBytes = (number('RssAnon') + number('RssShmem') + number('VmSwap')) * KIB;
-  return { ppid: number('PPid'), tracerPid: number('TracerPid'), innerPid, memoryBytes };
+  return {
+    ppid: number('PPid'),
+    tracerPid: number('TracerPid'),
+    innerPid: Number(pids.at(-1) ?? 0),
+    pidLevels: pids.length,
+    memoryBytes,
+  };
 }
 
-/** Those of which CRIU takes only one a tree; see preflight-process.ts. */
-const NAMESPACES = ['pid', 'net', 'user', 'uts', 'ipc', 'cgroup', 'time_for_children'] as const;
+/** Those of which CRIU takes only one a tree; see preflight-process.ts. That of pids is told by the status. */
+const NAMESPACES = ['net', 'user', 'uts', 'ipc', 'cgroup', 'time_for_children'] as const;
 
 /** Some 8 µs each. */
 const DESCRIPTORS_MAX = 16_384;
@@ -104,8 +112,8 @@ export function lookAtProcess(host: Host, pid: number, limit: number): ProcessLo
   const notes: string[] = [];
   const namespaces: Record<string, string> = {};
   for (const name of NAMESPACES) {
-    const link = readLink(`${base}/ns/${name}`);
-    if (link.kind === 'read') namespaces[name] = latin1(link.bytes);
+    const link = readText(`${base}/ns/${name}`);
+    if (link !== undefined) namespaces[name] = link;
   }
   const names = listDescriptors(`${base}/fd`);
   if (typeof names === 'string') notes.push(`the descriptors of process ${pid} cannot be listed (${names})`);
@@ -126,12 +134,20 @@ export function listDescriptors(folder: string): string[] | string {
 }
 
 function lookAtDescriptor(base: string, fd: string): DescriptorLook | undefined {
-  const link = readLink(`${base}/fd/${fd}`);
-  if (link.kind === 'failed') return undefined;
-  const target = latin1(link.bytes);
+  const target = readText(`${base}/fd/${fd}`);
+  if (target === undefined) return undefined;
   if (!tellsMore(target)) return { fd: Number(fd), target };
   const info = readBounded(`${base}/fdinfo/${fd}`, INFO_MAX_BYTES, true);
   return { fd: Number(fd), target, ...(info.kind === 'read' ? { info: latin1(info.bytes) } : {}) };
+}
+
+/** A link's text in Latin-1; undefined when it is gone. There are thousands of these, so no buffer is made. */
+export function readText(path: string): string | undefined {
+  try {
+    return readlinkSync(path, 'latin1');
+  } catch {
+    return undefined;
+  }
 }
 
 /** Files may be locked or deleted; watches are in fdinfo only. */

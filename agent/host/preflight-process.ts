@@ -38,7 +38,6 @@ function earliest(looks: readonly ProcessLook[], startOf: (pid: number) => numbe
 
 /** How the kernel's name of a namespace is called in namespaces(7). */
 const NAMESPACE_WORDS: Readonly<Record<string, string>> = {
-  pid: 'pid',
   net: 'network',
   user: 'user',
   uts: 'uts',
@@ -54,11 +53,14 @@ export function processObstacles({ root, dumped }: Tree): Obstacle[] {
       const what = `process ${pid} is traced by process ${status.tracerPid}`;
       obstacles.push({ kind: 'traced', pid, what, certainty: 'certain' });
     }
-    for (const [name, words] of Object.entries(NAMESPACE_WORDS)) {
-      const [own, first] = [namespaces[name], root?.namespaces[name]];
-      if (own === undefined || first === undefined || own === first) continue;
+    const nested = (words: string): void => {
       const what = `process ${pid} has another ${words} namespace than the container's first process`;
       obstacles.push({ kind: 'nested-namespace', pid, what, certainty: 'certain' });
+    };
+    if (status.pidLevels !== root?.status.pidLevels) nested('pid');
+    for (const [name, words] of Object.entries(NAMESPACE_WORDS)) {
+      const [own, first] = [namespaces[name], root?.namespaces[name]];
+      if (own !== undefined && first !== undefined && own !== first) nested(words);
     }
   }
   return obstacles;

@@ -1,10 +1,9 @@
-import { setImmediate as turn } from 'node:timers/promises';
 import { latin1 } from './decode.ts';
 import { type Host, procPath } from './host.ts';
 import type { InetSocket } from './network-inet.ts';
 import { NETLINK_DUMPS, parseUnixSockets, scanDump, type UnixDiagSocket, unixQueueRequest } from './network-netlink.ts';
 import { type Asker, dumpSchema, protocolSchema } from './preflight-ask.ts';
-import { listDescriptors, type ProcessLook } from './preflight-look.ts';
+import { listDescriptors, type ProcessLook, readText } from './preflight-look.ts';
 import type { Survey } from './preflight-obstacle.ts';
 import {
   type Holders,
@@ -15,7 +14,7 @@ import {
   unixObstacles,
 } from './preflight-sockets.ts';
 import type { End } from './process-descriptor.ts';
-import { LIMIT_BYTES, MIB, readBounded, readLink } from './procfs.ts';
+import { LIMIT_BYTES, MIB, readBounded } from './procfs.ts';
 
 /** Sockets that are looked at, 3 µs each. */
 const SOCKETS_MAX = 16_384;
@@ -34,15 +33,13 @@ export async function socketsSurvey(
   const holders = holdersOf(dumped);
   if (holders.size === 0) return { obstacles: [], notes: [] };
   const notes: string[] = [];
-  if (holders.size > SOCKETS_MAX) notes.push(`${holders.size} sockets: ${SOCKETS_MAX} were asked for their protocol`);
-  const asked = [...holders].slice(0, SOCKETS_MAX);
   const members = [...new Map(dumped.toReversed().map((look) => [look.namespaces.net, look.pid])).values()];
   const namespaces = members.slice(0, NAMESPACES_MAX);
-  const [protocols, tables] = await Promise.all([
-    askProtocols(asker, asked, notes),
-    askUnix(asker, namespaces, notes),
-    turn(),
-  ]);
+  const tables = await askUnix(asker, namespaces, notes);
+  const unix = new Set(tables.flatMap((table) => table.map(({ inode }) => inode)));
+  const others = [...holders].filter(([inode]) => !unix.has(inode));
+  if (others.length > SOCKETS_MAX) notes.push(`${others.length} sockets: ${SOCKETS_MAX} were asked for their protocol`);
+  const protocols = await askProtocols(asker, others.slice(0, SOCKETS_MAX), notes);
   signal.throwIfAborted();
   const tcp = namespaces.flatMap((pid) => readTcp(host, pid, holders, notes));
   const found = [...tcpObstacles(tcp, holders, protocols), ...protocolObstacles(protocols, holders)];
@@ -124,8 +121,7 @@ function judgeUnix(host: Host, dumped: readonly ProcessLook[], tables: readonly 
   for (const { pid } of dumped) {
     const names = listDescriptors(procPath(host, pid, 'fd'));
     for (const fd of typeof names === 'string' ? [] : names) {
-      const link = readLink(procPath(host, pid, 'fd', fd));
-      const inode = link.kind === 'read' ? socketInode(latin1(link.bytes)) : undefined;
+      const inode = socketInode(readText(procPath(host, pid, 'fd', fd)) ?? '');
       if (inode === undefined) continue;
       now.set(inode, { pid, fd: Number(fd) });
       inMessages ||= hasDescriptorsInQueue(procPath(host, pid, 'fdinfo', fd));

@@ -104,6 +104,8 @@ export const LAB_OBSTACLES: readonly LabObstacle[] = [
   ...['pid', 'user', 'uts', 'ipc', 'cgroup', 'time'].flatMap(nested),
   ...held(certain('nested-namespace'), /more than one netns/, 'nested-net'),
   ...misses('nested-mnt', 'zombie'),
+  // 200 processes with ten descriptors each.
+  ...misses('crowd'),
 ];
 
 export interface HeldObstacle extends AsyncDisposable {

@@ -16,6 +16,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/fanotify.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
@@ -29,7 +31,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { KIB = 1024, MIB = 1024 * 1024, PORT = 4711 };
+enum { KIB = 1024, MIB = 1024 * 1024, PORT = 4711, CROWD = 200 };
 
 static const char *folder;
 static const char *kind;
@@ -361,7 +363,24 @@ static void descriptors(void) {
   }
 }
 
+/* Each with descriptors of its own, as a server has them. */
+static void crowd(int count) {
+  for (int i = 1; i < count; i++) {
+    if (fork() != 0) continue;
+    int ends[2];
+    must(pipe(ends), "pipe");
+    must(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), "socketpair");
+    must(socket(AF_INET, SOCK_STREAM, 0), "socket");
+    must(epoll_create1(0), "epoll_create1");
+    must(eventfd(0, 0), "eventfd");
+    must(open("/etc/passwd", O_RDONLY), "open");
+    wait_for_ever();
+  }
+  usleep(500 * 1000);
+}
+
 static void processes(void) {
+  if (is("crowd")) crowd(CROWD);
   if (is("zombie") && fork() == 0) _exit(0);
   if (is("zombie")) usleep(100 * 1000);
   if (is("traced")) {
