@@ -84,6 +84,8 @@ export const checkpointPlanSchema = z.strictObject({
   preflight: preflightSchema,
   /** The most that a rung which leaves CRIU's files may write into memory. */
   tmpfsBytes: z.number().int().nonnegative(),
+  /** Whether that memory is asked for in huge pages, which halves the time that writing takes. */
+  hugePages: z.boolean(),
   /** What becomes of a ladder on which nothing is expected to work: one rung is tried for CRIU's own words, or none. */
   whenRefused: z.enum(['try', 'skip']),
   ladder: z.array(plannedRungSchema),

@@ -41,7 +41,21 @@ export function planLadder({ offered, policy, preflight, availableBytes }: Ladde
     .map((rung) => plannedRung(rung, preflight, tmpfsBytes));
   const rank = ({ expected }: PlannedRung) => EXPECTATIONS.indexOf(expected);
   const sorted = ladder.toSorted((a, b) => rank(a) - rank(b));
-  return { preflight, tmpfsBytes, whenRefused: policy.whenRefused, ladder: sorted };
+  const hugePages = worthHugePages(preflight, tmpfsBytes);
+  return { preflight, tmpfsBytes, hugePages, whenRefused: policy.whenRefused, ladder: sorted };
+}
+
+/** As x86_64 and arm64 with pages of 4 KiB have them. */
+const HUGE_BYTES = 2 * 1024 * 1024;
+/** Below it a dump takes a tenth of a second whatever its pages are. */
+const LARGE_BYTES = 64 * 1024 * 1024;
+/** CRIU's files of a container and of each of its processes. */
+const FILES = { ofAll: 24, ofEach: 8 };
+
+/** Every small file may take a huge page, too: there must be room for that. */
+function worthHugePages({ dumpBytes, processes }: Preflight, tmpfsBytes: number): boolean {
+  const files = FILES.ofAll + FILES.ofEach * processes;
+  return dumpBytes >= LARGE_BYTES && dumpBytes + files * HUGE_BYTES <= tmpfsBytes;
 }
 
 function plannedRung(rung: Offered, preflight: Preflight, tmpfsBytes: number): PlannedRung {

@@ -13,6 +13,7 @@ export interface AttemptOptions {
   /** Where FIFOs and the tmpfs are made: on a tmpfs, seen under this path by the runtime too. */
   readonly runDir: HostPath;
   readonly tmpfsBytes: number;
+  readonly hugePages: boolean;
   /** How long a cancelled capture waits for the runtime to finish. */
   readonly abortWaitMs: number;
 }

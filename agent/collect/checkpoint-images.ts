@@ -34,7 +34,8 @@ export async function attemptImages(
   await using archive = await context.archive(CHECKPOINT_OBJECT, { estimatedBytes: options.tmpfsBytes });
   let room: DumpRoom;
   try {
-    room = await makeDumpRoom(context.host, options.runDir, { id: context.captureId, imagesBytes: options.tmpfsBytes });
+    const { runDir, tmpfsBytes: imagesBytes, hugePages } = options;
+    room = await makeDumpRoom(context.host, runDir, { id: context.captureId, imagesBytes, hugePages });
   } catch (failure) {
     return { failure, wallMs: 0, stallMs: undefined, log: undefined, stats: undefined };
   }

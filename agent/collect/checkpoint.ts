@@ -36,7 +36,12 @@ async function collect(context: CollectContext, options: CheckpointOptions): Pro
   const plan = context.checkpoint;
   if (plan === undefined) throw new ExhibitError('internal', 'a checkpoint was asked for without a plan for it');
   context.signal.throwIfAborted();
-  const climb = new Climb(context, { runDir, abortWaitMs, tmpfsBytes: plan.tmpfsBytes });
+  const climb = new Climb(context, {
+    runDir,
+    abortWaitMs,
+    tmpfsBytes: plan.tmpfsBytes,
+    hugePages: plan.hugePages,
+  });
   for (const planned of plan.ladder) {
     const why = climb.whyNot(planned, plan.whenRefused);
     if (why === undefined) await climb.try(planned);

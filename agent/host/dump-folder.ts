@@ -27,10 +27,12 @@ export interface DumpRoom extends AsyncDisposable {
 export async function makeDumpRoom(
   host: Host,
   runDir: HostPath,
-  { id, imagesBytes }: { id: string; imagesBytes: number },
+  { id, imagesBytes, hugePages }: { id: string; imagesBytes: number; hugePages: boolean },
 ): Promise<DumpRoom> {
   await using stack = new AsyncDisposableStack();
-  const room = stack.use(await mountTmpfs(host, runDir, { purpose: 'checkpoint', id, sizeBytes: imagesBytes }));
+  const room = stack.use(
+    await mountTmpfs(host, runDir, { purpose: 'checkpoint', id, sizeBytes: imagesBytes, hugePages }),
+  );
   const work = stack.use(await mountTmpfs(host, runDir, { purpose: 'log', id, sizeBytes: WORK_BYTES }));
   const owned = stack.move();
   return {

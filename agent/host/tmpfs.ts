@@ -11,6 +11,14 @@ const SUFFIX = 'tmpfs';
 /** An inode of tmpfs takes about a kibibyte of kernel memory; a dump has some twenty files a process. */
 const MOST_FILES = 200_000;
 
+export interface TmpfsOptions {
+  readonly purpose: string;
+  readonly id: string;
+  readonly sizeBytes: number;
+  /** In pages of 2 MiB where the kernel has them at hand: fewer steps for whoever writes, more waste in small files. */
+  readonly hugePages?: boolean;
+}
+
 /** Memory with a bound of its own, seen under one path by the agent and by what runs on the node. Disposal gives it back. */
 export interface Tmpfs extends AsyncDisposable {
   readonly path: HostPath;
@@ -26,16 +34,19 @@ export interface Tmpfs extends AsyncDisposable {
 export async function mountTmpfs(
   host: Host,
   runDir: HostPath,
-  { purpose, id, sizeBytes }: { purpose: string; id: string; sizeBytes: number },
+  { purpose, id, sizeBytes, hugePages = false }: TmpfsOptions,
 ): Promise<Tmpfs> {
   const hostPath = asHostPath(path.posix.join(runDir, await ownedName(host, purpose, id, SUFFIX)));
   const folder = reach(host, hostPath);
   const options = `size=${sizeBytes},nr_inodes=${MOST_FILES},mode=0700`;
+  const mount = async (more: string) =>
+    order({ do: 'mount', namespace: await namespaceOf(host), path: hostPath, options: `${options}${more}` });
   try {
     await makeRunDir(reach(host, runDir));
     await mkdir(folder, { mode: 0o700 });
     const before = await stat(folder);
-    await order({ do: 'mount', namespace: await namespaceOf(host), path: hostPath, options });
+    // A kernel without huge pages in tmpfs refuses the option; the mount is as good without.
+    await (hugePages ? mount(',huge=always').catch(() => mount('')) : mount(''));
     // A runtime that sees another tree than process 1 would write to the folder below the mount.
     if ((await stat(folder)).dev === before.dev) throw new Error('the mount is not seen from the agent');
   } catch (cause) {

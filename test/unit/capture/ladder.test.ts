@@ -79,4 +79,17 @@ describe('the ladder', () => {
       '97 more of the kind io-uring',
     ]);
   });
+
+  test('asks for huge pages where the dump is large and small files may waste some', () => {
+    const hugeOf = (change: Partial<Preflight>, tmpfsBytes = 1024 * MIB) =>
+      planLadder({
+        ...INPUT,
+        preflight: { ...CLEAN, ...change },
+        policy: { ...INPUT.policy, tmpfsBytes },
+      }).hugePages;
+    expect(hugeOf({})).toBe(true);
+    expect(hugeOf({ dumpBytes: 10 * MIB })).toBe(false);
+    expect(hugeOf({}, 100 * MIB)).toBe(false);
+    expect(hugeOf({ processes: 100 })).toBe(false);
+  });
 });

@@ -9,6 +9,7 @@ const OPTIONS = { openTcp: false, fileLocks: false, externalUnixSockets: false }
 const CHECKPOINT: CheckpointPlan = {
   preflight: { processes: 1, obstacles: [], obstacleCount: 0, dumpBytes: 0, notes: [], wallMs: 1 },
   tmpfsBytes: 1024,
+  hugePages: false,
   whenRefused: 'try',
   ladder: [{ rung: 'tasks', expected: 'works', reasons: [], options: OPTIONS }],
 };
