@@ -28,16 +28,19 @@ const NAMESPACES_MAX = 4;
 /** The unix sockets of one network namespace; `why`: they cannot be told. */
 type UnixTable = { readonly sockets: UnixDiagSocket[] } | { readonly why: string };
 
-/** Finds the sockets that stop CRIU among those that `dumped` hold. `early`: the table of the first of them, asked before. */
+/** Finds the sockets that stop CRIU among those that `dumped` hold. `earlier`: a table that was
+ * asked before. */
 export async function socketsSurvey(
   host: Host,
   asker: Asker,
   dumped: readonly ProcessLook[],
-  early: ReadonlyMap<number, UnixTable>,
+  earlier: Promise<ReadonlyMap<number, UnixTable>>,
 ): Promise<Survey> {
   const holders = holdersOf(dumped);
   if (holders.size === 0) return { obstacles: [], notes: [] };
   const notes: string[] = [];
+  const tcp = membersOf(dumped).flatMap((pid) => readTcp(host, pid, holders, notes));
+  const early = await earlier;
   const namespaces = membersOf(dumped, early);
   const unknown = namespaces.filter((pid) => !early.has(pid));
   const asked = unknown.length === 0 ? early : new Map([...early, ...(await askUnix(asker, unknown))]);
@@ -51,7 +54,6 @@ export async function socketsSurvey(
   const others = [...holders].filter(([inode]) => !unix.has(inode));
   if (others.length > SOCKETS_MAX) notes.push(`${others.length} sockets: ${SOCKETS_MAX} were asked for their protocol`);
   const protocols = await askProtocols(asker, others.slice(0, SOCKETS_MAX), notes);
-  const tcp = namespaces.flatMap((pid) => readTcp(host, pid, holders, notes));
   const found = [...tcpObstacles(tcp, holders, protocols), ...protocolObstacles(protocols, holders)];
   const suspects = tables.flatMap((table) => unixObstacles(table, holders, false));
   if (suspects.length === 0) return { obstacles: found, notes };
@@ -59,7 +61,7 @@ export async function socketsSurvey(
 }
 
 /** One process of each network namespace, of those whose table is known where there is one. */
-function membersOf(dumped: readonly ProcessLook[], known: ReadonlyMap<number, UnixTable>): number[] {
+function membersOf(dumped: readonly ProcessLook[], known: ReadonlyMap<number, UnixTable> = new Map()): number[] {
   const members = new Map<string | undefined, number>();
   for (const { pid, namespaces } of dumped) {
     if (!members.has(namespaces.net) || known.has(pid)) members.set(namespaces.net, pid);
@@ -99,6 +101,16 @@ async function askProtocols(
   return protocols;
 }
 
+/**
+ * Whether the namespace has TCP sockets that a table would show. To make one the kernel walks through the hash of all
+ * connections of the machine, which takes milliseconds even where there are none.
+ */
+function hasTcp(host: Host, pid: number, family: InetSocket['family']): boolean {
+  const name = family === 'ipv4' ? 'sockstat' : 'sockstat6';
+  const reading = readBounded(procPath(host, pid, 'net', name), LIMIT_BYTES.small);
+  return reading.kind === 'failed' || !/^TCP6?: inuse 0\b/m.test(latin1(reading.bytes));
+}
+
 /** By pid the table of the network namespace that it is in. */
 export async function askUnix(asker: Asker, pids: readonly number[]): Promise<Map<number, UnixTable>> {
   const message = unixQueueRequest().toString('base64');
@@ -119,6 +131,7 @@ function tableOf(answer: z.infer<typeof dumpSchema> | Refusal): UnixTable {
 function readTcp(host: Host, pid: number, holders: Holders, notes: string[]): InetSocket[] {
   return (['ipv4', 'ipv6'] as const).flatMap((family) => {
     const name = family === 'ipv4' ? 'tcp' : 'tcp6';
+    if (!hasTcp(host, pid, family)) return [];
     const reading = readBounded(procPath(host, pid, 'net', name), TABLE_MAX_BYTES);
     if (reading.kind === 'failed') {
       // A kernel without IPv6 has no tcp6.

@@ -39,7 +39,7 @@ export async function preflight(
   const { dumped, beside } = tree;
   if (beside.length > 0) notes.push(besideNote(beside.map(({ pid }) => pid)));
   const surveys = [
-    attempt('sockets', signal, async () => socketsSurvey(host, asker, dumped, await unix)),
+    attempt('sockets', signal, () => socketsSurvey(host, asker, dumped, unix)),
     attempt('files', signal, () => filesSurvey(host, asker, dumped, maps)),
   ];
   const [sockets, files] = await Promise.all(surveys);
