@@ -5,7 +5,7 @@ import { z } from 'zod';
 import type { Host } from './host.ts';
 import { activityOf, StalledError, within } from './procfs-reader.ts';
 
-/** The agent's end of preflight-child.mjs. */
+/** The agent's end of preflight-child.cjs. */
 
 const refusalSchema = z.object({ errno: z.string() });
 /** Why an item has no answer. `stalled`: looking at it did not end, and the process that looked was killed. */
@@ -48,7 +48,7 @@ export interface Asker extends AsyncDisposable {
 const PATIENCE_MS = 1000;
 /** Processes killed in one preflight; what is left then is not looked at. */
 const STALLS_MAX = 3;
-const PROGRAM = fileURLToPath(new URL('./preflight-child.mjs', import.meta.url));
+const PROGRAM = fileURLToPath(new URL('./preflight-child.cjs', import.meta.url));
 
 type Child = ChildProcessByStdio<Writable, Readable, null>;
 

@@ -55,17 +55,24 @@ export async function filesSurvey(
   if (ghosts.length > GHOSTS_MAX) notes.push(`${ghosts.length} deleted files: ${GHOSTS_MAX} were looked at`);
   const deleted = new Set(ghosts.flatMap((ghost) => deviceKey(ghost) ?? []));
   const obstacles: Obstacle[] = [
-    ...files.flatMap((file) =>
-      [
-        targetObstacle(file.pid, `descriptor ${file.fd}`, file.target) ?? [],
-        lockObstacles(file),
-        watchObstacle(file, deleted) ?? [],
-      ].flat(),
-    ),
+    ...files
+      .filter(mayMatter)
+      .flatMap((file) =>
+        [
+          targetObstacle(file.pid, `descriptor ${file.fd}`, file.target) ?? [],
+          lockObstacles(file),
+          watchObstacle(file, deleted) ?? [],
+        ].flat(),
+      ),
     ...mapped.flatMap((one) => mappingObstacle(one) ?? []),
     ...(await askGhosts(asker, ghosts.slice(0, GHOSTS_MAX), notes)),
   ];
   return { obstacles, notes };
+}
+
+/** Most descriptors are sockets, pipes and files without a lock. */
+function mayMatter({ target, info }: OpenFile): boolean {
+  return target.startsWith('/dev/') || target.startsWith('anon_inode:') || info.includes('lock:');
 }
 
 function mappedOf(pid: number, answer: MapsAnswer | undefined, notes: string[]): Mapped[] {

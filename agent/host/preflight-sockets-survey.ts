@@ -1,8 +1,10 @@
+import type { z } from 'zod';
+import type { Obstacle } from '../../evidence/dump.ts';
 import { latin1 } from './decode.ts';
 import { type Host, procPath } from './host.ts';
 import type { InetSocket } from './network-inet.ts';
 import { NETLINK_DUMPS, parseUnixSockets, scanDump, type UnixDiagSocket, unixQueueRequest } from './network-netlink.ts';
-import { type Asker, dumpSchema, protocolSchema } from './preflight-ask.ts';
+import { type Asker, dumpSchema, protocolSchema, type Refusal } from './preflight-ask.ts';
 import { listDescriptors, type ProcessLook, readText } from './preflight-look.ts';
 import type { Survey } from './preflight-obstacle.ts';
 import {
@@ -23,27 +25,48 @@ const TABLE_MAX_BYTES = 4 * MIB;
 /** More than one is an obstacle of its own. */
 const NAMESPACES_MAX = 4;
 
-/** Finds the sockets that stop CRIU among those that `dumped` hold. */
+/** The unix sockets of one network namespace; `why`: they cannot be told. */
+type UnixTable = { readonly sockets: UnixDiagSocket[] } | { readonly why: string };
+
+/** Finds the sockets that stop CRIU among those that `dumped` hold. `earlier`: a table that was
+ * asked before. */
 export async function socketsSurvey(
   host: Host,
   asker: Asker,
   dumped: readonly ProcessLook[],
-  signal: AbortSignal,
+  earlier: Promise<ReadonlyMap<number, UnixTable>>,
 ): Promise<Survey> {
   const holders = holdersOf(dumped);
   if (holders.size === 0) return { obstacles: [], notes: [] };
   const notes: string[] = [];
-  const members = [...new Map(dumped.toReversed().map((look) => [look.namespaces.net, look.pid])).values()];
-  const namespaces = members.slice(0, NAMESPACES_MAX);
-  const tables = await askUnix(asker, namespaces, notes);
+  const tcp = membersOf(dumped).flatMap((pid) => readTcp(host, pid, holders, notes));
+  const early = await earlier;
+  const namespaces = membersOf(dumped, early);
+  const unknown = namespaces.filter((pid) => !early.has(pid));
+  const asked = unknown.length === 0 ? early : new Map([...early, ...(await askUnix(asker, unknown))]);
+  const tables = namespaces.flatMap((pid) => {
+    const table = asked.get(pid);
+    if (table !== undefined && 'sockets' in table) return [table.sockets];
+    notes.push(`the other ends of unix sockets cannot be told (${table?.why ?? 'not asked'})`);
+    return [];
+  });
   const unix = new Set(tables.flatMap((table) => table.map(({ inode }) => inode)));
   const others = [...holders].filter(([inode]) => !unix.has(inode));
   if (others.length > SOCKETS_MAX) notes.push(`${others.length} sockets: ${SOCKETS_MAX} were asked for their protocol`);
   const protocols = await askProtocols(asker, others.slice(0, SOCKETS_MAX), notes);
-  signal.throwIfAborted();
-  const tcp = namespaces.flatMap((pid) => readTcp(host, pid, holders, notes));
   const found = [...tcpObstacles(tcp, holders, protocols), ...protocolObstacles(protocols, holders)];
-  return { obstacles: [...found, ...judgeUnix(host, dumped, tables, holders)], notes };
+  const suspects = tables.flatMap((table) => unixObstacles(table, holders, false));
+  if (suspects.length === 0) return { obstacles: found, notes };
+  return { obstacles: [...found, ...(await judgeUnix(host, asker, dumped, namespaces))], notes };
+}
+
+/** One process of each network namespace, of those whose table is known where there is one. */
+function membersOf(dumped: readonly ProcessLook[], known: ReadonlyMap<number, UnixTable> = new Map()): number[] {
+  const members = new Map<string | undefined, number>();
+  for (const { pid, namespaces } of dumped) {
+    if (!members.has(namespaces.net) || known.has(pid)) members.set(namespaces.net, pid);
+  }
+  return [...members.values()].slice(0, NAMESPACES_MAX);
 }
 
 function holdersOf(dumped: readonly ProcessLook[]): Map<number, End> {
@@ -78,25 +101,37 @@ async function askProtocols(
   return protocols;
 }
 
-/** One table a network namespace. */
-async function askUnix(asker: Asker, pids: readonly number[], notes: string[]): Promise<UnixDiagSocket[][]> {
+/**
+ * Whether the namespace has TCP sockets that a table would show. To make one the kernel walks through the hash of all
+ * connections of the machine, which takes milliseconds even where there are none.
+ */
+function hasTcp(host: Host, pid: number, family: InetSocket['family']): boolean {
+  const name = family === 'ipv4' ? 'sockstat' : 'sockstat6';
+  const reading = readBounded(procPath(host, pid, 'net', name), LIMIT_BYTES.small);
+  return reading.kind === 'failed' || !/^TCP6?: inuse 0\b/m.test(latin1(reading.bytes));
+}
+
+/** By pid the table of the network namespace that it is in. */
+export async function askUnix(asker: Asker, pids: readonly number[]): Promise<Map<number, UnixTable>> {
   const message = unixQueueRequest().toString('base64');
   const { protocol } = NETLINK_DUMPS.unix;
   const items = pids.map((pid) => ({ pid }));
   const answers = await asker.ask({ ask: 'netlink', items, protocol, message }, dumpSchema);
-  return answers.map((answer) => {
-    const why = 'errno' in answer ? answer.errno : answer.truncated ? 'there are too many' : undefined;
-    const bytes = 'dump' in answer ? Buffer.from(answer.dump, 'base64') : Buffer.alloc(0);
-    const { errno } = scanDump(bytes.subarray(-20));
-    if (why !== undefined) notes.push(`the other ends of unix sockets cannot be told (${why})`);
-    else if (errno !== 0) notes.push(`the other ends of unix sockets cannot be told (E${errno})`);
-    return why === undefined ? parseUnixSockets(bytes) : [];
-  });
+  return new Map(answers.map((answer, index) => [pids[index] ?? 0, tableOf(answer)]));
+}
+
+function tableOf(answer: z.infer<typeof dumpSchema> | Refusal): UnixTable {
+  if ('errno' in answer) return { why: answer.errno };
+  if (answer.truncated) return { why: 'there are too many' };
+  const bytes = Buffer.from(answer.dump, 'base64');
+  const { errno } = scanDump(bytes);
+  return errno === 0 ? { sockets: parseUnixSockets(bytes) } : { why: `E${errno}` };
 }
 
 function readTcp(host: Host, pid: number, holders: Holders, notes: string[]): InetSocket[] {
   return (['ipv4', 'ipv6'] as const).flatMap((family) => {
     const name = family === 'ipv4' ? 'tcp' : 'tcp6';
+    if (!hasTcp(host, pid, family)) return [];
     const reading = readBounded(procPath(host, pid, 'net', name), TABLE_MAX_BYTES);
     if (reading.kind === 'failed') {
       // A kernel without IPv6 has no tcp6.
@@ -110,24 +145,31 @@ function readTcp(host: Host, pid: number, holders: Holders, notes: string[]): In
 }
 
 /**
- * The table is younger than the list of descriptors: a connection that was made in between looks as if its other end were
- * outside. So descriptors are listed once more before anything is said.
+ * Table and list of descriptors are of different moments: a connection that was made or closed in between looks as if its
+ * other end were outside. So before anything is said both are read once more: first the table, then the list, so that what
+ * the table has is in the list or closed, and then its holder is not there any more either.
  */
-function judgeUnix(host: Host, dumped: readonly ProcessLook[], tables: readonly UnixDiagSocket[][], holders: Holders) {
-  const suspects = tables.flatMap((table) => unixObstacles(table, holders, false));
-  if (suspects.length === 0) return [];
-  const now = new Map<number, End>();
+async function judgeUnix(
+  host: Host,
+  asker: Asker,
+  dumped: readonly ProcessLook[],
+  namespaces: readonly number[],
+): Promise<Obstacle[]> {
+  const tables = await askUnix(asker, namespaces);
+  const holders = new Map<number, End>();
   let inMessages = false;
   for (const { pid } of dumped) {
     const names = listDescriptors(procPath(host, pid, 'fd'));
     for (const fd of typeof names === 'string' ? [] : names) {
       const inode = socketInode(readText(procPath(host, pid, 'fd', fd)) ?? '');
       if (inode === undefined) continue;
-      now.set(inode, { pid, fd: Number(fd) });
+      holders.set(inode, { pid, fd: Number(fd) });
       inMessages ||= hasDescriptorsInQueue(procPath(host, pid, 'fdinfo', fd));
     }
   }
-  return tables.flatMap((table) => unixObstacles(table, now, inMessages));
+  return [...tables.values()].flatMap((table) =>
+    'sockets' in table ? unixObstacles(table.sockets, holders, inMessages) : [],
+  );
 }
 
 /** `scm_fds` of unix(7)'s fdinfo, since Linux 5.7. */

@@ -7,7 +7,7 @@ import { askMaps, filesSurvey } from './preflight-files-survey.ts';
 import { lookAtProcesses } from './preflight-look.ts';
 import { listed, type Survey } from './preflight-obstacle.ts';
 import { processObstacles, treeOf } from './preflight-process.ts';
-import { socketsSurvey } from './preflight-sockets-survey.ts';
+import { askUnix, socketsSurvey } from './preflight-sockets-survey.ts';
 import { parseStat } from './process-stat.ts';
 import { LIMIT_BYTES, readBounded } from './procfs.ts';
 
@@ -30,15 +30,16 @@ export async function preflight(
   const begin = performance.now();
   signal.throwIfAborted();
   await using asker = (options.openAsker ?? openAsker)(host, signal);
-  // Mappings are read while the agent looks at the rest.
+  // Mappings and unix sockets are read while the agent looks at the rest.
   const maps = askMaps(asker, pids);
-  maps.catch(() => {});
+  const unix = askUnix(asker, pids.slice(0, 1));
+  for (const early of [maps, unix]) early.catch(() => {});
   const { looks, notes } = await lookAtProcesses(host, pids, signal);
   const tree = treeOf(looks, (pid) => startOf(host, pid));
   const { dumped, beside } = tree;
   if (beside.length > 0) notes.push(besideNote(beside.map(({ pid }) => pid)));
   const surveys = [
-    attempt('sockets', signal, () => socketsSurvey(host, asker, dumped, signal)),
+    attempt('sockets', signal, () => socketsSurvey(host, asker, dumped, unix)),
     attempt('files', signal, () => filesSurvey(host, asker, dumped, maps)),
   ];
   const [sockets, files] = await Promise.all(surveys);

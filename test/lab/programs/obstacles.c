@@ -65,25 +65,29 @@ static void wait_for_ever(void) {
 
 /* TCP and MPTCP, all over the loopback interface */
 
-static struct sockaddr_in address(int port) {
-  struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+/* Of the last listening socket. */
+static int port;
+
+static struct sockaddr_in address(int number) {
+  struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons((uint16_t)number)};
   at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   return at;
 }
 
 static int listening(int protocol, int backlog) {
   int fd = must(socket(AF_INET, SOCK_STREAM, protocol), "socket");
-  struct sockaddr_in at = address(PORT);
-  int on = 1;
-  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  struct sockaddr_in at = address(0);
+  socklen_t size = sizeof at;
   must(bind(fd, (struct sockaddr *)&at, sizeof at), "bind");
   must(listen(fd, backlog), "listen");
+  must(getsockname(fd, (struct sockaddr *)&at, &size), "getsockname");
+  port = ntohs(at.sin_port);
   return fd;
 }
 
 static int connected(int protocol) {
   int fd = must(socket(AF_INET, SOCK_STREAM, protocol), "socket");
-  struct sockaddr_in at = address(PORT);
+  struct sockaddr_in at = address(port);
   must(connect(fd, (struct sockaddr *)&at, sizeof at), "connect");
   return fd;
 }
