@@ -1,1 +1,0 @@
-import{writeSync}from "node:fs";writeSync(1,"x")

@@ -1,1 +1,0 @@
-import{writeSync}from "node:fs";const a:number=1;writeSync(1,"x"+a)
