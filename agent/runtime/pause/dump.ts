@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { allProcesses } from '../process-tree.ts';
-import { type ContainerdSpec, thawPaused } from './resume.ts';
+import { type RuntimeSpec, thawPaused } from './resume.ts';
 
 /** A container that was seen running for this long, with no CRIU left on the node, stays so. */
 const SETTLED_MS = 300;
@@ -11,7 +11,7 @@ const POLL_MS = 50;
  * containerd that is killed in the middle of a dump, and puts the freezer back at its end to what it found at its start,
  * which was frozen (seen with containerd 2.1.9 and CRIU 4.2). True when the container had to be resumed.
  */
-export async function thawAfterDump(spec: ContainerdSpec, procRoot: string, boundMs: number): Promise<boolean> {
+export async function thawAfterDump(spec: RuntimeSpec, procRoot: string, boundMs: number): Promise<boolean> {
   const bound = performance.now() + boundMs;
   let resumed = false;
   let runningSince: number | undefined;
