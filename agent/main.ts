@@ -17,6 +17,7 @@ import { makeFolder } from './host/folder.ts';
 import { type Host, reach } from './host/host.ts';
 import { openContainerd } from './runtime/containerd.ts';
 import { openCri } from './runtime/cri.ts';
+import { openDocker } from './runtime/docker.ts';
 import { openHostRuntime } from './runtime/host.ts';
 import { asHostPath, type Runtime } from './runtime/runtime.ts';
 import { openSink } from './sink/open.ts';
@@ -88,13 +89,15 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
 }
 
 function containerRuntimes(config: Config, host: Host): Runtime[] {
-  const { kind, socket, namespace } = config.runtime;
+  const { kind, socket, namespace, containerdSocket } = config.runtime;
   const freeze = config.freeze.method;
   switch (kind) {
     case 'cri':
       return [openCri({ socket, namespace, host, freeze })];
     case 'containerd':
       return [openContainerd({ socket, namespace, host, freeze })];
+    case 'docker':
+      return [openDocker({ socket, containerdSocket, host, freeze })];
     case 'host':
       return [];
     default:

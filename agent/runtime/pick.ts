@@ -1,4 +1,4 @@
-/** Pure: which of the node's containers a selector means, or the sentence that says what to type instead. */
+/** Which of the node's containers a selector means, or the sentence that says what to type instead. */
 import { ExhibitError } from '../../evidence/error.ts';
 import type { ContainerSummary, Selector } from './runtime.ts';
 import { isContainerName, selectorText } from './select.ts';
@@ -36,6 +36,25 @@ export function matching(selector: NamingSelector, containers: readonly Containe
     default:
       return selector satisfies never;
   }
+}
+
+/** Of how many ended containers that fit a selector the end is looked up. */
+const ENDED_LOOKUPS = 8;
+
+/** Adds when containers that fit the selector ended, for runtimes whose list does not say it. */
+export async function withEnds(
+  selector: Selector,
+  containers: readonly ContainerSummary[],
+  endOf: (id: string) => Promise<string | undefined>,
+): Promise<readonly ContainerSummary[]> {
+  if (!isNaming(selector)) return containers;
+  const ended = matching(selector, containers).filter(({ state }) => state === 'exited');
+  const known = new Map<string, ContainerSummary>();
+  for (const one of ended.slice(0, ENDED_LOOKUPS)) {
+    const finishedAt = await endOf(one.id);
+    if (finishedAt !== undefined) known.set(one.id, { ...one, finishedAt });
+  }
+  return containers.map((one) => known.get(one.id) ?? one);
 }
 
 const runs = ({ state }: ContainerSummary): boolean => state === 'running' || state === 'paused' || state === 'unknown';
