@@ -33,6 +33,8 @@ export interface DockerOptions {
   hostname?: string;
   /** False starts dockerd without --experimental: it then refuses checkpoints. */
   experimental?: boolean;
+  /** True lets containers live on when dockerd starts again after a crash; without it dockerd ends them then. */
+  liveRestore?: boolean;
   /** True gives images and layers to containerd's snapshotter, as a fresh Docker 29 does; `overlay2` unless told. */
   containerdStore?: boolean;
 }
@@ -79,13 +81,14 @@ function installRunc(hostRoot: string, cgroup: 'v2' | 'v1'): 'runc' | 'bare' {
 }
 
 function daemonConfig(machine: Machine, options: DockerOptions, runtime: 'runc' | 'bare'): object {
-  const { experimental = true, containerdStore = false } = options;
+  const { experimental = true, liveRestore = false, containerdStore = false } = options;
   return {
     // No bridge and no rules: the node's containers have no network, or the node's.
     bridge: 'none',
     iptables: false,
     ip6tables: false,
     experimental,
+    'live-restore': liveRestore,
     'cgroup-parent': `/${machine.name}`,
     'exec-opts': ['native.cgroupdriver=cgroupfs'],
     'default-runtime': runtime,
