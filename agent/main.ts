@@ -15,6 +15,7 @@ import { examine } from './doctor.ts';
 import { cleanStaleFifos } from './host/fifo.ts';
 import { makeFolder } from './host/folder.ts';
 import { type Host, reach } from './host/host.ts';
+import { cleanStaleTmpfs } from './host/tmpfs.ts';
 import { openContainerd } from './runtime/containerd.ts';
 import { openCri } from './runtime/cri.ts';
 import { openDocker } from './runtime/docker.ts';
@@ -55,8 +56,9 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   const journal = await openJournal(reach(host, stateDir), (file, error) =>
     log.warn({ file, error: explain(error) }, 'journal entry set aside'),
   );
-  await recover(journal, { now: Date.now, log });
+  await recover(journal, { now: Date.now, log, procRoot: host.procRoot });
   await cleanStaleFifos(host, stateDir);
+  await cleanStaleTmpfs(host, stateDir);
 
   const codeCache = `${reach(host, stateDir)}/code`;
   const { keyFile } = config.signing;

@@ -1,27 +1,63 @@
 import type { Logger } from 'pino';
 import { explain } from '../../evidence/error.ts';
+import { AFTER_DUMP_MS, thawAfterDump } from '../runtime/pause/dump.ts';
 import type { FreezeSpec } from '../runtime/runtime.ts';
 import { thawNow } from './freeze.ts';
-import type { Journal } from './journal.ts';
+import type { Journal, JournalEntry } from './journal.ts';
+
+export interface RecoverOptions {
+  readonly now: () => number;
+  readonly log: Logger;
+  /** The /proc in which CRIU is looked for. */
+  readonly procRoot: string;
+}
 
 /**
  * What an agent does first: captures that the journal calls running belong to an agent that was killed. Their targets are
- * thawed, should the guard have died as well, and they are noted as interrupted; their bundles stay unsealed, which shows.
+ * thawed, should the guard have died as well, or a dump have left them paused, and they are noted as interrupted; their
+ * bundles stay unsealed, which shows.
  */
-export async function recover(journal: Journal, options: { now: () => number; log: Logger }): Promise<void> {
-  for (const left of journal.entries().filter((one) => one.state === 'running' || one.frozen !== undefined)) {
-    const { frozen, ...entry } = left;
-    const problem = frozen === undefined ? undefined : await thaw(entry.captureId, frozen, options.log);
+export async function recover(journal: Journal, options: RecoverOptions): Promise<void> {
+  for (const left of journal.entries().filter(isLeft)) {
+    const { frozen, dumping, ...entry } = left;
+    const problems = [
+      frozen === undefined ? undefined : await thaw(entry.captureId, frozen, options.log),
+      dumping === undefined ? undefined : await endDump(entry.captureId, dumping, options),
+    ];
+    const [thawProblem, dumpProblem] = problems;
     const ended = {
       ...entry,
       state: entry.state === 'running' ? 'interrupted' : entry.state,
       finishedAtMs: entry.finishedAtMs === 0 ? options.now() : entry.finishedAtMs,
-      error: [entry.error === '' ? 'the agent ended during the capture' : entry.error, problem ?? '']
+      error: [entry.error === '' ? 'the agent ended during the capture' : entry.error, ...problems]
         .filter(Boolean)
         .join('; '),
+      // A target that would not run stays in the journal, so that the next start tries again.
+      ...(thawProblem === undefined || frozen === undefined ? {} : { frozen }),
+      ...(dumpProblem === undefined || dumping === undefined ? {} : { dumping }),
     } as const;
-    // A target that would not thaw stays in the journal, so that the next start tries again.
-    await journal.put(problem === undefined || frozen === undefined ? ended : { ...ended, frozen });
+    await journal.put(ended);
+  }
+}
+
+const isLeft = ({ state, frozen, dumping }: JournalEntry): boolean =>
+  state === 'running' || frozen !== undefined || dumping !== undefined;
+
+/** A dump outlives the agent that asked for it. Undefined when its container runs, else why it may not. */
+async function endDump(
+  captureId: string,
+  { rung, pause }: NonNullable<JournalEntry['dumping']>,
+  { procRoot, log }: RecoverOptions,
+): Promise<string | undefined> {
+  if (pause === undefined) return undefined;
+  try {
+    const resumed = await thawAfterDump(pause, procRoot, AFTER_DUMP_MS);
+    log.warn({ captureId, rung, resumed }, 'the last agent ended while a checkpoint was made');
+    return undefined;
+  } catch (cause) {
+    const problem = `its target may still be paused after a checkpoint: ${explain(cause)}`;
+    log.error({ captureId, rung, problem }, 'a target may still be paused');
+    return problem;
   }
 }
 

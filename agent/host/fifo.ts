@@ -1,20 +1,16 @@
 import { closeSync, constants, fstatSync, open as openCallback } from 'node:fs';
-import { chmod, lstat, open, readdir, readFile, readlink, unlink } from 'node:fs/promises';
+import { lstat, open, unlink } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { ExhibitError, explain, isErrno } from '../../evidence/error.ts';
 import { asHostPath, type HostPath } from '../runtime/runtime.ts';
-import { makeFolder } from './folder.ts';
 import { type Host, reach } from './host.ts';
 import { libc } from './libc.ts';
+import { makeRunDir, orphansIn, ownedName } from './owned-name.ts';
 
-/** FIFOs and what is written through them are for root alone. */
-const FOLDER_MODE = 0o700;
+/** What is written through a FIFO is for root alone. */
 const FIFO_MODE = 0o600;
-
-/** `<purpose>-<pid>-<start ticks>-<id>.fifo`: pid and start time, in `procRoot`, tell whether the maker still lives. */
-const NAME = /^[a-z]+-(\d+)-(\d+)-[A-Za-z0-9._-]+\.fifo$/;
 
 const openDescriptor = promisify(openCallback);
 
@@ -40,8 +36,7 @@ export interface Fifo extends AsyncDisposable {
  * @throws ExhibitError `capture-failed`
  */
 export async function makeFifo(host: Host, runDir: HostPath, purpose: string, id: string): Promise<Fifo> {
-  const { pid, startTicks } = await ownIdentity(host);
-  const hostPath = asHostPath(path.posix.join(runDir, `${purpose}-${pid}-${startTicks}-${id}.fifo`));
+  const hostPath = asHostPath(path.posix.join(runDir, await ownedName(host, purpose, id, 'fifo')));
   const file = reach(host, hostPath);
   try {
     await makeRunDir(reach(host, runDir));
@@ -70,9 +65,7 @@ export interface StaleFifo {
 export async function cleanStaleFifos(host: Host, runDir: HostPath): Promise<StaleFifo[]> {
   const folder = reach(host, runDir);
   const found: StaleFifo[] = [];
-  for (const name of await namesIn(folder)) {
-    const [, pid, startTicks] = NAME.exec(name) ?? [];
-    if (pid === undefined || (await startTicksOf(host, pid)) === startTicks) continue;
+  for (const name of await orphansIn(host, runDir, 'fifo')) {
     const file = path.join(folder, name);
     const drainedBytes = (await lstat(file)).isFIFO()
       ? await drainStale(asHostPath(path.posix.join(runDir, name)), file)
@@ -127,41 +120,6 @@ async function drainStale(hostPath: HostPath, file: string): Promise<number> {
   await Promise.race([drained, late.promise]);
   clearTimeout(timer);
   return bytes;
-}
-
-async function makeRunDir(folder: string): Promise<void> {
-  await makeFolder(folder);
-  const stat = await lstat(folder);
-  if (!stat.isDirectory()) throw new Error(`${folder} is not a folder`);
-  // Others could swap a name in it; a folder that is theirs is not for us.
-  if (stat.uid !== process.geteuid?.()) throw new Error(`${folder} belongs to uid ${stat.uid}`);
-  if ((stat.mode & 0o022) !== 0) await chmod(folder, FOLDER_MODE);
-}
-
-async function namesIn(folder: string): Promise<string[]> {
-  try {
-    return await readdir(folder);
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return [];
-    throw error;
-  }
-}
-
-/** This process as `procRoot` shows it: its own pid may be another one there. */
-async function ownIdentity(host: Host): Promise<{ pid: string; startTicks: string }> {
-  const pid = await readlink(`${host.procRoot}/self`).catch(() => String(process.pid));
-  return { pid, startTicks: (await startTicksOf(host, pid)) ?? '0' };
-}
-
-/** Field 22 of proc(5) stat, which with the pid names one process of this boot; undefined when there is none. */
-async function startTicksOf(host: Host, pid: string): Promise<string | undefined> {
-  try {
-    const stat = await readFile(`${host.procRoot}/${pid}/stat`, 'latin1');
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
-  } catch (error) {
-    if (isErrno(error, 'ENOENT', 'ESRCH')) return undefined;
-    throw error;
-  }
 }
 
 async function removeName(file: string): Promise<void> {

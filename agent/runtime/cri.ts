@@ -9,7 +9,7 @@ import type { PodSandbox__Output } from '../../proto/gen/runtime/v1/PodSandbox.t
 import { loadCri } from '../../proto/load.ts';
 import type { Host } from '../host/host.ts';
 import { type CallLimits, type Endpoint, unary } from './call.ts';
-import { find, RESUME_SEARCH_MS, withProcesses } from './containerd.ts';
+import { find, withProcesses } from './containerd.ts';
 import { containerdClient } from './containerd-client.ts';
 import {
   containerPids,
@@ -21,7 +21,7 @@ import {
   type Pausing,
   runtimePause,
 } from './inspect.ts';
-import { thawAfterDump } from './pause/dump.ts';
+import { AFTER_DUMP_MS, thawAfterDump } from './pause/dump.ts';
 import { withEnds } from './pick.ts';
 import {
   asContainerId,
@@ -33,6 +33,7 @@ import {
 } from './runtime.ts';
 import { jsonOf } from './snapshot.ts';
 import { openNamespace, type Task, unlessGone } from './tasks.ts';
+import { tasksRung } from './tasks-rung.ts';
 
 export interface CriOptions {
   /** The runtime's socket as the agent reaches it. */
@@ -72,10 +73,12 @@ export function openCri({ socket, host, namespace = 'k8s.io', freeze }: CriOptio
     },
     pids: (target, signal) => containerPids({ client, host, signal }, target),
     rungs: [
+      tasksRung(endpoint),
       { name: 'cri', delivers: 'archive', checkpoint: ({ record }, location) => cri.checkpoint(record.id, location) },
     ],
+    pauseOf: (target) => runtimePause(pausing, target),
     async resumeIfPaused(target) {
-      return thawAfterDump(runtimePause(pausing, target), host.procRoot, RESUME_SEARCH_MS);
+      return thawAfterDump(runtimePause(pausing, target), host.procRoot, AFTER_DUMP_MS);
     },
     async [Symbol.asyncDispose]() {
       endpoint.client.close();
@@ -199,6 +202,7 @@ async function targetOf(
       pids: [found.initPid],
       ...(found.cgroup === undefined ? {} : { cgroup: found.cgroup.path }),
     },
+    createdAt: summary.createdAt,
     freeze: undefined,
     rootfs: found.rootfs,
     mounts: found.mounts.length > 0 ? found.mounts : criMounts(status),

@@ -36,6 +36,8 @@ const mountSchema = z.object({
 const inspectedSchema = z.object({
   Id: z.string().min(1),
   Name: z.string(),
+  /** RFC 3339. */
+  Created: z.string(),
   Image: z.string(),
   State: z.object({ Status: z.string(), Pid: z.number().int().nonnegative(), FinishedAt: z.string().optional() }),
   LogPath: z.string().default(''),

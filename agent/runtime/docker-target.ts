@@ -95,6 +95,7 @@ export async function describeDocker(
       pids: [initPid],
       ...(cgroup === undefined ? {} : { cgroup: cgroup.path }),
     },
+    createdAt: inspected.Created,
     freeze: undefined,
     rootfs,
     mounts: (spec && specMounts(jsonOf(spec.bytes))) ?? mountsOf(inspected),

@@ -3,17 +3,19 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { ExhibitError, isExhibitError } from '../../evidence/error.ts';
 import type { Host } from '../host/host.ts';
-import { RESUME_SEARCH_MS } from './containerd.ts';
 import { type DockerClient, dockerClient } from './docker-client.ts';
 import { finishedAt, parseInspected, parseTop, parseVersion, summaries } from './docker-inspect.ts';
 import { describeDocker } from './docker-target.ts';
 import { chooseFreeze, type FreezeMethod, pidsOf, withFreezer } from './inspect.ts';
 import { ownerOfCgroup, ownerOfPid, requireProcess } from './owner.ts';
-import { thawAfterDump } from './pause/dump.ts';
+import { DOCKER_NAMESPACE } from './pause/docker.ts';
+import { AFTER_DUMP_MS, thawAfterDump } from './pause/dump.ts';
 import type { DockerSpec } from './pause/resume.ts';
 import { isNaming, pickContainer, withEnds } from './pick.ts';
 import type { CheckpointRung, ContainerSummary, Pid, Runtime, Selector, Target } from './runtime.ts';
 import { selectorText } from './select.ts';
+import { openNamespace } from './tasks.ts';
+import { tasksRung } from './tasks-rung.ts';
 
 export interface DockerOptions {
   /** Docker's socket as the agent reaches it. */
@@ -26,8 +28,10 @@ export interface DockerOptions {
 }
 
 /** Connects with the first call. */
-export function openDocker({ socket, host, freeze }: DockerOptions): Runtime {
+export function openDocker({ socket, host, freeze, containerdSocket }: DockerOptions): Runtime {
   const client = dockerClient(socket);
+  const below = containerdSocketBeside(socket, containerdSocket);
+  const containerd = below === undefined ? undefined : openNamespace(below, DOCKER_NAMESPACE);
   const list = async (signal: AbortSignal) => summaries(await client.containers({ signal }));
   const pause = (target: Target): DockerSpec => pauseOf(socket, target);
   return {
@@ -49,21 +53,21 @@ export function openDocker({ socket, host, freeze }: DockerOptions): Runtime {
       return { ...target, record: { ...target.record, pids }, freeze: choice.freeze, notes };
     },
     pids: (target, signal) => dockerPids(client, host, target, signal),
-    rungs: [
-      dockerRung(client),
-      // TASKS RUNG: tasksRung(openNamespace(containerdSocketBeside(socket, containerdSocket), DOCKER_NAMESPACE)); close its client below.
-    ],
+    rungs: [...(containerd === undefined ? [] : [tasksRung(containerd)]), dockerRung(client)],
+    pauseOf: pause,
     async resumeIfPaused(target) {
-      return thawAfterDump(withFreezer(pause(target), target.freeze), host.procRoot, RESUME_SEARCH_MS);
+      return thawAfterDump(pause(target), host.procRoot, AFTER_DUMP_MS);
     },
     async [Symbol.asyncDispose]() {
       client[Symbol.dispose]();
+      containerd?.client.close();
     },
   };
 }
 
 function pauseOf(socket: string, { record, freeze }: Target): DockerSpec {
-  return freeze?.kind === 'docker' ? freeze : { kind: 'docker', socket, containerId: record.id };
+  if (freeze?.kind === 'docker') return freeze;
+  return withFreezer({ kind: 'docker', socket, containerId: record.id }, freeze);
 }
 
 /** From the container's cgroup, as everywhere; Docker would run ps(1) on the node. */

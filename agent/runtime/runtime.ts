@@ -102,6 +102,8 @@ export interface SpecDocument {
 /** One resolved target. Pids are those of the moment it was resolved; ask `Runtime.pids` again when it matters. */
 export interface Target {
   readonly record: TargetRecord;
+  /** RFC 3339; absent where the runtime does not say. */
+  readonly createdAt?: string;
   readonly freeze: FreezeSpec | undefined;
   readonly rootfs: OverlayRootfs | undefined;
   readonly mounts: readonly TargetMount[];
@@ -169,6 +171,8 @@ export interface Runtime extends AsyncDisposable {
   pids(target: Target, signal: AbortSignal): Promise<Pid[]>;
   /** The ways in which a CRIU checkpoint can be asked for; empty where there is none. The order says nothing. */
   readonly rungs: readonly CheckpointRung[];
+  /** The runtime's own pause of the target, as data: what the journal keeps while a checkpoint is made. Undefined where it has none. */
+  pauseOf(target: Target): SingleFreezeSpec | undefined;
   /** After a failed checkpoint: resumes the target if the runtime shows it paused. True when it had to. */
   resumeIfPaused(target: Target): Promise<boolean>;
 }

@@ -31,6 +31,7 @@ const runtime: Runtime = {
   },
   resolve: () => Promise.reject(new Error('not used')),
   pids: () => Promise.reject(new Error('not used')),
+  pauseOf: () => undefined,
   rungs: [],
   resumeIfPaused: () => Promise.reject(new Error('not used')),
   [Symbol.asyncDispose]: async () => undefined,
