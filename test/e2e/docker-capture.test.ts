@@ -158,11 +158,17 @@ describe('in the bundle are', () => {
   test('a checkpoint in which checkpointctl finds the process', async () => {
     const checkpoint = manifest.artifacts.find(({ name }) => name === 'checkpoint');
     expect(checkpoint?.facts).toMatchObject({ checkpointBy: 'tasks' });
-    expect(members('checkpoint.tar.zst')).toEqual(
-      expect.arrayContaining(['checkpoint/inventory.img', 'checkpoint/pstree.img']),
-    );
+    expect(await readCheckpoint(bundle)).toContain('perl');
   });
 });
+
+/** What checkpointctl says of the processes in a bundle's checkpoint. */
+async function readCheckpoint(of: string): Promise<string> {
+  shell('zstd -dc "$1" > "$2"', path.join(of, 'checkpoint.tar.zst'), `${node.hostRoot}/tmp/checkpoint.tar`);
+  const { code, stdout, stderr } = await node.exec(['checkpointctl', 'inspect', '--ps-tree', '/tmp/checkpoint.tar']);
+  expect(code, stderr).toBe(0);
+  return stdout.toString();
+}
 
 describe('with Docker’s own ways', () => {
   test('the checkpoint comes by Docker where policy says so, and nothing is left of it on the node', async () => {
@@ -172,8 +178,7 @@ describe('with Docker’s own ways', () => {
     expect(code, stderr + agent.log()).toBe(0);
     const own = newest(agent.evidence);
     expect(own.manifest.artifacts[0]?.facts).toMatchObject({ checkpointBy: 'docker' });
-    const names = shell('zstd -dc "$1" | tar -t', path.join(own.bundle, 'checkpoint.tar.zst')).split('\n');
-    expect(names).toEqual(expect.arrayContaining(['checkpoint/inventory.img', 'checkpoint/pages-1.img']));
+    expect(await readCheckpoint(own.bundle)).toContain('perl');
     expect(readdirSync(`${node.hostRoot}/var/lib/docker/containers/${id}/checkpoints`)).toEqual([]);
     expect(await runCli(['verify', own.bundle])).toMatchObject({ code: 0 });
     await expectRuns(node, initPid);

@@ -24,12 +24,17 @@ afterAll(async () => {
 });
 
 /** One node a way of starting it, for the whole file. */
-async function lab(context: TestContext, how: 'v2' | 'v1' | 'store' | 'plain'): Promise<LabDocker> {
+async function lab(context: TestContext, how: 'v2' | 'v1' | 'store' | 'plain' | 'restore'): Promise<LabDocker> {
   requireDocker(context);
   const known = nodes.get(how);
   if (known !== undefined) return known;
   const cgroup = how === 'v1' ? 'v1' : 'v2';
-  const node = await startDocker({ cgroup, containerdStore: how === 'store', experimental: how !== 'plain' });
+  const node = await startDocker({
+    cgroup,
+    containerdStore: how === 'store',
+    experimental: how !== 'plain',
+    liveRestore: how === 'restore',
+  });
   nodes.set(how, node);
   return node;
 }
@@ -288,6 +293,14 @@ describe('what the container wrote', () => {
   });
 });
 
+function comm(node: LabDocker, pid: string): string {
+  try {
+    return readFileSync(path.join(node.procRoot, pid, 'comm'), 'latin1').trim();
+  } catch {
+    return '';
+  }
+}
+
 describe('a checkpoint by Docker', () => {
   const rungOf = (runtime: Runtime) => {
     const rung = runtime.rungs.find(({ name }) => name === 'docker');
@@ -354,6 +367,32 @@ describe('a checkpoint by Docker', () => {
     await expectRuns(node, target.record.initPid);
     await node.docker('rm', '-f', id);
   });
+
+  test.for(['docker', 'tasks'] as const)(
+    'by %s with dockerd killed in the middle leaves a running container',
+    async (by, context) => {
+      const node = await lab(context, 'restore');
+      const heavy = 'my $x = "x" x (300 << 20); select undef, undef, undef, 0.01 while 1';
+      const { id, remove } = await start(node, [], ['perl', '-e', heavy]);
+      await sleep(1_000);
+      await using runtime = open(node);
+      const target = await resolve(runtime, id);
+      const rung = runtime.rungs.find(({ name }) => name === by);
+      if (rung?.delivers !== 'images') throw new Error(`there is no rung ${by}`);
+      const failed = rung.checkpoint(target, folders(node), OPTIONS).catch((error: unknown) => error);
+      const criu = () => readdirSync(node.procRoot).some((pid) => /^\d+$/.test(pid) && comm(node, pid) === 'criu');
+      for (let tries = 0; tries < 5_000 && !criu(); tries += 1) await sleep(1);
+      await node.killDockerd();
+      expect(await failed).toMatchObject({ code: 'runtime-unreachable' });
+      await runtime.resumeIfPaused(target);
+      await expectRuns(node, target.record.initPid);
+      expect(criu()).toBe(false);
+      await node.startDockerd();
+      expect(await node.docker('inspect', '-f', '{{.State.Status}}', id)).toBe('running');
+      expect(await node.docker('exec', id, 'echo', 'alive')).toBe('alive');
+      await remove();
+    },
+  );
 
   test('is not to be had of a Docker that is not experimental, in words', async (context) => {
     const node = await lab(context, 'plain');
