@@ -394,15 +394,21 @@ describe('a checkpoint by Docker', () => {
     },
   );
 
-  test('is not to be had of a Docker that is not experimental, in words', async (context) => {
+  test('is not to be had of a Docker that is not experimental, in words, and by its containerd all the same', async (context) => {
     const node = await lab(context, 'plain');
-    const { id, remove } = await start(node);
+    const { id, remove } = await start(node, [], ['perl', '-e', 'select undef, undef, undef, 0.01 while 1']);
     await using runtime = open(node);
     const target = await resolve(runtime, id);
     await expect(rungOf(runtime).checkpoint(target, folders(node), OPTIONS)).rejects.toMatchObject({
       code: 'runtime-unsupported',
       message: expect.stringMatching(/experimental mode/),
     });
+    const tasks = runtime.rungs.find(({ name }) => name === 'tasks');
+    if (tasks?.delivers !== 'images') throw new Error('there is no rung tasks');
+    const where = folders(node);
+    await tasks.checkpoint(target, where, OPTIONS);
+    expect(readdirSync(`${node.hostRoot}${where.images}`)).toContain('inventory.img');
+    expect(readdirSync(`${node.hostRoot}${where.work}`)).toContain('dump.log');
     await expectRuns(node, target.record.initPid);
     await remove();
   });
