@@ -264,7 +264,7 @@ async function runSteps(run: Run, artifacts: ArtifactRecord[], freezes: FreezeRe
 function dumpOf({ runtime, target, parts }: Run, rung: RungName | undefined): JournalEntry['dumping'] {
   if (rung === undefined) return undefined;
   const pause = runtime.pauseOf(ownTarget(target));
-  return { rung, startedAtMs: parts.now(), ...(pause === undefined ? {} : { pause }) };
+  return { rung, containerId: target.record.id, startedAtMs: parts.now(), ...(pause === undefined ? {} : { pause }) };
 }
 
 function stageResult(artifact: ArtifactRecord) {

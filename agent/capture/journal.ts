@@ -53,10 +53,14 @@ const entry = z.object({
   stages: z.array(stage),
   /** Present while the target stands still. */
   frozen: freezeSpec.optional(),
-  /** Present from when a runtime was asked for a checkpoint until the target was known to run again. */
+  /**
+   * Present from when a runtime was asked for a checkpoint until the target was known to run again, and nothing of the
+   * checkpoint to be left with the runtime.
+   */
   dumping: z
     .object({
       rung: z.enum(RUNGS),
+      containerId: z.string(),
       startedAtMs: z.number(),
       /** The runtime's own pause, where it has one: undone, should the dump have left it. */
       pause: singleFreezeSpec.optional(),

@@ -29,9 +29,13 @@ const TOLD_OF_A_KIND = 3;
 
 const EXPECTATIONS = ['works', 'may-fail', 'fails'] as const;
 
+/** What of the memory that policy sets aside for CRIU's files may be used. Pure. */
+export const tmpfsRoom = (askedBytes: number, availableBytes: number): number =>
+  Math.min(askedBytes, Math.floor(availableBytes * SHARE_OF_AVAILABLE));
+
 /** Pure: which ways are tried, in which order, with which options, and what is expected of each. */
 export function planLadder({ offered, policy, preflight, availableBytes }: LadderInput): CheckpointPlan {
-  const tmpfsBytes = Math.min(policy.tmpfsBytes, Math.floor(availableBytes * SHARE_OF_AVAILABLE));
+  const tmpfsBytes = tmpfsRoom(policy.tmpfsBytes, availableBytes);
   const ladder = policy.rungs
     .flatMap((name) => offered.filter((rung) => rung.name === name))
     .map((rung) => plannedRung(rung, preflight, tmpfsBytes));

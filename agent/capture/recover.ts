@@ -1,9 +1,11 @@
 import type { Logger } from 'pino';
 import { explain } from '../../evidence/error.ts';
 import { AFTER_DUMP_MS, thawAfterDump } from '../runtime/pause/dump.ts';
-import type { FreezeSpec } from '../runtime/runtime.ts';
+import type { CheckpointRung, FreezeSpec } from '../runtime/runtime.ts';
 import { thawNow } from './freeze.ts';
 import type { Journal, JournalEntry } from './journal.ts';
+
+type Dumping = NonNullable<JournalEntry['dumping']>;
 
 export interface RecoverOptions {
   readonly now: () => number;
@@ -34,10 +36,37 @@ export async function recover(journal: Journal, options: RecoverOptions): Promis
         .join('; '),
       // A target that would not run stays in the journal, so that the next start tries again.
       ...(thawProblem === undefined || frozen === undefined ? {} : { frozen }),
-      ...(dumpProblem === undefined || dumping === undefined ? {} : { dumping }),
+      ...(dumping === undefined ? {} : { dumping: dumpProblem === undefined ? withoutPause(dumping) : dumping }),
     } as const;
     await journal.put(ended);
   }
+}
+
+/**
+ * After `recover`, when nobody waits for a reader any more: removes what the runtimes left of checkpoints that the journal
+ * knows of. What cannot be asked now is asked at the next start.
+ */
+export async function tidyDumps(journal: Journal, rungs: readonly CheckpointRung[], log: Logger): Promise<void> {
+  for (const { dumping, ...entry } of journal.entries()) {
+    if (dumping === undefined) continue;
+    const rung = rungs.find(({ name }) => name === dumping.rung);
+    try {
+      const removed = rung?.delivers === 'archive' ? await rung.clean(dumping.containerId, dumping.startedAtMs) : [];
+      if (removed.length > 0)
+        log.warn({ captureId: entry.captureId, removed }, 'removed what was left of a checkpoint');
+      if (dumping.pause === undefined) await journal.put(entry);
+    } catch (error) {
+      log.warn(
+        { captureId: entry.captureId, error: explain(error) },
+        'what was left of a checkpoint could not be learned',
+      );
+    }
+  }
+}
+
+/** Its container runs; what the runtime may have left is looked for later. */
+function withoutPause({ pause: _, ...dumping }: Dumping): Dumping {
+  return dumping;
 }
 
 const isLeft = ({ state, frozen, dumping }: JournalEntry): boolean =>
@@ -46,7 +75,7 @@ const isLeft = ({ state, frozen, dumping }: JournalEntry): boolean =>
 /** A dump outlives the agent that asked for it. Undefined when its container runs, else why it may not. */
 async function endDump(
   captureId: string,
-  { rung, pause }: NonNullable<JournalEntry['dumping']>,
+  { rung, pause }: Dumping,
   { procRoot, log }: RecoverOptions,
 ): Promise<string | undefined> {
   if (pause === undefined) return undefined;

@@ -1,7 +1,9 @@
-import type { DumpStats, PlannedRung } from '../../evidence/dump.ts';
+import type { DumpStats } from '../../evidence/dump.ts';
 import { ExhibitError, explain, isExhibitError } from '../../evidence/error.ts';
 import { freezerFileOf, stands, watchFreezer } from '../host/freezer-watch.ts';
-import type { HostPath } from '../runtime/runtime.ts';
+import type { DumpParts } from '../runtime/dump-guard.ts';
+import { startDumpGuard } from '../runtime/dump-guard-link.ts';
+import type { CheckpointRung, HostPath } from '../runtime/runtime.ts';
 import type { CollectContext } from './collector.ts';
 
 /** The object's name in a bundle. */
@@ -40,13 +42,18 @@ export interface Dumped {
  */
 export async function dump(
   context: CollectContext,
-  { rung }: Pick<PlannedRung, 'rung'>,
+  rung: CheckpointRung,
+  parts: Pick<DumpParts, 'fifo' | 'tmpfs'>,
   ask: () => Promise<void>,
 ): Promise<Dumped> {
-  const file = context.target.freeze === undefined ? undefined : freezerFileOf(context.target.freeze);
+  const { host, runtime, target } = context;
+  await using guard = await startDumpGuard({ ...parts, host, pause: runtime.pauseOf(target) });
+  if (!guard.started) context.note('no guard watched over the checkpoint: it did not start');
+  const file = target.freeze === undefined ? undefined : freezerFileOf(target.freeze);
   // What somebody else had paused is left paused.
   const stoodBefore = file !== undefined && stands(file);
-  await context.dumping(rung);
+  await context.dumping(rung.name);
+  const since = context.now();
   const startedAt = performance.now();
   const watch = file === undefined ? undefined : watchFreezer(file);
   const failure = await ask().then(
@@ -56,9 +63,28 @@ export async function dump(
   const stoodMs = watch?.stop();
   const wallMs = performance.now() - startedAt;
   if (stoodBefore) context.note('the container had been paused by somebody else before the checkpoint');
-  else if (failure !== undefined && !(await resumed(context, failure))) return { failure, wallMs, stoodMs };
-  await context.dumping(undefined);
+  const runs = failure === undefined || stoodBefore || (await resumed(context, failure));
+  const clean = await cleaned(context, rung, since, failure);
+  if (runs && clean) await context.dumping(undefined);
   return { failure, wallMs, stoodMs: stoodBefore ? undefined : stoodMs };
+}
+
+/** Whatever the runtime itself should have removed. False when something may be left: the next agent looks again. */
+async function cleaned(
+  { target, note }: CollectContext,
+  rung: CheckpointRung,
+  sinceMs: number,
+  failure: unknown,
+): Promise<boolean> {
+  if (rung.delivers !== 'archive' || isExhibitError(failure, 'runtime-unsupported')) return true;
+  try {
+    for (const what of await rung.clean(target.record.id, sinceMs))
+      note(`removed what the runtime left of the checkpoint: ${what}`);
+    return true;
+  } catch (error) {
+    note(`whether the runtime left something of the checkpoint could not be learned: ${explain(error)}`);
+    return false;
+  }
 }
 
 /** A runtime that fails in the middle may leave the task paused. False when it may still be. */

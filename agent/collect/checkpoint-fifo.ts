@@ -1,5 +1,5 @@
 /** A rung that writes a whole archive: the runtime is given a FIFO, so that no final copy lands on the node's disk. */
-import type { DumpStats, PlannedRung } from '../../evidence/dump.ts';
+import type { DumpStats } from '../../evidence/dump.ts';
 import { ExhibitError } from '../../evidence/error.ts';
 import { type Fifo, makeFifo } from '../host/fifo.ts';
 import type { CheckpointRung } from '../runtime/runtime.ts';
@@ -23,14 +23,13 @@ type ArchiveRung = Extract<CheckpointRung, { delivers: 'archive' }>;
 export async function attemptArchive(
   context: CollectContext,
   rung: ArchiveRung,
-  planned: PlannedRung,
   options: AttemptOptions,
 ): Promise<Attempt> {
   // The object first: a sink that cannot be written must not cost the container a pause.
   await using archive = await context.foreignArchive(CHECKPOINT_OBJECT);
   const fifo = await makeFifo(context.host, options.runDir, 'checkpoint', context.captureId);
   // Owns the FIFO from here on and removes it at its end, also when nobody waits for that any more.
-  const transfer = transferThrough(fifo, archive, { context, rung, planned });
+  const transfer = transferThrough(fifo, archive, { context, rung });
   const { pumped, dumped, stats } = await atMostAfterAbort(transfer, context.signal, options.abortWaitMs);
   if (pumped.failure !== undefined) throw stopped(pumped.failure, context.signal);
   const { wallMs, stoodMs } = dumped;
@@ -54,14 +53,13 @@ export async function attemptArchive(
 interface Transfer {
   readonly context: CollectContext;
   readonly rung: ArchiveRung;
-  readonly planned: PlannedRung;
 }
 
 /** Runs the checkpoint and reads the FIFO to its end, whatever happens on the way. */
 async function transferThrough(
   fifo: Fifo,
   archive: ForeignArchive,
-  { context, rung, planned }: Transfer,
+  { context, rung }: Transfer,
 ): Promise<{ pumped: Pumped; dumped: Dumped; stats: DumpStats | undefined }> {
   await using _ = fifo;
   const tap = tapArchive();
@@ -73,7 +71,7 @@ async function transferThrough(
     context.progress(doneBytes);
   });
   pumping.catch(() => {}); // Told where it is awaited, below.
-  const dumped = await dump(context, planned, () => rung.checkpoint(context.target, fifo.path));
+  const dumped = await dump(context, rung, { fifo: fifo.path }, () => rung.checkpoint(context.target, fifo.path));
   await fifo.noMoreWriters();
   const pumped = await pumping;
   return { pumped, dumped, stats: tap.stats() };

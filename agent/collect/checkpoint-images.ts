@@ -3,7 +3,6 @@ import { parseDumpStats } from '../../evidence/criu-stats.ts';
 import type { DumpStats, PlannedRung } from '../../evidence/dump.ts';
 import { ExhibitError, isExhibitError } from '../../evidence/error.ts';
 import { type DumpRoom, dumpNames, makeDumpRoom, readDumpFile } from '../host/dump-folder.ts';
-import { mountTmpfs, type Tmpfs } from '../host/tmpfs.ts';
 import type { CheckpointRung } from '../runtime/runtime.ts';
 import { DUMP_LOG, storeDump } from './checkpoint-archive.ts';
 import {
@@ -33,16 +32,14 @@ export async function attemptImages(
 ): Promise<Attempt> {
   // The object first: a sink that cannot be written must not cost the container a pause.
   await using archive = await context.archive(CHECKPOINT_OBJECT, { estimatedBytes: options.tmpfsBytes });
-  let tmpfs: Tmpfs;
+  let room: DumpRoom;
   try {
-    const { captureId: id } = context;
-    const wanted = { purpose: 'checkpoint', id, sizeBytes: options.tmpfsBytes };
-    tmpfs = await mountTmpfs(context.host, options.runDir, wanted);
+    room = await makeDumpRoom(context.host, options.runDir, { id: context.captureId, imagesBytes: options.tmpfsBytes });
   } catch (failure) {
     return { failure, wallMs: 0, stallMs: undefined, log: undefined, stats: undefined };
   }
-  // Owns the tmpfs from here on, also when nobody waits for that any more: the runtime may still write there.
-  const transfer = dumpAndStore(tmpfs, archive, { context, rung, planned });
+  // Owns the room from here on, also when nobody waits for that any more: the runtime may still write there.
+  const transfer = dumpAndStore(room, archive, { context, rung, planned });
   // Awaited here, or the archive would be given up at once.
   return await atMostAfterAbort(transfer, context.signal, options.abortWaitMs);
 }
@@ -53,11 +50,11 @@ interface Transfer {
   readonly planned: PlannedRung;
 }
 
-async function dumpAndStore(tmpfs: Tmpfs, archive: Archive, { context, rung, planned }: Transfer): Promise<Attempt> {
-  await using _ = tmpfs;
+async function dumpAndStore(room: DumpRoom, archive: Archive, { context, rung, planned }: Transfer): Promise<Attempt> {
+  await using _ = room;
   const { target, host, signal } = context;
-  const room = await makeDumpRoom(tmpfs);
-  const dumped = await dump(context, planned, () => rung.checkpoint(target, room.folders, planned.options));
+  const ask = () => rung.checkpoint(target, room.folders, planned.options);
+  const dumped = await dump(context, rung, { tmpfs: room.mounts }, ask);
   const { failure, wallMs } = dumped;
   const { log, stats, problem } = await criuWords(room, host, failure);
   if (problem !== undefined) context.note(problem);

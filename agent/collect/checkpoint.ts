@@ -119,7 +119,7 @@ function attemptBy(
 ): Promise<Attempt> {
   switch (rung.delivers) {
     case 'archive':
-      return attemptArchive(context, rung, planned, options);
+      return attemptArchive(context, rung, options);
     case 'images':
       return attemptImages(context, rung, planned, options);
     default:

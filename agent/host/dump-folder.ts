@@ -1,25 +1,45 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
-import { mkdir, readdir, truncate } from 'node:fs/promises';
+import { readdir, truncate } from 'node:fs/promises';
 import path from 'node:path';
 import { errnoOf } from '../../evidence/error.ts';
-import { asHostPath, type DumpFolders } from '../runtime/runtime.ts';
+import { asHostPath, type DumpFolders, type HostPath } from '../runtime/runtime.ts';
+import type { Host } from './host.ts';
 import { newOutcome, type ReadOutcome, readExtents } from './regular-file.ts';
-import type { Tmpfs } from './tmpfs.ts';
+import { mountTmpfs } from './tmpfs.ts';
 
-/** Where CRIU's files of one dump go, for the runtime and for the agent. */
-export interface DumpRoom {
+const IMAGES = 'images';
+/** CRIU's log and statistics; its log of a large tree has some megabytes. */
+const WORK_BYTES = 32 * 1024 * 1024;
+
+/** Where CRIU's files of one dump go, for the runtime and for the agent. Disposal gives the memory back. */
+export interface DumpRoom extends AsyncDisposable {
   readonly folders: DumpFolders;
   /** As the agent reaches them. */
   readonly images: string;
   readonly work: string;
+  readonly mounts: readonly HostPath[];
 }
 
-/** The log's folder is made, that of the images is the runtime's to make. */
-export async function makeDumpRoom(tmpfs: Tmpfs): Promise<DumpRoom> {
-  const below = (name: string) => asHostPath(path.posix.join(tmpfs.path, name));
-  const room = { images: path.join(tmpfs.folder, 'images'), work: path.join(tmpfs.folder, 'work') };
-  await mkdir(room.work, { mode: 0o700 });
-  return { ...room, folders: { images: below('images'), work: below('work') } };
+/**
+ * Two tmpfs, because CRIU's log has to say it when the images do not fit. The folder of the images is the runtime's to make.
+ * Fails as `mountTmpfs` does.
+ */
+export async function makeDumpRoom(
+  host: Host,
+  runDir: HostPath,
+  { id, imagesBytes }: { id: string; imagesBytes: number },
+): Promise<DumpRoom> {
+  await using stack = new AsyncDisposableStack();
+  const room = stack.use(await mountTmpfs(host, runDir, { purpose: 'checkpoint', id, sizeBytes: imagesBytes }));
+  const work = stack.use(await mountTmpfs(host, runDir, { purpose: 'log', id, sizeBytes: WORK_BYTES }));
+  const owned = stack.move();
+  return {
+    folders: { images: asHostPath(path.posix.join(room.path, IMAGES)), work: work.path },
+    images: path.join(room.folder, IMAGES),
+    work: work.folder,
+    mounts: [room.path, work.path],
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
 }
 
 /** One file that CRIU wrote. `bytes` may be iterated once; `outcome` is complete after it. */

@@ -2,6 +2,7 @@ import { closeSync, constants, fstatSync, open as openCallback } from 'node:fs';
 import { lstat, open, unlink } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { ExhibitError, explain, isErrno } from '../../evidence/error.ts';
 import { asHostPath, type HostPath } from '../runtime/runtime.ts';
@@ -67,11 +68,11 @@ export async function cleanStaleFifos(host: Host, runDir: HostPath): Promise<Sta
   const found: StaleFifo[] = [];
   for (const name of await orphansIn(host, runDir, 'fifo')) {
     const file = path.join(folder, name);
-    const drainedBytes = (await lstat(file)).isFIFO()
-      ? await drainStale(asHostPath(path.posix.join(runDir, name)), file)
-      : 0;
-    // A regular file is what the runtime made of the name after the FIFO had gone: half a checkpoint nobody reads.
-    await removeName(file);
+    const isFifo = (await lstat(file)).isFIFO();
+    const drainedBytes = isFifo ? await drainStale(asHostPath(path.posix.join(runDir, name)), file) : 0;
+    // A regular file is what the runtime made of the name after the FIFO had gone: half a checkpoint nobody reads. The name of
+    // a FIFO goes when it is dry, for it is what another agent would find it by.
+    if (!isFifo) await removeName(file);
     found.push({ path: file, drainedBytes });
   }
   return found;
@@ -120,6 +121,37 @@ async function drainStale(hostPath: HostPath, file: string): Promise<number> {
   await Promise.race([drained, late.promise]);
   clearTimeout(timer);
   return bytes;
+}
+
+/** How often a FIFO without a writer is looked at. */
+const WRITER_POLL_MS = 100;
+const DRAIN_BYTES = 64 * 1024;
+
+/**
+ * Reads a FIFO of another process' to the end of its last writer, and removes its name. One that nobody opens for writing
+ * within `waitMs` is given up. What the runtime wrote to a file of that name is removed as well.
+ */
+export async function drainFifo(host: Host, hostPath: HostPath, waitMs: number): Promise<void> {
+  const file = reach(host, hostPath);
+  const bound = performance.now() + waitMs;
+  const buffer = Buffer.alloc(DRAIN_BYTES);
+  const flags = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW;
+  try {
+    await using handle = await open(file, flags);
+    for (let seen = false; ; ) {
+      const got = await handle.read(buffer).catch((error: unknown) => {
+        if (isErrno(error, 'EAGAIN')) return undefined;
+        throw error;
+      });
+      const isOpen = got === undefined || got.bytesRead > 0;
+      if (!isOpen && (seen || performance.now() > bound)) break;
+      seen ||= isOpen;
+      if (got === undefined || !isOpen) await sleep(WRITER_POLL_MS);
+    }
+  } catch (error) {
+    if (!isErrno(error, 'ENOENT')) throw error;
+  }
+  await removeName(file);
 }
 
 async function removeName(file: string): Promise<void> {

@@ -39,11 +39,11 @@ export async function mountTmpfs(
     // A runtime that sees another tree than process 1 would write to the folder below the mount.
     if ((await stat(folder)).dev === before.dev) throw new Error('the mount is not seen from the agent');
   } catch (cause) {
-    await remove(host, hostPath).catch(() => undefined);
+    await removeTmpfs(host, hostPath).catch(() => undefined);
     const what = `no tmpfs could be mounted at ${hostPath} on the node: ${explain(cause)}`;
     throw new ExhibitError('capture-failed', what, { cause });
   }
-  return { path: hostPath, folder, [Symbol.asyncDispose]: () => remove(host, hostPath) };
+  return { path: hostPath, folder, [Symbol.asyncDispose]: () => removeTmpfs(host, hostPath) };
 }
 
 /** For the agent's start: gives back what dead agents left. Their paths. */
@@ -51,14 +51,14 @@ export async function cleanStaleTmpfs(host: Host, runDir: HostPath): Promise<Hos
   const found: HostPath[] = [];
   for (const name of await orphansIn(host, runDir, SUFFIX)) {
     const hostPath = asHostPath(path.posix.join(runDir, name));
-    await remove(host, hostPath);
+    await removeTmpfs(host, hostPath);
     found.push(hostPath);
   }
   return found;
 }
 
 /** What is in it goes first: a copy of the mount in some other namespace then holds no memory. */
-async function remove(host: Host, hostPath: HostPath): Promise<void> {
+export async function removeTmpfs(host: Host, hostPath: HostPath): Promise<void> {
   const folder = reach(host, hostPath);
   if (await isTmpfsOfItsOwn(folder)) {
     for (const name of await readdir(folder)) await rm(path.join(folder, name), { recursive: true, force: true });

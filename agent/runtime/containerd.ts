@@ -4,6 +4,7 @@ import { ExhibitError } from '../../evidence/error.ts';
 import type { Container__Output } from '../../proto/gen/containerd/services/containers/v1/Container.ts';
 import type { Host } from '../host/host.ts';
 import { type ContainerdClient, containerdClient } from './containerd-client.ts';
+import { describeContainerd } from './describe.ts';
 import {
   containerPids,
   type FreezeMethod,
@@ -45,6 +46,7 @@ export function openContainerd({ socket, namespace, host, freeze }: ContainerdOp
   return {
     kind: 'containerd',
     identify: async (signal) => ({ name: 'containerd', version: await client.version({ signal }) }),
+    describe: (signal) => describeContainerd(client, namespace, signal),
     list,
     async resolve(selector, signal) {
       const summary = await find(client, host, selector, await list(signal), signal);

@@ -11,6 +11,8 @@ import type { Host } from '../host/host.ts';
 import { type CallLimits, type Endpoint, unary } from './call.ts';
 import { find, withProcesses } from './containerd.ts';
 import { containerdClient } from './containerd-client.ts';
+import { cleanCriLeftovers } from './cri-leftovers.ts';
+import { describeContainerd, describeStatus } from './describe.ts';
 import {
   containerPids,
   type FreezeMethod,
@@ -65,6 +67,14 @@ export function openCri({ socket, host, namespace = 'k8s.io', freeze }: CriOptio
       const { runtimeName, runtimeVersion } = await cri.version({ signal });
       return { name: runtimeName, version: runtimeVersion };
     },
+    async describe(signal) {
+      const [{ runtimeApiVersion }, status, containers] = await Promise.all([
+        cri.version({ signal }),
+        cri.status({ signal }),
+        describeContainerd(client, namespace, signal),
+      ]);
+      return { ...containers, ...describeStatus(status), apiVersion: runtimeApiVersion };
+    },
     list,
     async resolve(selector, signal) {
       const containers = await withEnds(selector, await list(signal), (id) => endOf(cri, id, signal));
@@ -74,7 +84,12 @@ export function openCri({ socket, host, namespace = 'k8s.io', freeze }: CriOptio
     pids: (target, signal) => containerPids({ client, host, signal }, target),
     rungs: [
       tasksRung(endpoint),
-      { name: 'cri', delivers: 'archive', checkpoint: ({ record }, location) => cri.checkpoint(record.id, location) },
+      {
+        name: 'cri',
+        delivers: 'archive',
+        checkpoint: ({ record }, location) => cri.checkpoint(record.id, location),
+        clean: (containerId, sinceMs) => cleanCriLeftovers(client, host, containerId, sinceMs),
+      },
     ],
     pauseOf: (target) => runtimePause(pausing, target),
     async resumeIfPaused(target) {
@@ -93,6 +108,7 @@ function criClient(endpoint: Endpoint) {
   const runtime = RuntimeService.service;
   return {
     version: (limits: CallLimits) => unary(endpoint, runtime.Version, {}, limits),
+    status: (limits: CallLimits) => unary(endpoint, runtime.Status, { verbose: true }, limits),
     containers: async (limits: CallLimits) => (await unary(endpoint, runtime.ListContainers, {}, limits)).containers,
     sandboxes: async (limits: CallLimits) => (await unary(endpoint, runtime.ListPodSandbox, {}, limits)).items,
     containerStatus: (containerId: string, limits: CallLimits) =>

@@ -137,6 +137,11 @@ export type CheckpointRung =
       /** The runtime writes a whole archive to `location`, a FIFO on the node that the caller already reads. */
       readonly delivers: 'archive';
       checkpoint(target: Target, location: HostPath): Promise<void>;
+      /**
+       * Removes what the runtime should have removed itself of checkpoints of this container since then (milliseconds since
+       * the epoch), and says what that was. Fails as every call when nobody answers.
+       */
+      clean(containerId: string, sinceMs: number): Promise<string[]>;
     }
   | {
       readonly name: 'tasks' | 'docker';
@@ -152,6 +157,29 @@ export interface RuntimeIdentity {
   readonly version: string;
 }
 
+/** What a runtime says of itself that decides how much of its containers can be captured. */
+export interface RuntimeDescription {
+  /** Of CRI: `v1`. */
+  readonly apiVersion?: string;
+  /** containerd's namespace in which the containers are. */
+  readonly namespace?: string;
+  /** Conditions of its own that it says are not met, in its words. */
+  readonly unmet: readonly string[];
+  /** Who keeps the containers' files, those with the most containers first. */
+  readonly snapshotters: readonly SnapshotterFinding[];
+  /** What it starts containers with: names to be found in its PATH, or absolute paths. Empty: not told. */
+  readonly programs: readonly string[];
+  /** False where its own configuration forbids checkpoints; undefined where it does not say. */
+  readonly checkpoints?: boolean;
+}
+
+export interface SnapshotterFinding {
+  readonly name: string;
+  readonly containers: number;
+  /** Why the writable layer of a container that was tried cannot be read; undefined: it can. */
+  readonly obstacle?: string;
+}
+
 /**
  * A source of targets on this node. Implementations: cri.ts, containerd.ts, docker.ts, host.ts.
  * Every call takes a signal and fails with an `ExhibitError`: `runtime-unreachable` when nothing answers on the socket,
@@ -160,6 +188,8 @@ export interface RuntimeIdentity {
 export interface Runtime extends AsyncDisposable {
   readonly kind: 'cri' | 'containerd' | 'docker' | 'host';
   identify(signal: AbortSignal): Promise<RuntimeIdentity>;
+  /** More than the name, for `exhibit doctor`; absent where there is nothing more to ask. */
+  describe?(signal: AbortSignal): Promise<RuntimeDescription>;
   /** Running and exited containers, the pod's sandbox containers left out. */
   list(signal: AbortSignal): Promise<ContainerSummary[]>;
   /**

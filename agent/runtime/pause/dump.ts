@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { allProcesses } from '../process-tree.ts';
+import { criuRuns } from '../process-tree.ts';
 import type { SingleFreezeSpec } from '../runtime.ts';
 import { type Thawed, thawIfFrozen } from './pause.ts';
 import { thawPaused } from './resume.ts';
@@ -21,7 +21,7 @@ export async function thawAfterDump(spec: SingleFreezeSpec, procRoot: string, bo
   let resumed = false;
   let runningSince: number | undefined;
   for (;;) {
-    const dumping = allProcesses(procRoot).some(({ comm }) => comm === 'criu');
+    const dumping = criuRuns(procRoot);
     const { outcome } = await letGo(spec, Math.max(0, bound - performance.now()));
     if (outcome === 'gone') return resumed;
     resumed ||= outcome === 'thawed';

@@ -55,7 +55,14 @@ const runtime: Runtime = {
   resolve: async () => target,
   pids: async () => [],
   pauseOf: () => undefined,
-  rungs: [{ name: 'cri', delivers: 'archive', checkpoint: () => Promise.reject(new Error('not used')) }],
+  rungs: [
+    {
+      name: 'cri',
+      delivers: 'archive',
+      checkpoint: () => Promise.reject(new Error('not used')),
+      clean: async () => [],
+    },
+  ],
   resumeIfPaused: async () => false,
   [Symbol.asyncDispose]: async () => undefined,
 };

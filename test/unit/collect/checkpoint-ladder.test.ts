@@ -49,6 +49,7 @@ const archiveRung = (error: ExhibitError): CheckpointRung => ({
   name: 'cri',
   delivers: 'archive',
   checkpoint: () => Promise.reject(error),
+  clean: async () => [],
 });
 
 /** As CRIU and runc leave it. */
@@ -81,6 +82,7 @@ async function climb({ rungs, plan = planFor(rungs), signal }: Run) {
     ...bundle.context.runtime,
     kind: 'containerd',
     rungs,
+    pauseOf: () => undefined,
     resumeIfPaused: async () => {
       resumed += 1;
       return false;
@@ -182,7 +184,7 @@ describe('a rung that leaves CRIU’s files', () => {
     const { failure, objects } = await climb({ rungs: [slow], signal: end.signal });
     expect(failure).toMatchObject({ code: 'cancelled' });
     expect(objects).toEqual([]);
-    expect(mountsBelow(runDir)).toHaveLength(1);
+    expect(mountsBelow(runDir)).toHaveLength(2);
     gate.resolve();
     while ((await readdir(runDir)).length > 0) await sleep(5);
   });

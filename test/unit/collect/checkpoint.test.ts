@@ -49,6 +49,7 @@ function runtimeThat(write: (fifo: Writer) => Promise<void>): Runtime {
         await write(writer);
       }),
     ],
+    pauseOf: () => undefined,
     resumeIfPaused: async () => {
       resumed += 1;
       return true;
@@ -60,6 +61,7 @@ const rungThat = (checkpoint: (target: Target, location: HostPath) => Promise<vo
   name: 'cri',
   delivers: 'archive',
   checkpoint,
+  clean: async () => [],
 });
 
 interface Writer extends AsyncDisposable {
