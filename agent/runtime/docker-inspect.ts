@@ -9,6 +9,7 @@ import {
   type ContainerSummary,
   type HostPath,
   type Pid,
+  type RuntimeDescription,
   type TargetMount,
 } from './runtime.ts';
 import { jsonOf, type RootfsFinding, rootfsOf, type SnapshotMount } from './snapshot.ts';
@@ -58,12 +59,21 @@ const inspectedSchema = z.object({
 });
 export type Inspected = z.output<typeof inspectedSchema>;
 
-const versionSchema = z.object({ Version: z.string().min(1), ApiVersion: z.string() });
+const versionSchema = z.object({
+  Version: z.string().min(1),
+  ApiVersion: z.string(),
+  Experimental: z.boolean().optional(),
+});
 const infoSchema = z.object({
   DockerRootDir: z.string().startsWith('/'),
+  Driver: z.string().default(''),
+  Containers: z.number().default(0),
   DriverStatus: z.array(z.array(z.string())).nullish(),
 });
 const topSchema = z.object({ Titles: z.array(z.string()), Processes: z.array(z.array(z.string())).nullish() });
+
+/** Storage drivers whose upper folder can be found: Docker's own, and containerd's. */
+const READABLE = ['overlay2', 'overlayfs'];
 
 /** Fails with `runtime-failed`: another program than Docker may listen on the socket. */
 function parsed<Schema extends z.ZodType>(schema: Schema, what: string, bytes: Uint8Array): z.output<Schema> {
@@ -91,6 +101,19 @@ export function parseInfo(bytes: Uint8Array): DockerFolders {
   const { DockerRootDir, DriverStatus } = parsed(infoSchema, 'info', bytes);
   const userXattr = (DriverStatus ?? []).some(([key, value]) => key === 'userxattr' && value === 'true');
   return { root: asHostPath(DockerRootDir), userXattr };
+}
+
+/** For the doctor. Docker itself makes checkpoints only when it was started as experimental. */
+export function describeDaemon(version: Uint8Array, info: Uint8Array): RuntimeDescription {
+  const { Experimental = false } = parseVersion(version);
+  const { Driver: name, Containers: containers } = parsed(infoSchema, 'info', info);
+  const obstacle = READABLE.includes(name) ? {} : { obstacle: 'its layers cannot be told apart' };
+  return {
+    unmet: [],
+    snapshotters: containers === 0 ? [] : [{ name, containers, ...obstacle }],
+    programs: [],
+    checkpoints: Experimental,
+  };
 }
 
 /** The processes that `docker top` lists, as the node numbers them. */

@@ -3,8 +3,9 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { ExhibitError, isExhibitError } from '../../evidence/error.ts';
 import type { Host } from '../host/host.ts';
+import { cleanDumpFolders } from './cri-leftovers.ts';
 import { type DockerClient, dockerClient } from './docker-client.ts';
-import { finishedAt, parseInspected, parseTop, parseVersion, summaries } from './docker-inspect.ts';
+import { describeDaemon, finishedAt, parseInspected, parseTop, parseVersion, summaries } from './docker-inspect.ts';
 import { describeDocker } from './docker-target.ts';
 import { chooseFreeze, type FreezeMethod, pidsOf, withFreezer } from './inspect.ts';
 import { ownerOfCgroup, ownerOfPid, requireProcess } from './owner.ts';
@@ -39,6 +40,10 @@ export function openDocker({ socket, host, freeze, containerdSocket }: DockerOpt
     async identify(signal) {
       return { name: 'docker', version: parseVersion(await client.version({ signal })).Version };
     },
+    async describe(signal) {
+      const [version, info] = await Promise.all([client.version({ signal }), client.info({ signal })]);
+      return describeDaemon(version, info);
+    },
     list,
     async resolve(selector, signal) {
       const containers = await withEnds(selector, await list(signal), async (id) => {
@@ -53,7 +58,7 @@ export function openDocker({ socket, host, freeze, containerdSocket }: DockerOpt
       return { ...target, record: { ...target.record, pids }, freeze: choice.freeze, notes };
     },
     pids: (target, signal) => dockerPids(client, host, target, signal),
-    rungs: [...(containerd === undefined ? [] : [tasksRung(containerd)]), dockerRung(client)],
+    rungs: [...(containerd === undefined ? [] : [tasksRung(containerd)]), dockerRung(client, host)],
     pauseOf: pause,
     async resumeIfPaused(target) {
       return thawAfterDump(pause(target), host.procRoot, AFTER_DUMP_MS);
@@ -128,7 +133,7 @@ async function owners(client: DockerClient, candidates: readonly ContainerSummar
  * Docker passes CRIU none of the options. It first has containerd write everything into folders and blobs of its own, on the
  * node's disk, and unpacks it from there into the given folder; what it had there is gone afterwards.
  */
-function dockerRung(client: DockerClient): CheckpointRung {
+function dockerRung(client: DockerClient, host: Host): CheckpointRung {
   return {
     name: 'docker',
     delivers: 'images',
@@ -144,6 +149,8 @@ function dockerRung(client: DockerClient): CheckpointRung {
         throw error;
       }
     },
+    /** When dockerd dies in the middle, so does its containerd, and never looks at its folder in /tmp again. */
+    clean: (_, sinceMs) => cleanDumpFolders(host, sinceMs),
   };
 }
 

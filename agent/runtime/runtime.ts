@@ -150,6 +150,8 @@ export type CheckpointRung =
       /** Which options reach CRIU by this way. */
       readonly passes: readonly (keyof DumpOptions)[];
       checkpoint(target: Target, folders: DumpFolders, options: DumpOptions): Promise<void>;
+      /** The same, for a runtime that has folders of its own on the way. */
+      clean?(containerId: string, sinceMs: number): Promise<string[]>;
     };
 
 export interface RuntimeIdentity {

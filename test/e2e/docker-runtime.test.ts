@@ -326,6 +326,7 @@ describe('a checkpoint by Docker', () => {
     await using runtime = open(node);
     const target = await resolve(runtime, id);
     const where = folders(node);
+    expect(await runtime.describe?.(soon())).toMatchObject({ checkpoints: true, snapshotters: [{ name: 'overlay2' }] });
     await rungOf(runtime).checkpoint(target, where, OPTIONS);
     const names = readdirSync(`${node.hostRoot}${where.images}`);
     expect(names).toEqual(expect.arrayContaining(['inventory.img', 'pstree.img', 'core-1.img', 'descriptors.json']));
@@ -379,6 +380,7 @@ describe('a checkpoint by Docker', () => {
       const target = await resolve(runtime, id);
       const rung = runtime.rungs.find(({ name }) => name === by);
       if (rung?.delivers !== 'images') throw new Error(`there is no rung ${by}`);
+      const startedAtMs = Date.now();
       const failed = rung.checkpoint(target, folders(node), OPTIONS).catch((error: unknown) => error);
       const criu = () => readdirSync(node.procRoot).some((pid) => /^\d+$/.test(pid) && comm(node, pid) === 'criu');
       for (let tries = 0; tries < 5_000 && !criu(); tries += 1) await sleep(1);
@@ -390,6 +392,10 @@ describe('a checkpoint by Docker', () => {
       await node.startDockerd();
       expect(await node.docker('inspect', '-f', '{{.State.Status}}', id)).toBe('running');
       expect(await node.docker('exec', id, 'echo', 'alive')).toBe('alive');
+      const left = () => readdirSync(`${node.hostRoot}/tmp`).filter((name) => name.startsWith('ctrd-checkpoint'));
+      expect(left()).toHaveLength(by === 'docker' ? 1 : 0);
+      expect((await rung.clean?.(id, startedAtMs)) ?? []).toHaveLength(by === 'docker' ? 1 : 0);
+      expect(left()).toEqual([]);
       await remove();
     },
   );
@@ -403,6 +409,7 @@ describe('a checkpoint by Docker', () => {
       code: 'runtime-unsupported',
       message: expect.stringMatching(/experimental mode/),
     });
+    expect(await runtime.describe?.(soon())).toMatchObject({ checkpoints: false });
     const tasks = runtime.rungs.find(({ name }) => name === 'tasks');
     if (tasks?.delivers !== 'images') throw new Error('there is no rung tasks');
     const where = folders(node);

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
+  describeDaemon,
   finishedAt,
   mountPointOf,
   mountsOf,
@@ -168,6 +169,22 @@ describe('one container', () => {
     expect(parseTop(bytes(OVERLAY2.topPids))).toEqual([State.Pid]);
     expect(parseTop(bytes('{"Titles":["PID"],"Processes":null}'))).toEqual([]);
     expect(parseTop(bytes('{"Titles":["CMD"],"Processes":[["sh"]]}'))).toEqual([]);
+  });
+});
+
+describe('what the doctor asks', () => {
+  const described = (of: Recorded, change: object = {}) =>
+    describeDaemon(bytes(of.version), bytes(JSON.stringify({ ...(JSON.parse(of.info) as object), ...change })));
+
+  test('is the storage driver, and whether Docker itself makes checkpoints', () => {
+    expect(described(OVERLAY2)).toMatchObject({
+      checkpoints: true,
+      snapshotters: [{ name: 'overlay2', containers: 2 }],
+    });
+    expect(described(STORE).snapshotters).toEqual([{ name: 'overlayfs', containers: 2 }]);
+    expect(described(OVERLAY2, { Driver: 'btrfs' }).snapshotters[0]?.obstacle).toContain('cannot be told apart');
+    expect(described(OVERLAY2, { Containers: 0 }).snapshotters).toEqual([]);
+    expect(describeDaemon(bytes('{"Version":"1","ApiVersion":"1"}'), bytes(OVERLAY2.info)).checkpoints).toBe(false);
   });
 });
 
