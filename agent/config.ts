@@ -28,10 +28,16 @@ const byteSize = z
 
 const absolutePath = z.string().regex(/^\//, { error: 'an absolute path' });
 
-const runtimeSchema = z.strictObject({
-  /** `cri`: Kubernetes pods. `containerd`: any containerd namespace. `host`: no containers at all. */
-  kind: z.enum(['cri', 'containerd', 'host']).default('cri'),
-  socket: absolutePath.default('/run/containerd/containerd.sock'),
+const CONTAINERD_SOCKET = '/run/containerd/containerd.sock';
+const DOCKER_SOCKET = '/var/run/docker.sock';
+
+const runtimeFields = z.strictObject({
+  /** `cri`: Kubernetes pods. `containerd`: any containerd namespace. `docker`: Docker's containers. `host`: no containers at all. */
+  kind: z.enum(['cri', 'containerd', 'docker', 'host']).default('cri'),
+  /** The runtime's usual one unless told. */
+  socket: absolutePath.optional(),
+  /** Of the containerd that Docker uses; looked for beside Docker's socket unless told. */
+  containerdSocket: absolutePath.optional(),
   namespace: z.string().min(1).default('k8s.io'),
   /** Where the agent sees the node's root directory; empty when it runs right on the node. See host/host.ts. */
   hostRoot: z
@@ -39,6 +45,10 @@ const runtimeSchema = z.strictObject({
     .regex(/^(\/.*[^/])?$/, { error: 'empty, or an absolute path without a slash at its end' })
     .default(''),
   procRoot: absolutePath.default('/proc'),
+});
+const runtimeSchema = runtimeFields.transform((runtime) => {
+  const usual = runtime.kind === 'docker' ? DOCKER_SOCKET : CONTAINERD_SOCKET;
+  return { ...runtime, socket: runtime.socket ?? usual };
 });
 
 const memorySchema = z.strictObject({

@@ -20,6 +20,7 @@ import { type Host, reach } from './host/host.ts';
 import { cleanStaleTmpfs } from './host/tmpfs.ts';
 import { openContainerd } from './runtime/containerd.ts';
 import { openCri } from './runtime/cri.ts';
+import { openDocker } from './runtime/docker.ts';
 import { openHostRuntime } from './runtime/host.ts';
 import { asHostPath, type Runtime } from './runtime/runtime.ts';
 import { openSink } from './sink/open.ts';
@@ -114,13 +115,15 @@ export async function examineNode(configFile: string, env: NodeJS.ProcessEnv, si
 }
 
 function containerRuntimes(config: Config, host: Host): Runtime[] {
-  const { kind, socket, namespace } = config.runtime;
+  const { kind, socket, namespace, containerdSocket } = config.runtime;
   const freeze = config.freeze.method;
   switch (kind) {
     case 'cri':
       return [openCri({ socket, namespace, host, freeze })];
     case 'containerd':
       return [openContainerd({ socket, namespace, host, freeze })];
+    case 'docker':
+      return [openDocker({ socket, containerdSocket, host, freeze })];
     case 'host':
       return [];
     default:

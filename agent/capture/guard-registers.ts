@@ -146,6 +146,7 @@ function freezerOf(spec: SingleFreezeSpec): string | undefined {
     case 'cgroup-v2':
       return spec.path;
     case 'containerd':
+    case 'docker':
       return spec.cgroup?.version === 2 ? spec.cgroup.path : undefined;
     case 'cgroup-v1':
     case 'signal':

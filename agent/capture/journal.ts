@@ -13,6 +13,7 @@ import { makeFolder } from '../host/folder.ts';
 
 const singleFreezeSpec = z.discriminatedUnion('kind', [
   z.looseObject({ kind: z.literal('containerd'), socket: z.string(), namespace: z.string(), containerId: z.string() }),
+  z.looseObject({ kind: z.literal('docker'), socket: z.string(), containerId: z.string() }),
   z.looseObject({ kind: z.literal('cgroup-v2'), path: z.string() }),
   z.looseObject({ kind: z.literal('cgroup-v1'), path: z.string() }),
   z.looseObject({ kind: z.literal('signal'), pids: z.array(z.number()) }),

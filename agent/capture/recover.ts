@@ -51,7 +51,7 @@ export async function tidyDumps(journal: Journal, rungs: readonly CheckpointRung
     if (dumping === undefined) continue;
     const rung = rungs.find(({ name }) => name === dumping.rung);
     try {
-      const removed = rung?.delivers === 'archive' ? await rung.clean(dumping.containerId, dumping.startedAtMs) : [];
+      const removed = (await rung?.clean?.(dumping.containerId, dumping.startedAtMs)) ?? [];
       if (removed.length > 0)
         log.warn({ captureId: entry.captureId, removed }, 'removed what was left of a checkpoint');
       if (dumping.pause === undefined) await journal.put(entry);

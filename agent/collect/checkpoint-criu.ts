@@ -19,8 +19,9 @@ const LAST_LINES = 30;
 export function criuLogPath(words: string): string | undefined {
   const found = LOG_PATH.exec(words)?.[1];
   if (found === undefined || found.split('/').includes('..')) return undefined;
+  // A link to /run on every node, and followed from the agent's own root it would lead elsewhere.
   const real = found.replace(/^\/var\/run\//, '/run/');
-  return RUNTIME_FOLDERS.some((folder) => real.startsWith(folder)) ? found : undefined;
+  return RUNTIME_FOLDERS.some((folder) => real.startsWith(folder)) ? real : undefined;
 }
 
 /** The lines of a CRIU log that say why: `(00.012) Error (criu/sk-inet.c:191): inet: Connected TCP socket …`. Pure. */

@@ -33,6 +33,12 @@ export function checkCheckpoint(facts: CheckpointFacts): Check {
   if (identity.name === 'containerd' && version !== undefined && rungs.includes('cri'))
     return ofCri(say, found, version, facts);
   if (facts.switch === false) {
+    const instead = rungs.filter((name) => name !== kind);
+    if (instead.length > 0)
+      return say.ok(
+        `${found}: those of ${kind} itself are switched off in its configuration`,
+        `checkpoints are asked for by ${instead.join(', ')}; ${NO_MATTER}`,
+      );
     return say.warning(
       `${found}: switched off in its configuration`,
       `the checkpoint artifact will fail; ${NO_MATTER}`,

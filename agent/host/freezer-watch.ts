@@ -5,6 +5,7 @@ import { type FreezerFile, readFreezer } from './cgroup.ts';
 export function freezerFileOf(spec: FreezeSpec): FreezerFile | undefined {
   switch (spec.kind) {
     case 'containerd':
+    case 'docker':
       return spec.cgroup === undefined ? undefined : { version: spec.cgroup.version, folder: spec.cgroup.path };
     case 'cgroup-v2':
       return { version: 2, folder: spec.path };

@@ -75,6 +75,7 @@ export async function find(
   switch (selector.kind) {
     case 'pod':
     case 'container':
+    case 'name':
     case 'labels':
       return pickContainer(selector, containers);
     case 'pid':

@@ -32,11 +32,11 @@ export async function cleanCriLeftovers(
     await client.removeImage(name, {});
     removed.push(`image ${name}`);
   }
-  return [...removed, ...(await cleanFolders(host, sinceMs))];
+  return [...removed, ...(await cleanDumpFolders(host, sinceMs))];
 }
 
 /** Only folders that are older than the containerd that runs now: nobody is at work in those. */
-async function cleanFolders(host: Host, sinceMs: number): Promise<string[]> {
+export async function cleanDumpFolders(host: Host, sinceMs: number): Promise<string[]> {
   const removed: string[] = [];
   for (const daemon of allProcesses(host.procRoot).filter(({ comm }) => comm === 'containerd')) {
     const startedMs = startOf(host, daemon);

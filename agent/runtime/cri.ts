@@ -24,13 +24,12 @@ import {
   runtimePause,
 } from './inspect.ts';
 import { AFTER_DUMP_MS, thawAfterDump } from './pause/dump.ts';
-import { matching } from './pick.ts';
+import { withEnds } from './pick.ts';
 import {
   asContainerId,
   asHostPath,
   type ContainerSummary,
   type Runtime,
-  type Selector,
   type SpecDocument,
   type Target,
 } from './runtime.ts';
@@ -47,9 +46,6 @@ export interface CriOptions {
   /** Who stops a container; `auto` unless told. */
   readonly freeze?: FreezeMethod;
 }
-
-/** Of how many ended containers that fit a selector the end is looked up. */
-const ENDED_LOOKUPS = 8;
 
 /** Connects with the first call. */
 export function openCri({ socket, host, namespace = 'k8s.io', freeze }: CriOptions): Runtime {
@@ -81,7 +77,7 @@ export function openCri({ socket, host, namespace = 'k8s.io', freeze }: CriOptio
     },
     list,
     async resolve(selector, signal) {
-      const containers = await withEnds(cri, selector, await list(signal), signal);
+      const containers = await withEnds(selector, await list(signal), (id) => endOf(cri, id, signal));
       const summary = await find(client, host, selector, containers, signal);
       return targetOf({ client, host, signal }, cri, pausing, summary);
     },
@@ -182,22 +178,10 @@ function podOf(container: Container__Output, sandbox: PodSandbox__Output | undef
   return { namespace, name, uid: container.labels['io.kubernetes.pod.uid'] ?? '', sandboxId };
 }
 
-/** CRI's list does not say when a container ended; it is asked for those that the selector fits. */
-async function withEnds(
-  cri: CriClient,
-  selector: Selector,
-  containers: readonly ContainerSummary[],
-  signal: AbortSignal,
-): Promise<readonly ContainerSummary[]> {
-  if (selector.kind !== 'pod' && selector.kind !== 'container' && selector.kind !== 'labels') return containers;
-  const ended = matching(selector, containers).filter(({ state }) => state === 'exited');
-  const known = new Map<string, ContainerSummary>();
-  for (const one of ended.slice(0, ENDED_LOOKUPS)) {
-    const status = (await cri.containerStatus(one.id, { signal }))?.status;
-    const finishedAt = status ? timeOf(status.finishedAt) : undefined;
-    if (finishedAt !== undefined) known.set(one.id, { ...one, finishedAt });
-  }
-  return containers.map((one) => known.get(one.id) ?? one);
+/** CRI's list does not say when a container ended. */
+async function endOf(cri: CriClient, id: string, signal: AbortSignal): Promise<string | undefined> {
+  const status = (await cri.containerStatus(id, { signal }))?.status;
+  return status ? timeOf(status.finishedAt) : undefined;
 }
 
 async function targetOf(

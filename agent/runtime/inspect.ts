@@ -21,6 +21,7 @@ import {
 import { freezerFileOf } from '../host/freezer-watch.ts';
 import type { Host } from '../host/host.ts';
 import type { ContainerdClient } from './containerd-client.ts';
+import type { ContainerdSpec, RuntimeSpec } from './pause/resume.ts';
 import {
   asPid,
   type FreezeSpec,
@@ -176,11 +177,15 @@ export async function imageConfig(
  * only where there is none to be read: its answer comes from the same cgroup, through a run of runc that takes 12 to 60 ms,
  * and this is asked while the container stands still.
  */
-export async function containerPids({ client, host, signal }: Inspector, target: Target): Promise<Pid[]> {
-  const { id, initPid, cgroup } = target.record;
+export const containerPids = ({ client, host, signal }: Inspector, target: Target): Promise<Pid[]> =>
+  pidsOf(host, target, () => listedPids(client, target.record.id, signal));
+
+/** The same for any runtime: `listed` is what it answers where the cgroup cannot be read. */
+export async function pidsOf(host: Host, target: Target, listed: () => Promise<Pid[]>): Promise<Pid[]> {
+  const { initPid, cgroup } = target.record;
   const found = cgroup === undefined ? undefined : await findCgroup(cgroup, await hierarchies(host));
   const inside = found === undefined ? [] : await processesIn(host, found);
-  const all = new Set(inside.length > 0 ? inside : await listedPids(client, id, signal));
+  const all = new Set(inside.length > 0 ? inside : await listed());
   const init = asPid(initPid);
   return [...(all.delete(init) ? [init] : []), ...[...all].sort((a, b) => a - b)];
 }
@@ -195,7 +200,7 @@ async function listedPids(client: ContainerdClient, id: string, signal: AbortSig
 }
 
 /**
- * Who stops a container. `cgroup`: the kernel's freezer, in a millisecond or two. `runtime`: containerd's own pause, in some
+ * Who stops a container. `cgroup`: the kernel's freezer, in a millisecond or two. `runtime`: the runtime's own pause, containerd's or Docker's, in some
  * thirty, during which its view is true. `auto`: the version 2 freezer where the container has a cgroup of its own, else the
  * runtime. The version 1 freezer is never chosen by itself: its tasks cannot be killed, and their registers not be read.
  */
@@ -208,22 +213,43 @@ export interface Pausing {
   readonly method?: FreezeMethod | undefined;
 }
 
-type ContainerdSpec = Extract<FreezeSpec, { kind: 'containerd' }>;
-
 /** The runtime's own pause of a container, whoever stops it for a capture: what a runtime paused is resumed by it. */
 export function runtimePause({ socket, namespace }: Pausing, { record, freeze }: Target): ContainerdSpec {
   if (freeze?.kind === 'containerd') return freeze;
-  const spec = { kind: 'containerd', socket, namespace, containerId: record.id } as const;
+  return withFreezer({ kind: 'containerd', socket, namespace, containerId: record.id }, freeze);
+}
+
+/** With the freezer that `freeze` knows of, as the last resort. */
+export function withFreezer<Spec extends RuntimeSpec>(spec: Spec, freeze: FreezeSpec | undefined): Spec {
   const file = freeze === undefined ? undefined : freezerFileOf(freeze);
   return file === undefined ? spec : { ...spec, cgroup: { version: file.version, path: file.folder } };
 }
 
+/** What the choice needs to know of a container. */
+export interface Stoppable {
+  readonly id: string;
+  readonly pids: readonly Pid[];
+  readonly cgroup: Cgroup | undefined;
+}
+
+export interface FreezeChoice {
+  readonly freeze: FreezeSpec | undefined;
+  readonly notes: string[];
+}
+
+/** How to stop a container of containerd's. */
+export const freezeSpec = (host: Host, pausing: Pausing, container: Stoppable): Promise<FreezeChoice> => {
+  const { socket, namespace, method } = pausing;
+  return chooseFreeze(host, method, container, { kind: 'containerd', socket, namespace, containerId: container.id });
+};
+
 /** How to stop the container; a note instead where nothing may, or the agent would stop itself. */
-export async function freezeSpec(
+export async function chooseFreeze(
   host: Host,
-  { socket, namespace, method = 'auto' }: Pausing,
-  { id, pids, cgroup }: { id: string; pids: readonly Pid[]; cgroup: Cgroup | undefined },
-): Promise<{ freeze: FreezeSpec | undefined; notes: string[] }> {
+  method: FreezeMethod = 'auto',
+  { pids, cgroup }: Stoppable,
+  pause: RuntimeSpec,
+): Promise<FreezeChoice> {
   if (pids.some((pid) => pid === process.pid) && (await sharesPids(host))) {
     return {
       freeze: undefined,
@@ -231,10 +257,7 @@ export async function freezeSpec(
     };
   }
   const freezer = cgroup?.hasFreezer === true ? { version: cgroup.version, path: cgroup.folder } : undefined;
-  const byRuntime: FreezeSpec = {
-    ...{ kind: 'containerd', socket, namespace, containerId: id },
-    ...(freezer === undefined ? {} : { cgroup: freezer }),
-  };
+  const byRuntime: FreezeSpec = freezer === undefined ? pause : { ...pause, cgroup: freezer };
   if (method === 'runtime') return { freeze: byRuntime, notes: [] };
   if (freezer === undefined || !(await mayFreeze(freezer))) {
     if (method === 'auto') return { freeze: byRuntime, notes: [] };

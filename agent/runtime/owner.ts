@@ -4,7 +4,12 @@ import { isWithin, type Membership, membershipsOf } from '../host/cgroup.ts';
 import type { Host } from '../host/host.ts';
 import { ownCgroup } from './inspect.ts';
 import type { Pid } from './runtime.ts';
-import type { Task } from './tasks.ts';
+
+/** A container and its first process, 0 when it has none. */
+interface Owner {
+  readonly id: string;
+  readonly pid: number;
+}
 
 const notHere = (message: string): ExhibitError => new ExhibitError('target-not-found', message);
 
@@ -21,7 +26,7 @@ export async function requireProcess(host: Host, pid: Pid): Promise<Membership[]
 }
 
 /** The id of the container in whose cgroup the process is, or whose first process it is. */
-export async function ownerOfPid(host: Host, pid: Pid, tasks: readonly Task[]): Promise<string> {
+export async function ownerOfPid(host: Host, pid: Pid, tasks: readonly Owner[]): Promise<string> {
   const memberships = await requireProcess(host, pid);
   for (const task of tasks) {
     if (task.pid === 0) continue;
@@ -34,7 +39,7 @@ export async function ownerOfPid(host: Host, pid: Pid, tasks: readonly Task[]): 
 }
 
 /** The id of the container whose own cgroup this is, or has it inside. */
-export async function ownerOfCgroup(host: Host, path: string, tasks: readonly Task[]): Promise<string> {
+export async function ownerOfCgroup(host: Host, path: string, tasks: readonly Owner[]): Promise<string> {
   for (const task of tasks) {
     const cgroup = task.pid === 0 ? undefined : await ownCgroup(host, task.pid, task.id);
     if (cgroup?.path === path) return task.id;

@@ -1,13 +1,16 @@
-/** Pure: which of the node's containers a selector means, or the sentence that says what to type instead. */
+/** Which of the node's containers a selector means, or the sentence that says what to type instead. */
 import { ExhibitError } from '../../evidence/error.ts';
 import type { ContainerSummary, Selector } from './runtime.ts';
-import { selectorText } from './select.ts';
+import { isContainerName, selectorText } from './select.ts';
 
 /** A message with more candidates than this is not read. */
 const CANDIDATES = 20;
 
 /** Kinds of selectors that name a container by itself, not by its processes. */
-export type NamingSelector = Extract<Selector, { kind: 'pod' | 'container' | 'labels' }>;
+export type NamingSelector = Extract<Selector, { kind: 'pod' | 'container' | 'name' | 'labels' }>;
+
+export const isNaming = (selector: Selector): selector is NamingSelector =>
+  selector.kind === 'pod' || selector.kind === 'container' || selector.kind === 'name' || selector.kind === 'labels';
 
 /** Every container that the selector fits, in any state. */
 export function matching(selector: NamingSelector, containers: readonly ContainerSummary[]): ContainerSummary[] {
@@ -21,6 +24,8 @@ export function matching(selector: NamingSelector, containers: readonly Containe
       const whole = containers.filter(({ id }) => id === selector.id);
       return whole.length > 0 ? whole : containers.filter(({ id }) => id.startsWith(selector.id));
     }
+    case 'name':
+      return containers.filter(({ name }) => name === selector.name);
     case 'labels': {
       const wanted = [...selector.labels];
       return containers.filter(({ labels, name }) => {
@@ -31,6 +36,25 @@ export function matching(selector: NamingSelector, containers: readonly Containe
     default:
       return selector satisfies never;
   }
+}
+
+/** Of how many ended containers that fit a selector the end is looked up. */
+const ENDED_LOOKUPS = 8;
+
+/** Adds when containers that fit the selector ended, for runtimes whose list does not say it. */
+export async function withEnds(
+  selector: Selector,
+  containers: readonly ContainerSummary[],
+  endOf: (id: string) => Promise<string | undefined>,
+): Promise<readonly ContainerSummary[]> {
+  if (!isNaming(selector)) return containers;
+  const ended = matching(selector, containers).filter(({ state }) => state === 'exited');
+  const known = new Map<string, ContainerSummary>();
+  for (const one of ended.slice(0, ENDED_LOOKUPS)) {
+    const finishedAt = await endOf(one.id);
+    if (finishedAt !== undefined) known.set(one.id, { ...one, finishedAt });
+  }
+  return containers.map((one) => known.get(one.id) ?? one);
 }
 
 const runs = ({ state }: ContainerSummary): boolean => state === 'running' || state === 'paused' || state === 'unknown';
@@ -64,7 +88,7 @@ export interface PodPick {
  * `pickContainer` does, with `target-ambiguous` when several pods fit, and with `usage` when what fits is in no pod.
  */
 export function pickPod(selector: NamingSelector, containers: readonly ContainerSummary[]): PodPick {
-  const named = selector.kind === 'container' || selector.container !== undefined;
+  const named = selector.kind === 'container' || selector.kind === 'name' || selector.container !== undefined;
   const fitting = matching(selector, containers).filter(runs).sort(byCreation);
   const first = named || fitting[0] === undefined ? pickContainer(selector, containers) : fitting[0];
   const key = podKey(first);
@@ -101,6 +125,7 @@ export const noPod = (what: string): ExhibitError =>
 /** Exactly what to type for one container. */
 export function typedName({ pod, name, id }: ContainerSummary): string {
   if (pod !== undefined) return selectorText({ kind: 'pod', namespace: pod.namespace, pod: pod.name, container: name });
+  if (name !== id && isContainerName(name)) return selectorText({ kind: 'name', name });
   return selectorText({ kind: 'container', id: /^[0-9a-f]{64}$/.test(id) ? id.slice(0, 12) : id });
 }
 
@@ -131,9 +156,11 @@ function notRunning(selector: NamingSelector, fitting: readonly ContainerSummary
     );
   }
   const when = last?.finishedAt === undefined ? '' : ` at ${last.finishedAt}`;
+  const where =
+    last !== undefined && last.pod === undefined ? 'kept by the runtime' : 'below /var/log/pods on the node';
   return new ExhibitError(
     'target-not-running',
-    `${what} exited${when}: its processes and memory are gone; its log may still be below /var/log/pods on the node`,
+    `${what} exited${when}: its processes and memory are gone; its log may still be ${where}`,
   );
 }
 
@@ -143,6 +170,7 @@ function notFound(selector: NamingSelector, containers: readonly ContainerSummar
 
 function why(selector: NamingSelector, containers: readonly ContainerSummary[]): string {
   if (selector.kind === 'container') return `No container on this node has an id that begins with ${selector.id}`;
+  if (selector.kind === 'name') return `No container on this node is named ${selector.name}`;
   if (selector.kind === 'labels') return `No container on this node has the labels ${selectorText(selector)}`;
   const { namespace, pod, container } = selector;
   const inPod = containers.filter((one) => one.pod?.namespace === namespace && one.pod.name === pod);

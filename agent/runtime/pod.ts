@@ -8,7 +8,7 @@
 import { ExhibitError, explain, isExhibitError } from '../../evidence/error.ts';
 import type { ArtifactName } from '../../evidence/layout.ts';
 import type { TargetRecord } from '../../evidence/manifest.ts';
-import { noPod, type PodPick, pickPod, podOf } from './pick.ts';
+import { isNaming, noPod, type PodPick, pickPod, podOf } from './pick.ts';
 import type { ContainerSummary, FreezeSpec, Pid, Runtime, Selector, SingleFreezeSpec, Target } from './runtime.ts';
 import { selectorText } from './select.ts';
 
@@ -85,8 +85,7 @@ const hasEnded = (error: unknown): boolean =>
 
 /** What is named as a container is looked for in the list; a process, by the runtime, then its pod in the list. */
 async function pickWith(runtime: Runtime, selector: Selector, signal: AbortSignal): Promise<PodPick> {
-  const names = selector.kind === 'pod' || selector.kind === 'container' || selector.kind === 'labels';
-  if (names && runtime.kind !== 'host') return pickPod(selector, await runtime.list(signal));
+  if (isNaming(selector) && runtime.kind !== 'host') return pickPod(selector, await runtime.list(signal));
   const { record } = await runtime.resolve(selector, signal);
   if (record.pod === undefined) throw noPod(selectorText(selector));
   const containers = await runtime.list(signal);

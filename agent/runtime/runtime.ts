@@ -18,6 +18,8 @@ export const asHostPath = (value: string): HostPath => value as HostPath;
 export type Selector =
   | { kind: 'pod'; namespace: string; pod: string; container?: string }
   | { kind: 'container'; id: string }
+  /** A container by the name that people gave it: Docker's, nerdctl's. */
+  | { kind: 'name'; name: string }
   | { kind: 'labels'; labels: ReadonlyMap<string, string>; container?: string }
   | { kind: 'pid'; pid: Pid }
   | { kind: 'cgroup'; path: string }
@@ -54,6 +56,13 @@ export type SingleFreezeSpec =
       namespace: string;
       containerId: string;
       /** The container's own cgroup, for a thaw when neither containerd nor its shim answers. */
+      cgroup?: { version: 1 | 2; path: string };
+    }
+  | {
+      kind: 'docker';
+      socket: string;
+      containerId: string;
+      /** The same, for when neither Docker nor the container's shim answers. */
       cgroup?: { version: 1 | 2; path: string };
     }
   /** `path`: the cgroup's folder as the agent reaches it. */
@@ -141,6 +150,8 @@ export type CheckpointRung =
       /** Which options reach CRIU by this way. */
       readonly passes: readonly (keyof DumpOptions)[];
       checkpoint(target: Target, folders: DumpFolders, options: DumpOptions): Promise<void>;
+      /** The same, for a runtime that has folders of its own on the way. */
+      clean?(containerId: string, sinceMs: number): Promise<string[]>;
     };
 
 export interface RuntimeIdentity {
@@ -172,7 +183,7 @@ export interface SnapshotterFinding {
 }
 
 /**
- * A source of targets on this node. Implementations: cri.ts, containerd.ts, host.ts.
+ * A source of targets on this node. Implementations: cri.ts, containerd.ts, docker.ts, host.ts.
  * Every call takes a signal and fails with an `ExhibitError`: `runtime-unreachable` when nothing answers on the socket,
  * `runtime-failed` when it answers with an error.
  */

@@ -8,7 +8,7 @@ import type { Selector__Output, Selector as SelectorInput } from '../../proto/ge
 import { asPid, type Runtime, type Selector, type Target } from './runtime.ts';
 
 const FORMS =
-  'say NAMESPACE/POD, NAMESPACE/POD/CONTAINER, a container id (4 or more of its hex digits), LABEL=VALUE[,LABEL=VALUE], ' +
+  'say NAMESPACE/POD, NAMESPACE/POD/CONTAINER, a container id (4 or more of its hex digits), name:CONTAINER, LABEL=VALUE[,LABEL=VALUE], ' +
   'pid:NUMBER, cgroup:/PATH or unit:NAME.service';
 
 /** Kubernetes names are DNS labels or subdomains; kubelet's static pods and other runtimes add `_` and capitals. */
@@ -17,6 +17,8 @@ const NAME = /^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$/;
 const ID_PREFIX = /^[0-9a-f]{4,64}$/;
 /** As `kubectl get pod -o yaml` shows ids. The scheme also lets ids that are no hex digits be named. */
 const ID_WITH_SCHEME = /^(?:containerd|docker|cri-o):\/\/([A-Za-z0-9][A-Za-z0-9._-]{0,127})$/;
+/** Docker's own rule for the names of containers. nerdctl's is the same. */
+const CONTAINER_NAME = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,254}$/;
 /** pid_max is at most 2^22: proc(5). */
 const MAX_PID = 2 ** 22;
 const LABEL_KEY = /^([A-Za-z0-9.-]{1,253}\/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/;
@@ -31,7 +33,7 @@ const quote = (text: string): string => JSON.stringify(text.length > 80 ? `${tex
 export function parseSelector(input: string): Selector {
   const text = input.trim();
   if (text === '') throw usage(`No target is named: ${FORMS}`);
-  const prefixed = /^(pid|cgroup|unit):(.*)$/s.exec(text);
+  const prefixed = /^(name|pid|cgroup|unit):(.*)$/s.exec(text);
   if (prefixed !== null) return parsePrefixed(prefixed[1] ?? '', prefixed[2] ?? '');
   const id = ID_WITH_SCHEME.exec(text)?.[1];
   if (id !== undefined) return { kind: 'container', id };
@@ -40,10 +42,16 @@ export function parseSelector(input: string): Selector {
   if (ID_PREFIX.test(text)) return { kind: 'container', id: text };
   if (/^[0-9a-f]{1,3}$/.test(text))
     throw usage(`${quote(text)} is too short for a container id: give at least 4 hex digits`);
-  throw usage(`${quote(text)} does not say which namespace or what kind of thing it is: ${FORMS}`);
+  const hint = CONTAINER_NAME.test(text) ? ` (a container of this name, outside Kubernetes, is name:${text})` : '';
+  throw usage(`${quote(text)} does not say which namespace or what kind of thing it is${hint}: ${FORMS}`);
 }
 
 function parsePrefixed(kind: string, rest: string): Selector {
+  if (kind === 'name') {
+    if (!CONTAINER_NAME.test(rest))
+      throw usage(`${quote(`name:${rest}`)} is no container's name: say name: and a name such as shop-web-1`);
+    return { kind: 'name', name: rest };
+  }
   if (kind === 'pid') {
     const pid = /^\d{1,7}$/.test(rest) ? Number(rest) : 0;
     if (pid < 1 || pid > MAX_PID)
@@ -94,6 +102,9 @@ function parsePod(text: string): Selector {
   return { kind: 'pod', namespace, pod, ...(container === undefined ? {} : { container }) };
 }
 
+/** True for names that `name:` takes; other runtimes allow more. */
+export const isContainerName = (name: string): boolean => CONTAINER_NAME.test(name);
+
 /** What to type for this selector. */
 export function selectorText(selector: Selector): string {
   switch (selector.kind) {
@@ -103,6 +114,8 @@ export function selectorText(selector: Selector): string {
       );
     case 'container':
       return ID_PREFIX.test(selector.id) ? selector.id : `containerd://${selector.id}`;
+    case 'name':
+      return `name:${selector.name}`;
     case 'labels': {
       const pairs = [...selector.labels].map(([key, value]) => `${key}=${value}`).join(',');
       return selector.container === undefined ? pairs : `${pairs}:${selector.container}`;
@@ -126,6 +139,8 @@ export function selectorToProto(selector: Selector): SelectorInput {
     }
     case 'container':
       return { containerId: selector.id };
+    case 'name':
+      return { containerName: selector.name };
     case 'labels':
       return { labels: { labels: Object.fromEntries(selector.labels), container: selector.container ?? '' } };
     case 'pid':
@@ -153,9 +168,10 @@ export function selectorFromProto(message: Selector__Output): Selector {
   return parsed;
 }
 
-function fromMessage({ pod, containerId, labels, pid, cgroup, unit }: Selector__Output): Selector {
+function fromMessage({ pod, containerId, labels, pid, cgroup, unit, containerName }: Selector__Output): Selector {
   if (pod) return { kind: 'pod', namespace: pod.namespace, pod: pod.pod, ...named(pod.container) };
   if (containerId) return { kind: 'container', id: containerId };
+  if (containerName) return { kind: 'name', name: containerName };
   if (labels) return { kind: 'labels', labels: new Map(Object.entries(labels.labels)), ...named(labels.container) };
   if (pid) return { kind: 'pid', pid: asPid(pid) };
   if (cgroup) return { kind: 'cgroup', path: cgroup };

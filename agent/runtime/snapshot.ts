@@ -67,7 +67,8 @@ export function specMounts(spec: unknown): TargetMount[] | undefined {
       containerPath: destination,
       hostPath: bind ? source : '',
       type: bind ? 'bind' : (type ?? ''),
-      readOnly: (options ?? []).includes('ro'),
+      // `rro`: with everything mounted below, Docker's way.
+      readOnly: (options ?? []).some((option) => option === 'ro' || option === 'rro'),
     };
   });
 }

@@ -20,7 +20,10 @@ export function registerCapture(program: Command, session: Session): void {
     .command('capture')
     .description('capture a container, a process or a unit of this node into a sealed bundle')
     .helpGroup(GROUPS.node)
-    .argument('<target>', 'namespace/pod[/container], container id, label=value[,…], pid:N, cgroup:/path or unit:NAME')
+    .argument(
+      '<target>',
+      'namespace/pod[/container], container id, name:NAME, label=value[,…], pid:N, cgroup:/path or unit:NAME',
+    )
     .option('--case <id>', 'case number for the manifest')
     .option('--reason <text>', 'why, for the manifest')
     .option(

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { isContainerName, selectorText } from '../../agent/runtime/select.ts';
 import { answer, examples, GROUPS, optionsOf, withAgent } from '../command.ts';
 import { escapeText, formatTable } from '../print.ts';
 import type { Session } from '../session.ts';
@@ -20,13 +21,15 @@ export function registerContainers(program: Command, session: Session): void {
         document: { runtime, containers },
         words() {
           if (containers.length === 0) return `${escapeText(runtime.name)} runs no containers on this node.\n`;
+          const composed = containers.some(({ labels }) => composeName(labels) !== '');
           const rows = containers.map((one) => [
-            one.pod === null ? one.name : `${one.namespace ?? ''}/${one.pod}/${one.name}`,
+            targetText(one),
             one.state,
             one.id.slice(0, SHORT_ID_LENGTH),
             one.image,
+            ...(composed ? [composeName(one.labels)] : []),
           ]);
-          return formatTable(['TARGET', 'STATE', 'ID', 'IMAGE'], rows);
+          return formatTable(['TARGET', 'STATE', 'ID', 'IMAGE', ...(composed ? ['COMPOSE'] : [])], rows);
         },
       });
     });
@@ -34,6 +37,20 @@ export function registerContainers(program: Command, session: Session): void {
     ['exhibit containers', 'everything on this node'],
     [`exhibit containers --json | jq -r '.containers[] | select(.state == "running") | .id'`, 'ids for a script'],
   ]);
+}
+
+/** What `capture` takes; outside Kubernetes the name that people gave, or the id of what has none. */
+function targetText(one: { id: string; name: string; namespace: string | null; pod: string | null }): string {
+  if (one.pod !== null) return `${one.namespace ?? ''}/${one.pod}/${one.name}`;
+  const named = one.name !== one.id && isContainerName(one.name);
+  return selectorText(named ? { kind: 'name', name: one.name } : { kind: 'container', id: one.id });
+}
+
+/** `project/service` of Docker Compose; its labels are selectors as well. Empty for a container of another kind. */
+function composeName(labels: Readonly<Record<string, string>>): string {
+  const project = labels['com.docker.compose.project'] ?? '';
+  const service = labels['com.docker.compose.service'] ?? '';
+  return service === '' ? project : `${project}/${service}`;
 }
 
 /** As Docker and crictl show ids: enough to be the only one on a node. */

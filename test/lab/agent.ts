@@ -42,8 +42,11 @@ export interface AgentOptions {
   readonly folder?: string;
 }
 
+/** What an agent needs to know of the node it looks after: a containerd node, or a Docker node with `runtime.kind` told. */
+export type AgentNode = Pick<LabNode, 'hostname' | 'initPid' | 'hostRoot' | 'procRoot' | 'socket'>;
+
 /** The configuration of an agent that looks after `node`; without one, after plain processes of this machine. */
-function configuration(node: LabNode | undefined, folder: string): Record<string, unknown> {
+function configuration(node: AgentNode | undefined, folder: string): Record<string, unknown> {
   const runtime =
     node === undefined
       ? { kind: 'host' }
@@ -99,7 +102,7 @@ function onlyChild(pid: number): number {
 
 /** Starts the agent with its evidence, socket and log below a temporary folder that goes with it. */
 export async function startAgent(
-  node: LabNode | undefined,
+  node: AgentNode | undefined,
   options: AgentOptions = {},
 ): Promise<LabAgent & { folder: string; evidence: string }> {
   const folder = options.folder ?? mkdtempSync(join(tmpdir(), 'exhibit-agent-'));

@@ -11,3 +11,5 @@ export const ZOO_COMPILERS: readonly string[];
 export const ZOO_SOURCES: readonly string[];
 export function zooSource(name: string): URL;
 export function zooRoot(env?: NodeJS.ProcessEnv): string;
+export const DOCKER_PACKAGES: readonly string[];
+export function dockerRoot(env?: NodeJS.ProcessEnv): string;

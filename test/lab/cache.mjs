@@ -41,6 +41,9 @@ export const S3_PACKAGES = [
   'python3-docker',
 ];
 
+/** What is added to a copy of the node's root for Docker: dockerd 28.5 and its command line. */
+export const DOCKER_PACKAGES = ['docker.io', 'docker-cli'];
+
 /** What real programs of the memory tests consist of; they are only unpacked, so nothing of theirs is started or configured. */
 export const ZOO_PACKAGES = ['openjdk-25-jre-headless', 'python3', 'nginx', 'redis-server'];
 
@@ -70,6 +73,11 @@ export const labRoot = (env = process.env) =>
 export const s3Root = (env = process.env) =>
   env.EXHIBIT_S3_ROOT ||
   join(cacheFolder(env), `lab-s3-root-${digest(RECIPE, DEBIAN_SUITE, arch(), NODE_PACKAGES, S3_PACKAGES)}`);
+
+/** Root file system of a Docker node; never written to. @param {NodeJS.ProcessEnv} [env] */
+export const dockerRoot = (env = process.env) =>
+  env.EXHIBIT_DOCKER_ROOT ||
+  join(cacheFolder(env), `lab-docker-root-${digest(RECIPE, DEBIAN_SUITE, arch(), NODE_PACKAGES, DOCKER_PACKAGES)}`);
 
 /** Root file system of a containerd node with Java, Go, Python, Node, nginx and redis programs; never written to. @param {NodeJS.ProcessEnv} [env] */
 export function zooRoot(env = process.env) {

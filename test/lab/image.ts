@@ -1,6 +1,6 @@
 /**
- * The lab's container images, written as OCI layout tars (OCI image-spec 1.1) that `ctr images import` takes. They are
- * made of busybox and perl of the lab root, so no registry is asked. The tars are kept in the cache.
+ * The lab's container images, written as OCI layout tars (OCI image-spec 1.1) that `ctr images import` takes, and
+ * `docker load` as well. They are made of busybox and perl of the lab root, so no registry is asked. The tars are kept in the cache.
  */
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, realpathSync, renameSync, writeFileSync } from 'node:fs';
@@ -14,7 +14,7 @@ export const PAUSE_IMAGE = 'registry.k8s.io/pause:3.10';
 export const WORKLOAD_IMAGE = 'lab.exhibit/workload:1';
 
 /** Raise when the content of an image changes, so that the cached tars are made again. */
-const CONTENT_VERSION = 1;
+const CONTENT_VERSION = 2;
 
 /** 2025-01-01: files of the image are older than anything a test changes. */
 const MTIME = new Date('2025-01-01T00:00:00Z');
@@ -125,7 +125,12 @@ const descriptor = ({ mediaType, data }: Blob) => ({ mediaType, digest: `sha256:
 
 const json = (mediaType: string, value: object): Blob => ({ mediaType, data: Buffer.from(JSON.stringify(value)) });
 
-/** One OCI layout tar of one image; layers are gzipped as registries have them. */
+const blobPath = ({ data }: Blob): string => `blobs/sha256/${sha256(data)}`;
+
+/**
+ * One OCI layout tar of one image; layers are gzipped as registries have them. `manifest.json` is Docker's own list, for
+ * a Docker without containerd's image store takes no layout without it.
+ */
 async function layoutTar(reference: string, layers: readonly Buffer[], command: readonly string[]): Promise<Buffer> {
   const architecture = process.arch === 'x64' ? 'amd64' : process.arch;
   const blobs = layers.map(
@@ -147,13 +152,15 @@ async function layoutTar(reference: string, layers: readonly Buffer[], command: 
   });
   const annotations = { 'io.containerd.image.name': reference };
   const platform = { architecture, os: 'linux' };
+  const dockerList = [{ Config: blobPath(config), RepoTags: [reference], Layers: blobs.map(blobPath) }];
   const index = { schemaVersion: 2, manifests: [{ ...descriptor(manifest), platform, annotations }] };
   return tar([
     file('oci-layout', JSON.stringify({ imageLayoutVersion: '1.0.0' })),
     file('index.json', JSON.stringify(index)),
+    file('manifest.json', JSON.stringify(dockerList)),
     folder('blobs'),
     folder('blobs/sha256'),
-    ...[...blobs, config, manifest].map(({ data }) => file(`blobs/sha256/${sha256(data)}`, data)),
+    ...[...blobs, config, manifest].map((blob) => file(blobPath(blob), blob.data)),
   ]);
 }
 

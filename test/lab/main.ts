@@ -3,13 +3,16 @@
  * them on Ctrl-C, SIGTERM or SIGHUP.
  */
 import { parseArgs } from 'node:util';
+import { type LabDocker, startDocker } from './docker.ts';
+import { WORKLOAD_IMAGE } from './image.ts';
 import { type LabNode, startNode } from './node.ts';
-import { labObstacle, s3Obstacle } from './requires.ts';
+import { dockerObstacle, labObstacle, s3Obstacle } from './requires.ts';
 import { type LabS3, startS3 } from './s3.ts';
 
-const USAGE = `usage: npm run lab -- [--json] [--no-s3] [--cgroup v1|v2] [--disk]
+const USAGE = `usage: npm run lab -- [--json] [--no-s3] [--docker] [--cgroup v1|v2] [--disk]
   --json       print one JSON object in place of shell lines
-  --no-s3      only the containerd node
+  --no-s3      no S3 server
+  --docker     a Docker node as well
   --cgroup     control groups as the node sees them (v2)
   --disk       keep containerd's images and layers on disk, not in memory`;
 
@@ -19,6 +22,7 @@ function readArguments(argv: string[]) {
     options: {
       json: { type: 'boolean', default: false },
       s3: { type: 'boolean', default: true },
+      docker: { type: 'boolean', default: false },
       cgroup: { type: 'string', default: 'v2' },
       disk: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
@@ -27,7 +31,8 @@ function readArguments(argv: string[]) {
   });
   const { cgroup } = values;
   if (cgroup !== 'v1' && cgroup !== 'v2') throw new Error('--cgroup is v1 or v2');
-  return { json: values.json, s3: values.s3, disk: values.disk, help: values.help, cgroup: cgroup as 'v1' | 'v2' };
+  const { json, s3, docker, disk, help } = values;
+  return { json, s3, docker, disk, help, cgroup: cgroup as 'v1' | 'v2' };
 }
 
 async function startPods(node: LabNode): Promise<void> {
@@ -45,6 +50,20 @@ async function startPods(node: LabNode): Promise<void> {
     containers: [{ name: 'api' }, { name: 'sidecar' }],
   });
 }
+
+/** As Docker Compose would start it. */
+async function startComposed(node: LabDocker): Promise<void> {
+  const labels = ['com.docker.compose.project=shop', 'com.docker.compose.service=web'];
+  const given = labels.flatMap((label) => ['--label', label]);
+  await node.docker('run', '-d', '--name', 'shop-web-1', '--network', 'none', ...given, WORKLOAD_IMAGE);
+}
+
+const dockerEnvironment = (node: LabDocker): Record<string, string> => ({
+  EXHIBIT_LAB_DOCKER_INIT_PID: String(node.initPid),
+  EXHIBIT_LAB_DOCKER_ROOT: node.hostRoot,
+  EXHIBIT_LAB_DOCKER_PROC_ROOT: node.procRoot,
+  EXHIBIT_LAB_DOCKER_SOCKET: node.socket,
+});
 
 /** Names and values for the shell; the AWS names are those of the SDK and of the aws program. */
 function environment(node: LabNode, s3: LabS3 | undefined): Record<string, string> {
@@ -86,16 +105,19 @@ async function main(): Promise<number> {
     process.stdout.write(`${USAGE}\n`);
     return 0;
   }
-  const obstacle = labObstacle() ?? (options.s3 ? s3Obstacle() : undefined);
+  const { s3: withS3, docker: withDocker, cgroup, disk } = options;
+  const obstacle = labObstacle() ?? (withS3 ? s3Obstacle() : undefined) ?? (withDocker ? dockerObstacle() : undefined);
   if (obstacle !== undefined) {
     process.stderr.write(`lab: cannot start here: ${obstacle}\n`);
     return 1;
   }
   const ended = asked();
-  await using node = await startNode({ cgroup: options.cgroup, disk: options.disk });
+  await using node = await startNode({ cgroup, disk });
   await startPods(node);
-  await using s3 = options.s3 ? await startS3() : undefined;
-  print(environment(node, s3), options.json);
+  await using s3 = withS3 ? await startS3() : undefined;
+  await using docker = withDocker ? await startDocker({ cgroup, disk }) : undefined;
+  if (docker !== undefined) await startComposed(docker);
+  print({ ...environment(node, s3), ...(docker === undefined ? {} : dockerEnvironment(docker)) }, options.json);
   process.stderr.write('lab: prod/web-0 and prod/api-0 are running; Ctrl-C stops everything\n');
   process.stderr.write(`lab: a shell inside: nsenter -t ${node.initPid} -m -u -i -n -p -r -w bash\n`);
   await ended;

@@ -9,6 +9,8 @@ import { fileURLToPath } from 'node:url';
 import {
   cacheFolder,
   DEBIAN_SUITE,
+  DOCKER_PACKAGES,
+  dockerRoot,
   labRoot,
   NODE_PACKAGES,
   NODE_VERSION,
@@ -24,13 +26,13 @@ import {
 
 const PROJECT = fileURLToPath(new URL('../..', import.meta.url));
 
-/** What each command runs, and whether it needs the S3 servers and the programs of the memory tests. `tools` only installs. */
+/** What each command runs, and whether it needs the S3 servers, Docker and the programs of the memory tests. `tools` only installs. */
 const COMMANDS = {
-  demo: { program: 'demo/main.ts', s3: false, zoo: false },
-  test: { program: 'test/lab/run-tests.ts', s3: true, zoo: true },
-  lab: { program: 'test/lab/main.ts', s3: true, zoo: false },
-  bench: { program: 'bench/main.ts', s3: false, zoo: false },
-  tools: { program: undefined, s3: true, zoo: true },
+  demo: { program: 'demo/main.ts', s3: false, docker: false, zoo: false },
+  test: { program: 'test/lab/run-tests.ts', s3: true, docker: true, zoo: true },
+  lab: { program: 'test/lab/main.ts', s3: true, docker: true, zoo: false },
+  bench: { program: 'bench/main.ts', s3: false, docker: true, zoo: false },
+  tools: { program: undefined, s3: true, docker: true, zoo: true },
 };
 
 /** Debian packages of the machine itself, by a program that each brings. */
@@ -343,6 +345,17 @@ function buildS3Root() {
   });
 }
 
+function buildDockerRoot() {
+  const root = dockerRoot();
+  if (existsSync(root)) return;
+  step(`Docker node from Debian ${DEBIAN_SUITE} (half a minute, kept in ${dirname(root)})`, () => {
+    const partial = beginCopy(root);
+    aptInside(partial, ['-o', 'Dpkg::Options::=--force-unsafe-io'], DOCKER_PACKAGES);
+    slim(partial);
+    finishFolder(partial, root);
+  });
+}
+
 /** Where programs of the memory tests are in their root, and what builds them there. */
 const ZOO = '/opt/zoo';
 const GO = '/opt/compilers';
@@ -447,7 +460,8 @@ function lockIsStale(lock) {
 function become(program, node, argv) {
   const path = join(PROJECT, program);
   if (!existsSync(path)) throw new SetupError(`${program} is not there yet.`);
-  const env = { ...process.env, EXHIBIT_LAB_ROOT: labRoot(), EXHIBIT_S3_ROOT: s3Root(), EXHIBIT_ZOO_ROOT: zooRoot() };
+  const roots = { EXHIBIT_LAB_ROOT: labRoot(), EXHIBIT_S3_ROOT: s3Root(), EXHIBIT_ZOO_ROOT: zooRoot() };
+  const env = { ...process.env, ...roots, EXHIBIT_DOCKER_ROOT: dockerRoot() };
   env.PATH = [dirname(node), env.PATH ?? '', '/usr/sbin', '/sbin'].join(delimiter);
   const child = spawn(node, [path, ...argv], { stdio: 'inherit', env });
   // Ctrl-C reaches the child from the terminal; a signal sent to this process alone is handed on.
@@ -486,6 +500,7 @@ function main() {
     installHostPackages(command.zoo);
     buildLabRoot();
     if (command.s3) buildS3Root();
+    if (command.docker) buildDockerRoot();
     if (command.zoo) buildZooRoot(node);
   };
   locked(parts);

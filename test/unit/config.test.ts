@@ -27,6 +27,21 @@ describe('the configuration', () => {
     expect(config.memory).toEqual({ consistency: 'frozen', bufferBytes: 2 ** 30, whenLarger: 'pre-copy' });
   });
 
+  test('knows the usual socket of each runtime, and takes another', () => {
+    const socketOf = (runtime: string) => parse(`sink: { url: "file:///e" }\nruntime: ${runtime}`).runtime.socket;
+    expect(socketOf('{ kind: docker }')).toBe('/var/run/docker.sock');
+    expect(socketOf('{ kind: containerd }')).toBe('/run/containerd/containerd.sock');
+    expect(socketOf('{ kind: docker, socket: /run/other.sock }')).toBe('/run/other.sock');
+    const env = { EXHIBIT_RUNTIME_SOCKET: '/host/docker.sock' };
+    expect(parse('sink: { url: "file:///e" }\nruntime: { kind: docker }', env).runtime.socket).toBe(
+      '/host/docker.sock',
+    );
+    expect(fault('sink: { url: "file:///e" }\nruntime: { kind: docker, socket: relative }')).toContain(
+      'runtime.socket',
+    );
+    expect(fault('sink: { url: "file:///e" }\nruntime: { kind: dokcer }')).toContain('runtime.kind');
+  });
+
   test('takes 0 for no compression', () => {
     expect(parse('sink: { url: "file:///e" }\ncompression: { level: 0 }').compression.level).toBe(0);
     expect(fault('sink: { url: "file:///e" }\ncompression: { level: 20 }')).toContain('compression.level');

@@ -6,19 +6,13 @@
  * the container's shim, which outlives containerd: the restarted containerd then finds it running. See resume.ts.
  */
 import { connectivityState } from '@grpc/grpc-js';
-import { ExhibitError, isExhibitError } from '../../../evidence/error.ts';
+import { ExhibitError } from '../../../evidence/error.ts';
 import type { Endpoint } from '../call.ts';
 import { openNamespace, type Tasks, tasksClient } from '../tasks.ts';
-import type { Pause, Paused, Thawed } from './pause.ts';
-import {
-  type ContainerdSpec,
-  kernelState,
-  type Parts,
-  partsOf,
-  RESUME_TIMEOUT_MS,
-  settle,
-  thawParts,
-} from './resume.ts';
+import type { Pause } from './pause.ts';
+import { type ContainerdSpec, freezerOf, type Parts, RESUME_TIMEOUT_MS, type Route } from './resume.ts';
+import { type Pauser, RuntimePause } from './runtime-pause.ts';
+import { findShim, shimClient, shimFoldersOf, shimRoute } from './shim.ts';
 
 export async function preparePause(spec: ContainerdSpec, signal: AbortSignal): Promise<Pause> {
   const endpoint = openNamespace(spec.socket, spec.namespace);
@@ -28,80 +22,47 @@ export async function preparePause(spec: ContainerdSpec, signal: AbortSignal): P
     if (task === undefined || task.status === 'STOPPED') {
       throw new ExhibitError('freeze-failed', `container ${spec.containerId} does not run: there is nothing to pause`);
     }
-    return new ContainerdPause(endpoint, tasks, await partsOf(spec, tasks));
+    return new RuntimePause(pauserOf(spec, endpoint, await partsOf(spec, tasks)));
   } catch (error) {
     endpoint.client.close();
     throw error;
   }
 }
 
-class ContainerdPause implements Pause {
-  readonly #endpoint: Endpoint;
-  readonly #tasks: Tasks;
-  readonly #parts: Parts;
-  /** `unknown`: the pause was sent and its answer never came. */
-  #state: 'untouched' | 'held' | 'unknown' = 'untouched';
-  readonly #disposed = new AbortController();
+/** For recovery; connects with the first call. */
+export async function openPauser(spec: ContainerdSpec): Promise<Pauser> {
+  const endpoint = openNamespace(spec.socket, spec.namespace);
+  return pauserOf(spec, endpoint, await partsOf(spec, tasksClient(endpoint)));
+}
 
-  constructor(endpoint: Endpoint, tasks: Tasks, parts: Parts) {
-    this.#endpoint = endpoint;
-    this.#tasks = tasks;
-    this.#parts = parts;
-  }
+function pauserOf({ containerId }: ContainerdSpec, endpoint: Endpoint, parts: Parts): Pauser {
+  const tasks = tasksClient(endpoint);
+  return {
+    name: 'containerd',
+    parts,
+    pause: (signal) => tasks.pause(containerId, { signal, timeoutMs: 'none' }),
+    watch() {
+      const broken = new AbortController();
+      endpoint.client.getChannel().watchConnectivityState(connectivityState.READY, Number.POSITIVE_INFINITY, () => {
+        broken.abort(new Error('the connection to containerd broke during the pause'));
+      });
+      return broken.signal;
+    },
+    [Symbol.dispose]: () => endpoint.client.close(),
+  };
+}
 
-  async freeze(signal: AbortSignal): Promise<Paused> {
-    const { spec, freezer } = this.#parts;
-    const stands = kernelState(freezer) === 'frozen';
-    const toldAt = performance.now();
-    if (stands) return this.#found(toldAt);
-    this.#state = 'unknown';
-    try {
-      await this.#tasks.pause(spec.containerId, { signal, timeoutMs: 'none' });
-    } catch (error) {
-      return this.#pauseFailed(error, toldAt);
-    }
-    this.#state = 'held';
-    return { by: 'held', toldAt, notes: [], broken: this.#watch() };
-  }
+function containerdRoute(tasks: Tasks, containerId: string): Route {
+  const limits = { timeoutMs: RESUME_TIMEOUT_MS };
+  return {
+    name: 'containerd',
+    status: async () => (await tasks.get(containerId, limits))?.status,
+    resume: () => tasks.resume(containerId, limits),
+  };
+}
 
-  #found(toldAt: number): Paused {
-    this.#state = 'untouched';
-    return { by: 'found', toldAt, notes: ['the container was paused already, by somebody else, and is left so'] };
-  }
-
-  /** An error that containerd answered is final; without an answer the pause may have happened or may still happen. */
-  async #pauseFailed(error: unknown, toldAt: number): Promise<Paused> {
-    if (isExhibitError(error, 'runtime-failed') || isExhibitError(error, 'runtime-unsupported')) {
-      const limits = { timeoutMs: RESUME_TIMEOUT_MS };
-      const task = await this.#tasks.get(this.#parts.spec.containerId, limits).catch(() => undefined);
-      if (task?.status === 'PAUSED') return this.#found(toldAt);
-      if (task?.status === 'RUNNING' || task?.status === 'STOPPED') this.#state = 'untouched';
-    }
-    throw new ExhibitError('freeze-failed', 'containerd did not pause the container', { cause: error });
-  }
-
-  /** Aborted when the connection on which the pause was asked for breaks: containerd is going down. */
-  #watch(): AbortSignal {
-    const broken = new AbortController();
-    const channel = this.#endpoint.client.getChannel();
-    channel.watchConnectivityState(connectivityState.READY, Number.POSITIVE_INFINITY, () => {
-      broken.abort(new Error('the connection to containerd broke during the pause'));
-    });
-    return broken.signal;
-  }
-
-  async thaw(): Promise<Thawed> {
-    if (this.#state === 'untouched') return { outcome: 'left', notes: [] };
-    const unknown = this.#state === 'unknown';
-    const thawed = await thawParts(this.#parts);
-    this.#state = 'untouched';
-    if (!unknown || thawed.outcome === 'gone') return thawed;
-    const before = thawed.settled ?? Promise.resolve();
-    return { ...thawed, settled: before.then(() => settle(this.#parts, this.#disposed.signal)) };
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#disposed.abort();
-    this.#endpoint.client.close();
-  }
+async function partsOf(spec: ContainerdSpec, tasks: Tasks): Promise<Parts> {
+  const address = await findShim(shimFoldersOf(spec.socket), spec.namespace, spec.containerId);
+  const shim = address === undefined ? [] : [shimRoute(shimClient(address, spec.containerId))];
+  return { spec, routes: [containerdRoute(tasks, spec.containerId), ...shim], freezer: freezerOf(spec) };
 }

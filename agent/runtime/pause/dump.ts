@@ -34,4 +34,4 @@ export async function thawAfterDump(spec: SingleFreezeSpec, procRoot: string, bo
 }
 
 const letGo = (spec: SingleFreezeSpec, boundMs: number): Promise<Thawed> =>
-  spec.kind === 'containerd' ? thawPaused(spec, boundMs) : thawIfFrozen(spec);
+  spec.kind === 'containerd' || spec.kind === 'docker' ? thawPaused(spec, boundMs) : thawIfFrozen(spec);

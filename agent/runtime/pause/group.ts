@@ -166,6 +166,8 @@ async function hasEnded(spec: SingleFreezeSpec): Promise<boolean> {
   switch (spec.kind) {
     case 'containerd':
       return taskHasEnded(spec);
+    case 'docker':
+      return (await import('./docker.ts')).hasEnded(spec, AbortSignal.timeout(ASK_MS));
     case 'cgroup-v1':
     case 'cgroup-v2':
       return !existsSync(spec.path);
@@ -199,6 +201,7 @@ async function taskHasEnded(spec: Extract<SingleFreezeSpec, { kind: 'containerd'
 function nameOf(spec: SingleFreezeSpec | undefined): string {
   switch (spec?.kind) {
     case 'containerd':
+    case 'docker':
       return `container ${spec.containerId.slice(0, 12)}`;
     case 'cgroup-v1':
     case 'cgroup-v2':

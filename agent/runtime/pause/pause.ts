@@ -49,6 +49,8 @@ export async function preparePause(spec: FreezeSpec, signal: AbortSignal): Promi
   switch (spec.kind) {
     case 'containerd':
       return (await import('./containerd.ts')).preparePause(spec, signal);
+    case 'docker':
+      return (await import('./docker.ts')).preparePause(spec, signal);
     case 'cgroup-v1':
     case 'cgroup-v2':
       return (await import('./cgroup.ts')).preparePause(spec);
@@ -68,6 +70,7 @@ const RECOVERY_MS = 15_000;
 export async function thawIfFrozen(spec: FreezeSpec): Promise<Thawed> {
   switch (spec.kind) {
     case 'containerd':
+    case 'docker':
       return (await import('./resume.ts')).thawPaused(spec, RECOVERY_MS);
     case 'cgroup-v1':
     case 'cgroup-v2':
@@ -89,6 +92,8 @@ export function byHand(spec: FreezeSpec): string {
   switch (spec.kind) {
     case 'containerd':
       return `ctr --address ${spec.socket} -n ${spec.namespace} tasks resume ${spec.containerId}`;
+    case 'docker':
+      return `docker -H unix://${spec.socket} unpause ${spec.containerId}`;
     case 'cgroup-v2':
       return `echo 0 > ${spec.path}/cgroup.freeze`;
     case 'cgroup-v1':

@@ -1,6 +1,6 @@
 /**
- * The end of a containerd pause, whatever has happened meanwhile. Who is asked, in this order: containerd; the container's
- * shim, which outlives containerd and owns the state; the cgroup's freezer, as the last resort.
+ * The end of a runtime's pause, whatever has happened meanwhile. Who is asked, in this order: the runtime, containerd or
+ * Docker; the container's shim, which outlives both and owns the state; the cgroup's freezer, as the last resort.
  *
  * A thaw by the freezer alone leaves the shim at PAUSED: it refuses every exec, and its Resume fails with "container not
  * paused" (tried with containerd 2.1.9). So its view is corrected afterwards, by freezing for the moment of a Resume.
@@ -9,11 +9,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ExhibitError, isErrno, isExhibitError } from '../../../evidence/error.ts';
 import { awaitFreezer, type FreezerFile, readFreezer, writeFreezer } from '../../host/cgroup.ts';
 import type { FreezeSpec } from '../runtime.ts';
-import { openNamespace, type Task, type Tasks, tasksClient } from '../tasks.ts';
+import type { Task } from '../tasks.ts';
 import { byHand, RETRY_MS, THAW_BOUND_MS, type Thawed } from './pause.ts';
-import { findShim, type Shim, shimClient } from './shim.ts';
 
 export type ContainerdSpec = Extract<FreezeSpec, { kind: 'containerd' }>;
+export type DockerSpec = Extract<FreezeSpec, { kind: 'docker' }>;
+/** What a runtime pauses, and resumes. */
+export type RuntimeSpec = ContainerdSpec | DockerSpec;
 
 /** A resume takes tens of milliseconds; after this one the shim is asked instead, while the target still stands. */
 export const RESUME_TIMEOUT_MS = 1_000;
@@ -25,8 +27,8 @@ const SETTLE_POLL_MS = 100;
 /** What one try of a thaw came to; `stuck` when the runtime says PAUSED and the kernel says otherwise. */
 type Try = 'thawed' | 'gone' | 'was-thawed' | 'stuck';
 
-/** Somebody who can resume the container: containerd, or its shim. */
-interface Route {
+/** Somebody who can resume the container: the runtime, or its shim. Each call is bounded by RESUME_TIMEOUT_MS. */
+export interface Route {
   readonly name: string;
   status(): Promise<Task['status'] | undefined>;
   resume(): Promise<void>;
@@ -34,32 +36,14 @@ interface Route {
 
 /** The parts of one container's pause. */
 export interface Parts {
-  readonly spec: ContainerdSpec;
+  readonly spec: RuntimeSpec;
+  /** The runtime first. */
   readonly routes: readonly Route[];
   readonly freezer: FreezerFile | undefined;
 }
 
-function containerdRoute(tasks: Tasks, containerId: string): Route {
-  const limits = { timeoutMs: RESUME_TIMEOUT_MS };
-  return {
-    name: 'containerd',
-    status: async () => (await tasks.get(containerId, limits))?.status,
-    resume: () => tasks.resume(containerId, limits),
-  };
-}
-
-const shimRoute = (shim: Shim): Route => ({
-  name: 'its shim',
-  status: () => shim.state(AbortSignal.timeout(RESUME_TIMEOUT_MS)),
-  resume: () => shim.resume(AbortSignal.timeout(RESUME_TIMEOUT_MS)),
-});
-
-export async function partsOf(spec: ContainerdSpec, tasks: Tasks): Promise<Parts> {
-  const address = await findShim(spec.socket, spec.namespace, spec.containerId);
-  const shim = address === undefined ? [] : [shimRoute(shimClient(address, spec.containerId))];
-  const freezer = spec.cgroup === undefined ? undefined : { version: spec.cgroup.version, folder: spec.cgroup.path };
-  return { spec, routes: [containerdRoute(tasks, spec.containerId), ...shim], freezer };
-}
+export const freezerOf = ({ cgroup }: RuntimeSpec): FreezerFile | undefined =>
+  cgroup === undefined ? undefined : { version: cgroup.version, folder: cgroup.path };
 
 /** Route after route, then the kernel; again until one works. */
 export async function thawParts(parts: Parts): Promise<Thawed> {
@@ -184,15 +168,15 @@ async function correctLater(parts: Parts): Promise<void> {
 }
 
 /**
- * After a pause whose answer was lost. containerd may have it still in its queue, so the container has to be seen running,
- * by a containerd that answers, for SETTLE_MS; whatever pauses it meanwhile is undone.
+ * After a pause whose answer was lost. The runtime may have it still in its queue, so the container has to be seen running,
+ * by a runtime that answers, for SETTLE_MS; whatever pauses it meanwhile is undone.
  */
 export async function settle(parts: Parts, signal: AbortSignal): Promise<void> {
   const bound = performance.now() + THAW_BOUND_MS;
-  const [containerd] = parts.routes;
+  const [runtime] = parts.routes;
   let runningSince: number | undefined;
-  while (containerd !== undefined && performance.now() < bound && !signal.aborted) {
-    const status = await containerd.status().catch(() => 'UNKNOWN' as const);
+  while (runtime !== undefined && performance.now() < bound && !signal.aborted) {
+    const status = await runtime.status().catch(() => 'UNKNOWN' as const);
     const kernel = kernelState(parts.freezer);
     if (status === undefined || status === 'STOPPED' || kernel === 'gone') return;
     const stands = status === 'PAUSED' || status === 'PAUSING' || kernel === 'frozen';
@@ -205,14 +189,12 @@ export async function settle(parts: Parts, signal: AbortSignal): Promise<void> {
 }
 
 /** For recovery: resumes the container if it is paused, whoever paused it. */
-export async function thawPaused(spec: ContainerdSpec, boundMs: number): Promise<Thawed> {
-  const endpoint = openNamespace(spec.socket, spec.namespace);
-  try {
-    const parts = await partsOf(spec, tasksClient(endpoint));
-    return await thawIfPaused(parts, boundMs);
-  } finally {
-    endpoint.client.close();
-  }
+export async function thawPaused(spec: RuntimeSpec, boundMs: number): Promise<Thawed> {
+  using pauser =
+    spec.kind === 'docker'
+      ? await (await import('./docker.ts')).openPauser(spec)
+      : await (await import('./containerd.ts')).openPauser(spec);
+  return await thawIfPaused(pauser.parts, boundMs);
 }
 
 async function thawIfPaused(parts: Parts, boundMs: number): Promise<Thawed> {
@@ -231,7 +213,9 @@ async function thawIfPaused(parts: Parts, boundMs: number): Promise<Thawed> {
       return thawParts(parts);
     }
     if (parts.freezer !== undefined && kernelState(parts.freezer) === 'frozen') {
-      const direct = await thawDirectly(parts, ['neither containerd nor its shim answered']);
+      const direct = await thawDirectly(parts, [
+        `neither ${parts.routes.map(({ name }) => name).join(' nor ')} answered`,
+      ]);
       if (direct !== undefined) return direct;
     }
     if (performance.now() > bound) {

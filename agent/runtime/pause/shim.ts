@@ -10,6 +10,7 @@ import { status } from '@grpc/grpc-js';
 import { ExhibitError } from '../../../evidence/error.ts';
 import { loadShim } from '../../../proto/load.ts';
 import type { Task } from '../tasks.ts';
+import { RESUME_TIMEOUT_MS, type Route } from './resume.ts';
 
 const HEADER_BYTES = 10;
 /** ttrpc's own limit: 4 MiB. */
@@ -32,27 +33,40 @@ export interface ShimAddress {
   readonly service: string;
 }
 
+/** Where a containerd keeps what belongs to its shims, as the agent reaches it. */
+export interface ShimFolders {
+  /** Holds `io.containerd.runtime.v2.task`. */
+  readonly state: string;
+  /** Holds `s`, the folder of the shims' sockets. containerd's default folder, also where `state` is another. */
+  readonly sockets: string;
+}
+
+/** Of a containerd whose socket lies in its own state folder. */
+export function shimFoldersOf(socket: string): ShimFolders {
+  const state = path.dirname(socket);
+  return { state, sockets: state };
+}
+
 /**
- * Reads where the shim of a container listens, from the bundle that containerd keeps beside its socket. Undefined where the
- * folders are elsewhere, or the shim speaks gRPC.
+ * Reads where the shim of a container listens, from the bundle that containerd keeps in its state folder. Undefined where
+ * the folders are elsewhere, or the shim speaks gRPC.
  */
 export async function findShim(
-  socket: string,
+  { state, sockets }: ShimFolders,
   namespace: string,
   containerId: string,
 ): Promise<ShimAddress | undefined> {
-  const state = path.dirname(socket);
   const bundle = path.join(state, 'io.containerd.runtime.v2.task', namespace, containerId);
   const bootstrap = await readFile(path.join(bundle, 'bootstrap.json'), 'utf8').catch(() => undefined);
-  if (bootstrap !== undefined) return parseBootstrap(bootstrap, state);
+  if (bootstrap !== undefined) return parseBootstrap(bootstrap, sockets);
   const address = await readFile(path.join(bundle, 'address'), 'utf8').catch(() => undefined);
   return address === undefined
     ? undefined
-    : parseBootstrap(JSON.stringify({ version: 2, address, protocol: 'ttrpc' }), state);
+    : parseBootstrap(JSON.stringify({ version: 2, address, protocol: 'ttrpc' }), sockets);
 }
 
-/** `state`: the folder of containerd's sockets as the agent sees it; the address is the node's own path. */
-export function parseBootstrap(text: string, state: string): ShimAddress | undefined {
+/** `sockets`: see ShimFolders; the address is the node's own path. */
+export function parseBootstrap(text: string, sockets: string): ShimAddress | undefined {
   let fields: unknown;
   try {
     fields = JSON.parse(text);
@@ -65,7 +79,7 @@ export function parseBootstrap(text: string, state: string): ShimAddress | undef
   const protocol = 'protocol' in fields && fields.protocol !== '' ? fields.protocol : 'ttrpc';
   const match = /^unix:\/\/(\/.+)\/s\/([^/]+)$/.exec(address.trim());
   if (match === null || protocol !== 'ttrpc' || (version !== 2 && version !== 3)) return undefined;
-  return { socket: path.join(state, 's', match[2] ?? ''), service: `containerd.task.v${version}.Task` };
+  return { socket: path.join(sockets, 's', match[2] ?? ''), service: `containerd.task.v${version}.Task` };
 }
 
 export function shimClient(address: ShimAddress, containerId: string): Shim {
@@ -89,6 +103,12 @@ export function shimClient(address: ShimAddress, containerId: string): Shim {
     },
   };
 }
+
+export const shimRoute = (shim: Shim): Route => ({
+  name: 'its shim',
+  status: () => shim.state(AbortSignal.timeout(RESUME_TIMEOUT_MS)),
+  resume: () => shim.resume(AbortSignal.timeout(RESUME_TIMEOUT_MS)),
+});
 
 /** sun_path of unix(7), less its final zero. */
 const SOCKET_PATH_BYTES = 107;

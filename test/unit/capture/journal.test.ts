@@ -42,6 +42,7 @@ describe('the journal', () => {
       kind: 'group',
       members: [
         { kind: 'containerd', socket: '/s', namespace: 'k8s.io', containerId: 'a', cgroup: { version: 2, path: '/g' } },
+        { kind: 'docker', socket: '/s', containerId: 'd', cgroup: { version: 1, path: '/g' } },
         { kind: 'cgroup-v2', path: '/h' },
       ],
     };

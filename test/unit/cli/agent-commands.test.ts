@@ -33,11 +33,24 @@ describe('containers', () => {
       [
         'TARGET          STATE    ID             IMAGE',
         'prod/web-0/app  running  0123456789abc  registry/web:1',
-        'lonely          exited   fedcba9876543  busybox',
+        'name:lonely     exited   fedcba9876543  busybox',
         '',
       ].join('\n'),
     );
     expect(ran).toMatchObject({ code: 0, stderr: '' });
+  });
+
+  test('shows the project and service of Docker Compose where there is one, and ids of what has no name to type', async () => {
+    const labels = { 'com.docker.compose.project': 'shop', 'com.docker.compose.service': 'web' };
+    const web = { ...CONTAINERS.containers[1], name: 'shop-web-1', labels };
+    const odd = { ...CONTAINERS.containers[1], name: 'odd name' };
+    await using agent = await startFakeAgent({ containers: { ...CONTAINERS, containers: [web, odd] } });
+    const ran = await exhibit(['containers', '--socket', agent.socket]);
+    expect(ran.stdout.toString().split('\n').slice(0, 3)).toEqual([
+      'TARGET             STATE   ID             IMAGE    COMPOSE',
+      'name:shop-web-1    exited  fedcba9876543  busybox  shop/web',
+      expect.stringMatching(/^fedcba98765432100 {2}exited {2}fedcba9876543 {2}busybox/),
+    ]);
   });
 
   test('with --json gives whole ids, labels and the runtime', async () => {

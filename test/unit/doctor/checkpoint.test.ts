@@ -51,6 +51,9 @@ describe('who can be asked for a checkpoint', () => {
   ] as const)('Docker with experimental features %s: %s', (allowed, status) => {
     const identity = { name: 'docker', version: '28.5.2' };
     expect(checkCheckpoint({ kind: 'docker', identity, rungs: ['docker'], switch: allowed }).status).toBe(status);
+    const both = checkCheckpoint({ kind: 'docker', identity, rungs: ['tasks', 'docker'], switch: allowed });
+    expect(both.status).toBe('ok');
+    expect(both.meaning.includes('asked for by tasks')).toBe(allowed === false);
   });
 });
 

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import type { Cgroup } from '../../../agent/host/cgroup.ts';
-import { type FreezeMethod, freezeSpec, runtimePause } from '../../../agent/runtime/inspect.ts';
+import { chooseFreeze, type FreezeMethod, freezeSpec, runtimePause } from '../../../agent/runtime/inspect.ts';
 import { asPid, type FreezeSpec, type Target } from '../../../agent/runtime/runtime.ts';
 
 /** Which way a container is stopped, by what it has and what the configuration says. */
@@ -62,4 +62,14 @@ test('what the runtime itself has paused is resumed by it, with the freezer as t
   });
   expect(runtimePause(pausing, target(undefined))).toEqual(CONTAINERD);
   expect(runtimePause(pausing, target(CONTAINERD))).toBe(CONTAINERD);
+});
+
+test('a container of Docker is paused by Docker where the kernel’s freezer is not taken', async () => {
+  const pause = { kind: 'docker', socket: '/d', containerId: 'c1' } as const;
+  const choose = (method: FreezeMethod, own: Cgroup | undefined) =>
+    chooseFreeze(HOST, method, { id: 'c1', pids: [asPid(1)], cgroup: own }, pause);
+  expect((await choose('auto', cgroup(2))).freeze).toEqual({ kind: 'cgroup-v2', path: folder });
+  expect((await choose('auto', undefined)).freeze).toEqual(pause);
+  expect((await choose('auto', cgroup(1))).freeze).toEqual({ ...pause, cgroup: { version: 1, path: folder } });
+  expect((await choose('runtime', cgroup(2))).freeze).toEqual({ ...pause, cgroup: { version: 2, path: folder } });
 });

@@ -17,6 +17,10 @@ const FORMS: [string, Selector][] = [
   ['a'.repeat(64), { kind: 'container', id: 'a'.repeat(64) }],
   ['containerd://3f1c', { kind: 'container', id: '3f1c' }],
   ['containerd://redis-1', { kind: 'container', id: 'redis-1' }],
+  ['name:shop-web-1', { kind: 'name', name: 'shop-web-1' }],
+  ['name:k8s_app.x_', { kind: 'name', name: 'k8s_app.x_' }],
+  ['name:cafe', { kind: 'name', name: 'cafe' }],
+  ['com.docker.compose.service=web', { kind: 'labels', labels: labels({ 'com.docker.compose.service': 'web' }) }],
   ['app=web', { kind: 'labels', labels: labels({ app: 'web' }) }],
   ['app=web,tier=api', { kind: 'labels', labels: labels({ app: 'web', tier: 'api' }) }],
   ['-l app=web', { kind: 'labels', labels: labels({ app: 'web' }) }],
@@ -46,6 +50,12 @@ const NONSENSE = [
   '/web',
   'prod//app',
   '../etc/passwd',
+  'name:',
+  'name:-x',
+  'name:a/b',
+  'name:a b',
+  'name:é',
+  'name:\u001b[31m',
   'pid:0',
   'pid:-1',
   'pid:1e3',
@@ -76,6 +86,7 @@ test.each(NONSENSE)('%j is refused as wrong usage, without control characters in
 
 test('a name alone is told which forms there are', () => {
   expect(String(fault(() => parseSelector('web-0')))).toContain('NAMESPACE/POD');
+  expect(String(fault(() => parseSelector('web-0')))).toContain('name:web-0');
 });
 
 function fault(run: () => unknown): unknown {
@@ -95,6 +106,7 @@ const selectors: fc.Arbitrary<Selector> = fc.oneof(
   fc
     .tuple(fc.dictionary(name, fc.oneof(name, fc.constant('')), { minKeys: 1, maxKeys: 4 }), container)
     .map(([pairs, rest]): Selector => ({ kind: 'labels', labels: labels(pairs), ...rest })),
+  fc.stringMatching(/^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/).map((one): Selector => ({ kind: 'name', name: one })),
   fc.integer({ min: 1, max: 2 ** 22 }).map((pid): Selector => ({ kind: 'pid', pid: asPid(pid) })),
   fc
     .array(name, { minLength: 1, maxLength: 4 })
@@ -130,6 +142,8 @@ test('a message without a target, or with a hostile one, is wrong usage', () => 
     {},
     { pod: { namespace: 'a/b', pod: 'x', container: '' } },
     { cgroup: '/../..' },
+    { containerName: 'a/b' },
+    { containerName: '\u001b[31mred' },
     { pid: 2 ** 31 },
   ]) {
     expect(

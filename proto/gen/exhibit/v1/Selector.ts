@@ -10,7 +10,8 @@ export interface Selector {
   'pid'?: (number);
   'cgroup'?: (string);
   'unit'?: (string);
-  'by'?: "pod"|"containerId"|"labels"|"pid"|"cgroup"|"unit";
+  'containerName'?: (string);
+  'by'?: "pod"|"containerId"|"labels"|"pid"|"cgroup"|"unit"|"containerName";
 }
 
 export interface Selector__Output {
@@ -20,5 +21,6 @@ export interface Selector__Output {
   'pid'?: (number);
   'cgroup'?: (string);
   'unit'?: (string);
-  'by'?: "pod"|"containerId"|"labels"|"pid"|"cgroup"|"unit";
+  'containerName'?: (string);
+  'by'?: "pod"|"containerId"|"labels"|"pid"|"cgroup"|"unit"|"containerName";
 }
