@@ -3,13 +3,14 @@
  * them on Ctrl-C, SIGTERM or SIGHUP.
  */
 import { parseArgs } from 'node:util';
-import { type LabNode, startNode } from './node.ts';
-import { labObstacle, s3Obstacle } from './requires.ts';
+import { type LabNode, type Release, startNode } from './node.ts';
+import { labObstacle, oldObstacle, s3Obstacle } from './requires.ts';
 import { type LabS3, startS3 } from './s3.ts';
 
-const USAGE = `usage: npm run lab -- [--json] [--no-s3] [--cgroup v1|v2] [--disk]
+const USAGE = `usage: npm run lab -- [--json] [--no-s3] [--release 2.1|1.6] [--cgroup v1|v2] [--disk]
   --json       print one JSON object in place of shell lines
   --no-s3      only the containerd node
+  --release    line of containerd (2.1)
   --cgroup     control groups as the node sees them (v2)
   --disk       keep containerd's images and layers on disk, not in memory`;
 
@@ -19,15 +20,17 @@ function readArguments(argv: string[]) {
     options: {
       json: { type: 'boolean', default: false },
       s3: { type: 'boolean', default: true },
+      release: { type: 'string', default: '2.1' },
       cgroup: { type: 'string', default: 'v2' },
       disk: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
     allowNegative: true,
   });
-  const { cgroup } = values;
+  const { cgroup, release, ...switches } = values;
   if (cgroup !== 'v1' && cgroup !== 'v2') throw new Error('--cgroup is v1 or v2');
-  return { json: values.json, s3: values.s3, disk: values.disk, help: values.help, cgroup: cgroup as 'v1' | 'v2' };
+  if (release !== '2.1' && release !== '1.6') throw new Error('--release is 2.1 or 1.6');
+  return { ...switches, cgroup: cgroup as 'v1' | 'v2', release: release as Release };
 }
 
 async function startPods(node: LabNode): Promise<void> {
@@ -86,13 +89,14 @@ async function main(): Promise<number> {
     process.stdout.write(`${USAGE}\n`);
     return 0;
   }
-  const obstacle = labObstacle() ?? (options.s3 ? s3Obstacle() : undefined);
+  const { release, cgroup, disk } = options;
+  const obstacle = (release === '1.6' ? oldObstacle() : labObstacle()) ?? (options.s3 ? s3Obstacle() : undefined);
   if (obstacle !== undefined) {
     process.stderr.write(`lab: cannot start here: ${obstacle}\n`);
     return 1;
   }
   const ended = asked();
-  await using node = await startNode({ cgroup: options.cgroup, disk: options.disk });
+  await using node = await startNode({ release, cgroup, disk });
   await startPods(node);
   await using s3 = options.s3 ? await startS3() : undefined;
   print(environment(node, s3), options.json);

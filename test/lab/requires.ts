@@ -1,7 +1,7 @@
 /** Tells whether this machine can run the real parts, so that a test that needs them is skipped with the reason. */
 import { existsSync, readFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
-import { labRoot, s3Root } from './cache.mjs';
+import { labRoot, oldRoot, s3Root } from './cache.mjs';
 
 /** The part of vitest's test context that is needed here. */
 export interface Skippable {
@@ -38,12 +38,21 @@ function obstacle(root: string, part: string): string | undefined {
 export const labObstacle = (): string | undefined =>
   obstacle(labRoot(), 'the containerd node') ?? (kernelHas('cgroup2') ? undefined : 'needs cgroup v2 in the kernel');
 
+/** Why no node with containerd 1.6 can be started here. */
+export const oldObstacle = (): string | undefined => labObstacle() ?? obstacle(oldRoot(), 'the containerd node');
+
 /** Why no S3 server can be started here. */
 export const s3Obstacle = (): string | undefined => obstacle(s3Root(), 'the S3 server');
 
 /** Skips the test, with the reason, where no containerd node can be started. */
 export function requireLab(context: Skippable): void {
   const reason = labObstacle();
+  if (reason !== undefined) context.skip(reason);
+}
+
+/** Skips the test, with the reason, where no node with containerd 1.6 can be started. */
+export function requireOld(context: Skippable): void {
+  const reason = oldObstacle();
   if (reason !== undefined) context.skip(reason);
 }
 
