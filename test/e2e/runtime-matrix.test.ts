@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, type TestContext } from 'vitest';
 import { type LabNode, type Release, startNode } from '../lab/node.ts';
-import { labObstacle, oldObstacle } from '../lab/requires.ts';
+import { nodeObstacle } from '../lab/requires.ts';
 import { containerContracts, everyTarget } from './containers.ts';
 
 /** The runtimes of runtime.test.ts on an old containerd, and where the containers are in cgroups of version 1. */
@@ -12,7 +12,7 @@ const NODES: readonly { release: Release; cgroup: 'v1' | 'v2' }[] = [
 
 for (const { release, cgroup } of NODES) {
   describe(`containerd ${release} with cgroup ${cgroup}`, () => {
-    const obstacle = release === '1.6' ? oldObstacle() : labObstacle();
+    const obstacle = nodeObstacle(release);
     let started: LabNode | undefined;
 
     beforeAll(async () => {

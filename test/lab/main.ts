@@ -4,7 +4,7 @@
  */
 import { parseArgs } from 'node:util';
 import { type LabNode, type Release, startNode } from './node.ts';
-import { labObstacle, oldObstacle, s3Obstacle } from './requires.ts';
+import { nodeObstacle, s3Obstacle } from './requires.ts';
 import { type LabS3, startS3 } from './s3.ts';
 
 const USAGE = `usage: npm run lab -- [--json] [--no-s3] [--release 2.1|1.6] [--cgroup v1|v2] [--disk]
@@ -90,7 +90,7 @@ async function main(): Promise<number> {
     return 0;
   }
   const { release, cgroup, disk } = options;
-  const obstacle = (release === '1.6' ? oldObstacle() : labObstacle()) ?? (options.s3 ? s3Obstacle() : undefined);
+  const obstacle = nodeObstacle(release) ?? (options.s3 ? s3Obstacle() : undefined);
   if (obstacle !== undefined) {
     process.stderr.write(`lab: cannot start here: ${obstacle}\n`);
     return 1;

@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { labRoot, oldRoot, s3Root } from './cache.mjs';
+import type { Release } from './node.ts';
 
 /** The part of vitest's test context that is needed here. */
 export interface Skippable {
@@ -41,18 +42,16 @@ export const labObstacle = (): string | undefined =>
 /** Why no node with containerd 1.6 can be started here. */
 export const oldObstacle = (): string | undefined => labObstacle() ?? obstacle(oldRoot(), 'the containerd node');
 
+/** The same for a node of either release. */
+export const nodeObstacle = (release: Release = '2.1'): string | undefined =>
+  release === '1.6' ? oldObstacle() : labObstacle();
+
 /** Why no S3 server can be started here. */
 export const s3Obstacle = (): string | undefined => obstacle(s3Root(), 'the S3 server');
 
 /** Skips the test, with the reason, where no containerd node can be started. */
 export function requireLab(context: Skippable): void {
   const reason = labObstacle();
-  if (reason !== undefined) context.skip(reason);
-}
-
-/** Skips the test, with the reason, where no node with containerd 1.6 can be started. */
-export function requireOld(context: Skippable): void {
-  const reason = oldObstacle();
   if (reason !== undefined) context.skip(reason);
 }
 
