@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import os from 'node:os';
 import { parseDocument } from 'yaml';
 import { z } from 'zod';
+import { RUNGS } from '../evidence/dump.ts';
 import { ExhibitError } from '../evidence/error.ts';
 import { ARTIFACTS } from '../evidence/layout.ts';
 import { INCLUDABLE, WHEN_LARGER } from './collect/memory-choices.ts';
@@ -57,6 +58,18 @@ const freezeSchema = z.strictObject({
   method: z.enum(['auto', 'runtime', 'cgroup']).default('auto'),
 });
 
+const checkpointSchema = z.strictObject({
+  /** Which ways are allowed, and in which order those are tried that are expected to work; see capture/ladder.ts. */
+  rungs: z
+    .array(z.enum(RUNGS))
+    .refine((rungs) => new Set(rungs).size === rungs.length, { error: 'each rung once' })
+    .default([...RUNGS]),
+  /** Room in memory for CRIU's files; less where the node has less than twice as much to give. */
+  tmpfsBytes: byteSize.default(1 * 2 ** 30),
+  /** When CRIU is expected to refuse: `try` one rung for its own words, or `skip` the checkpoint. */
+  whenRefused: z.enum(['try', 'skip']).default('try'),
+});
+
 const schema = z.strictObject({
   cluster: z.string().min(1).default('local'),
   node: z
@@ -76,6 +89,7 @@ const schema = z.strictObject({
   scope: z.enum(['container', 'pod']).default('container'),
   memory: memorySchema.prefault({}),
   freeze: freezeSchema.prefault({}),
+  checkpoint: checkpointSchema.prefault({}),
   compression: z.strictObject({ level: z.number().int().min(0).max(19).default(1) }).prefault({}),
   signing: z.strictObject({ keyFile: absolutePath.optional() }).prefault({}),
   log: z

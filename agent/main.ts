@@ -3,23 +3,27 @@ import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { type Logger, pino } from 'pino';
 import { ExhibitError, explain, isExhibitError } from '../evidence/error.ts';
+import { MANIFEST_OBJECT } from '../evidence/layout.ts';
 import { generateSigner, loadSigner } from '../evidence/seal.ts';
 import { captureExecutor } from './capture/capture.ts';
-import { createCaptures } from './capture/captures.ts';
+import { type Captures, createCaptures } from './capture/captures.ts';
 import { startFreezer } from './capture/freeze.ts';
 import { openJournal } from './capture/journal.ts';
-import { recover } from './capture/recover.ts';
+import { recover, tidyDumps } from './capture/recover.ts';
 import { allCollectors } from './collect/all.ts';
 import { type Config, loadConfig } from './config.ts';
-import { examine } from './doctor.ts';
+import type { Check } from './doctor/check.ts';
+import { examine } from './doctor/doctor.ts';
 import { cleanStaleFifos } from './host/fifo.ts';
 import { makeFolder } from './host/folder.ts';
 import { type Host, reach } from './host/host.ts';
+import { cleanStaleTmpfs } from './host/tmpfs.ts';
 import { openContainerd } from './runtime/containerd.ts';
 import { openCri } from './runtime/cri.ts';
 import { openHostRuntime } from './runtime/host.ts';
 import { asHostPath, type Runtime } from './runtime/runtime.ts';
 import { openSink } from './sink/open.ts';
+import type { Sink } from './sink/sink.ts';
 import { claimSocket, serveExec } from './trigger/exec.ts';
 
 /**
@@ -54,8 +58,11 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   const journal = await openJournal(reach(host, stateDir), (file, error) =>
     log.warn({ file, error: explain(error) }, 'journal entry set aside'),
   );
-  await recover(journal, { now: Date.now, log });
+  await recover(journal, { now: Date.now, log, procRoot: host.procRoot });
   await cleanStaleFifos(host, stateDir);
+  await cleanStaleTmpfs(host, stateDir);
+  const rungs = runtimes.flatMap((one) => one.rungs);
+  await tidyDumps(journal, rungs, log);
 
   const codeCache = `${reach(host, stateDir)}/code`;
   const { keyFile } = config.signing;
@@ -78,13 +85,32 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     captures,
     runtime,
     defaults: { artifacts: config.artifacts, consistency: config.memory.consistency, scope: config.scope },
-    examine: (signal) => examine({ config, host, runtime, sink, signal }),
+    examine: (signal) => examine({ config, host, runtime, sink, storedKey: () => storedKey(captures, sink), signal }),
     log,
   });
   stack.use(trigger);
   stack.defer(() => captures.drain(SHUTDOWN_GRACE_MS));
   const running = stack.move();
   return { socket: trigger.socket, [Symbol.asyncDispose]: () => running.disposeAsync() };
+}
+
+/** The manifest of the newest bundle that was sealed in this sink. */
+function storedKey(captures: Captures, sink: Sink): string | undefined {
+  const folder = `${sink.url}/`;
+  const sealed = captures
+    .list(Number.POSITIVE_INFINITY)
+    .find(({ state, bundleUrl }) => (state === 'complete' || state === 'partial') && bundleUrl.startsWith(folder));
+  return sealed === undefined ? undefined : `${sealed.bundleUrl.slice(folder.length)}/${MANIFEST_OBJECT}`;
+}
+
+/** The doctor without an agent: the same adapters, none of its work. The configuration is the agent's. */
+export async function examineNode(configFile: string, env: NodeJS.ProcessEnv, signal: AbortSignal): Promise<Check[]> {
+  const config = await loadConfig(configFile, env);
+  const host: Host = { procRoot: config.runtime.procRoot, hostRoot: config.runtime.hostRoot };
+  await using stack = new AsyncDisposableStack();
+  const sink = stack.use(openSink(config.sink));
+  const runtime = stack.use(containerRuntimes(config, host)[0] ?? openHostRuntime({ host }));
+  return await examine({ config, host, runtime, sink, storedKey: () => undefined, signal });
 }
 
 function containerRuntimes(config: Config, host: Host): Runtime[] {

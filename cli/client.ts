@@ -25,7 +25,7 @@ export interface AgentClient extends Disposable {
 const PROBE_TIMEOUT_MS = 5_000;
 /** Listing asks the runtime once; a runtime that needs longer is stuck. */
 const CALL_TIMEOUT_MS = 30_000;
-/** Doctor starts programs (criu check) and tries the sink. */
+/** The agent gives itself half a minute, which a busy node may stretch. */
 const DOCTOR_TIMEOUT_MS = 120_000;
 /** Cancel answers when the collector in flight has let go and the manifest is sealed. */
 const CANCEL_TIMEOUT_MS = 300_000;

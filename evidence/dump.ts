@@ -4,7 +4,10 @@
  */
 import { z } from 'zod';
 
-/** Who can be asked for a checkpoint: containerd's Tasks service, Docker's API, CRI. */
+/**
+ * Who can be asked for a checkpoint: containerd's Tasks service, Docker's API, CRI. From the one that stops the target for the
+ * shortest time to the longest; measured in docs/bench.md.
+ */
 export const RUNGS = ['tasks', 'docker', 'cri'] as const;
 export type RungName = (typeof RUNGS)[number];
 
@@ -59,3 +62,64 @@ export const preflightSchema = z.strictObject({
   wallMs: z.number().nonnegative(),
 });
 export type Preflight = z.infer<typeof preflightSchema>;
+
+/** One way of making a checkpoint, as the plan sees it. */
+export const plannedRungSchema = z.strictObject({
+  rung: z.enum(RUNGS),
+  /** `may-fail`: only obstacles stand in its way that may not be ones. */
+  expected: z.enum(['works', 'may-fail', 'fails']),
+  /** What speaks against it; empty where it is expected to work. */
+  reasons: z.array(z.string()),
+  /** What CRIU will be told by this way. */
+  options: dumpOptionsSchema,
+});
+export type PlannedRung = z.infer<typeof plannedRungSchema>;
+
+/** The checkpoint's part of the plan: what was seen, and the ways in the order in which they are tried. */
+export const checkpointPlanSchema = z.strictObject({
+  preflight: preflightSchema,
+  /** The most that a rung which leaves CRIU's files may write into memory. */
+  tmpfsBytes: z.number().int().nonnegative(),
+  /** What becomes of a ladder on which nothing is expected to work: one rung is tried for CRIU's own words, or none. */
+  whenRefused: z.enum(['try', 'skip']),
+  ladder: z.array(plannedRungSchema),
+});
+export type CheckpointPlan = z.infer<typeof checkpointPlanSchema>;
+
+/** CRIU's own figures of a dump: the entry `dump` of its stats-dump. Times in microseconds. */
+export const dumpStatsSchema = z.strictObject({
+  freezingTimeUs: z.number(),
+  /** How long the processes stood still. */
+  frozenTimeUs: z.number(),
+  memdumpTimeUs: z.number(),
+  memwriteTimeUs: z.number(),
+  pagesScanned: z.number(),
+  pagesWritten: z.number(),
+  sharedPagesWritten: z.number(),
+});
+export type DumpStats = z.infer<typeof dumpStatsSchema>;
+
+/** CRIU about one dump: its log is whole in the bundle, here is what a person reads first. */
+export const criuWordsSchema = z.strictObject({
+  /** Its lines with `Error`, the reason first. */
+  errors: z.array(z.string()),
+  /** The last lines of its log. */
+  lastLines: z.array(z.string()),
+  stats: dumpStatsSchema.optional(),
+  /** Where the whole log is: an object of the bundle and a member. */
+  log: z.string().optional(),
+});
+export type CriuWords = z.infer<typeof criuWordsSchema>;
+
+/** What became of one rung. In the artifact's fact `rungs`, in the order of the ladder. */
+export const rungRecordSchema = z.strictObject({
+  ...plannedRungSchema.shape,
+  outcome: z.enum(['worked', 'failed', 'not-offered', 'not-tried']),
+  wallMs: z.number().nonnegative(),
+  /** How long the target stood still, by CRIU's figures and by its freezer, whichever is more; absent where neither tells. */
+  stallMs: z.number().nonnegative().optional(),
+  /** Why it failed, or was not tried. */
+  error: z.string().optional(),
+  criu: criuWordsSchema.optional(),
+});
+export type RungRecord = z.infer<typeof rungRecordSchema>;

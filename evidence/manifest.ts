@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { checkpointPlanSchema } from './dump.ts';
 import { ARTIFACTS } from './layout.ts';
 
 /**
@@ -165,6 +166,8 @@ export const planSchema = z.strictObject({
   freezeDeadlineMs: z.number().int().positive(),
   bufferBytes: sizeBytes,
   steps: z.array(planStepSchema),
+  /** Absent where no checkpoint is taken, and in older bundles. */
+  checkpoint: checkpointPlanSchema.optional(),
 });
 export type Plan = z.infer<typeof planSchema>;
 

@@ -50,6 +50,10 @@ export const loadContainerd = (): ContainerdTypes['containerd']['services'] =>
 export const loadTasks = (): ContainerdTypes['containerd']['services']['tasks']['v1'] =>
   load<ContainerdTypes>('containerd/tasks.proto').containerd.services.tasks.v1;
 
+/** Options of the runc shim, which containerd hands on as they are. */
+export const loadRunc = (): ContainerdTypes['containerd']['runc']['v1'] =>
+  load<ContainerdTypes>('containerd/runc.proto').containerd.runc.v1;
+
 /** The shim's service and the frames it is spoken in. */
 export const loadShim = () => ({
   task: load<ContainerdTypes>('containerd/shim.proto').containerd.task.v2.Task.service,

@@ -1,4 +1,5 @@
 import type { Logger } from 'pino';
+import type { CheckpointPlan, RungName } from '../../evidence/dump.ts';
 import { isExhibitError } from '../../evidence/error.ts';
 import { type ArtifactName, bundlePath, FORMAT_VERSION, REQUEST_OBJECT } from '../../evidence/layout.ts';
 import type {
@@ -10,15 +11,19 @@ import type {
   TargetRecord,
 } from '../../evidence/manifest.ts';
 import type { Collector } from '../collect/collector.ts';
+import { memoryRoom } from '../host/memory-room.ts';
+import { preflight } from '../host/preflight.ts';
 import { agentDiskWriteBytes } from '../host/self.ts';
 import { OF_ONE_CONTAINER, ownTarget, podScoped } from '../runtime/pod.ts';
-import type { Runtime, Target } from '../runtime/runtime.ts';
+import { asPid, type Runtime, type Target } from '../runtime/runtime.ts';
 import { parseSelector, resolveTarget } from '../runtime/select.ts';
 import type { Sink } from '../sink/sink.ts';
 import { type Bundle, openBundle } from './bundle.ts';
 import type { CaptureHooks, CaptureRequest, Execute } from './captures.ts';
 import type { startFreezer } from './freeze.ts';
 import { prepareHold } from './hold.ts';
+import type { JournalEntry } from './journal.ts';
+import { planLadder } from './ladder.ts';
 import { createLock, type Lock } from './lock.ts';
 import { planCapture } from './plan.ts';
 import { displayName, type RecordParts, requestRecord } from './record.ts';
@@ -51,7 +56,7 @@ export function captureExecutor(parts: CaptureParts): Execute {
   const lock = createLock();
   return async (captureId, request, hooks) => {
     const { runtime, target, conclude } = await resolve(parts, request, hooks.signal);
-    const plan = planFor(parts, request, runtime, target);
+    const plan = await planFor(parts, request, { runtime, target, signal: hooks.signal });
     const { config } = parts;
     const path = bundlePath(config.cluster, config.node, captureId);
     const bundle = openBundle({ sink: parts.sink, path, level: config.compression.level, signal: hooks.signal });
@@ -104,15 +109,39 @@ function withNotes(target: Target): Target {
   return { ...target, record: { ...target.record, notes: [...target.notes] } };
 }
 
-function planFor({ config }: CaptureParts, request: CaptureRequest, runtime: Runtime, target: Target): Plan {
+async function planFor(
+  parts: CaptureParts,
+  request: CaptureRequest,
+  { runtime, target, signal }: { runtime: Runtime; target: Target; signal: AbortSignal },
+): Promise<Plan> {
+  const { config } = parts;
+  const wanted = request.artifacts.includes('checkpoint') && runtime.rungs.length > 0;
   return planCapture({
     artifacts: request.artifacts,
     consistency: request.consistency,
     scope: request.scope,
     target,
-    canCheckpoint: runtime.rungs.length > 0,
+    checkpoint: wanted ? await ladderFor(parts, runtime, ownTarget(target), signal) : undefined,
     bufferBytes: config.memory.bufferBytes,
     freezeDeadlineMs: config.freeze.deadlineMs,
+  });
+}
+
+async function ladderFor(
+  { config, host }: CaptureParts,
+  runtime: Runtime,
+  target: Target,
+  signal: AbortSignal,
+): Promise<CheckpointPlan> {
+  const [seen, room] = await Promise.all([
+    preflight(host, target.record.pids.map(asPid), signal),
+    memoryRoom(host.procRoot),
+  ]);
+  return planLadder({
+    offered: runtime.rungs,
+    policy: config.checkpoint,
+    preflight: seen,
+    availableBytes: room.availableBytes,
   });
 }
 
@@ -220,6 +249,7 @@ async function runSteps(run: Run, artifacts: ArtifactRecord[], freezes: FreezeRe
               log: run.log,
               now: run.parts.now,
               freeze: () => hold.freeze(),
+              dumping: (rung) => hooks.dumping(dumpOf(run, rung)),
               progress: (doneBytes, totalBytes) =>
                 hooks.emit({ kind: 'stage-progress', stage: step.artifact, doneBytes, totalBytes }),
             });
@@ -229,6 +259,12 @@ async function runSteps(run: Run, artifacts: ArtifactRecord[], freezes: FreezeRe
       release();
     }
   }
+}
+
+function dumpOf({ runtime, target, parts }: Run, rung: RungName | undefined): JournalEntry['dumping'] {
+  if (rung === undefined) return undefined;
+  const pause = runtime.pauseOf(ownTarget(target));
+  return { rung, containerId: target.record.id, startedAtMs: parts.now(), ...(pause === undefined ? {} : { pause }) };
 }
 
 function stageResult(artifact: ArtifactRecord) {

@@ -39,6 +39,8 @@ export interface CaptureHooks {
   emit(event: Exclude<CaptureEvent, { kind: 'ended' }>): void;
   /** Durably noted before the freeze begins, and removed after the thaw. */
   frozen(spec: JournalEntry['frozen']): Promise<void>;
+  /** The same for a dump that a runtime was asked for. */
+  dumping(dump: JournalEntry['dumping']): Promise<void>;
 }
 
 export interface CaptureHandle {
@@ -144,8 +146,15 @@ export function createCaptures(options: {
       await journal.put(entry);
     };
 
+    const dumping = async (dump: JournalEntry['dumping']) => {
+      if (entry === undefined) return;
+      const { dumping: _, ...rest } = entry;
+      entry = dump === undefined ? rest : { ...rest, dumping: dump };
+      await journal.put(entry);
+    };
+
     try {
-      const { state } = await execute(captureId, request, { signal: run.controller.signal, emit, frozen });
+      const { state } = await execute(captureId, request, { signal: run.controller.signal, emit, frozen, dumping });
       await update({ state, finishedAtMs: now() });
     } catch (error) {
       run.accepted.reject(error);

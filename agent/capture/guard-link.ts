@@ -1,10 +1,11 @@
 /** The agent's end of a guard process: starting it, telling it, hearing it. The guard's own end is guard.ts. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { Readable, type Writable } from 'node:stream';
 import { z } from 'zod';
 import { ExhibitError, explain } from '../../evidence/error.ts';
+import { type SmallProcessOptions, spawnSmall } from '../host/small-process.ts';
 import type { Answer, Order } from './guard.ts';
 import { wireThread } from './register-wire.ts';
 
@@ -57,29 +58,11 @@ export interface Guard {
   dismiss(): Promise<void>;
 }
 
-export interface GuardOptions {
-  /** A folder of root's alone, on a tmpfs: a guard leaves its compiled code there for the next. */
-  readonly codeCache?: string;
-}
+export type GuardOptions = SmallProcessOptions;
 
-/**
- * Few megabytes for a process that waits: young objects in 1 MiB, no helper threads for V8, one for libuv, one malloc arena.
- * Measured: 34 MiB of anonymous memory for 43. Most of what is left is Node's parser for TypeScript, a WebAssembly program
- * that the compiled code of an earlier guard makes unnecessary: 17 MiB, and a start in half the time.
- */
-const FRUGAL = {
-  flags: ['--max-semi-space-size=1', '--v8-pool-size=0', '--single-threaded-gc'],
-  env: { UV_THREADPOOL_SIZE: '1', MALLOC_ARENA_MAX: '1' },
-} as const;
-
-export function spawnGuard({ codeCache }: GuardOptions = {}): Guard {
-  const child = spawn(process.execPath, [...FRUGAL.flags, path.join(import.meta.dirname, 'guard.ts')], {
-    stdio: ['pipe', 'ignore', 'pipe', 'pipe'],
-    // A session of its own: Ctrl-C in the agent's terminal is not for the guard.
-    detached: true,
-    // Nothing of the agent's environment concerns it, and NODE_OPTIONS could change it.
-    env: { ...FRUGAL.env, ...(codeCache === undefined ? {} : { NODE_COMPILE_CACHE: codeCache }) },
-  });
+export function spawnGuard(options: GuardOptions = {}): Guard {
+  const program = path.join(import.meta.dirname, 'guard.ts');
+  const child = spawnSmall(program, ['pipe', 'ignore', 'pipe', 'pipe'], options);
   const { stdin, stderr, answers } = pipesOf(child);
   let complaints = '';
   stderr.on('data', (chunk: Buffer) => {

@@ -1,6 +1,7 @@
 import { readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
+import { RUNGS } from '../../evidence/dump.ts';
 import { isErrno } from '../../evidence/error.ts';
 import { makeFolder } from '../host/folder.ts';
 
@@ -51,6 +52,19 @@ const entry = z.object({
   stages: z.array(stage),
   /** Present while the target stands still. */
   frozen: freezeSpec.optional(),
+  /**
+   * Present from when a runtime was asked for a checkpoint until the target was known to run again, and nothing of the
+   * checkpoint to be left with the runtime.
+   */
+  dumping: z
+    .object({
+      rung: z.enum(RUNGS),
+      containerId: z.string(),
+      startedAtMs: z.number(),
+      /** The runtime's own pause, where it has one: undone, should the dump have left it. */
+      pause: singleFreezeSpec.optional(),
+    })
+    .optional(),
 });
 export type JournalEntry = z.infer<typeof entry>;
 

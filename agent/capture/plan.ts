@@ -1,3 +1,4 @@
+import type { CheckpointPlan } from '../../evidence/dump.ts';
 import type { ArtifactName } from '../../evidence/layout.ts';
 import type { Plan, PlanStep } from '../../evidence/manifest.ts';
 import type { Scope, Target } from '../runtime/runtime.ts';
@@ -9,8 +10,8 @@ export interface PlanInput {
   readonly consistency: 'frozen' | 'live';
   readonly scope: Scope;
   readonly target: Pick<Target, 'record' | 'rootfs' | 'freeze'>;
-  /** The runtime can be asked for a CRIU checkpoint. */
-  readonly canCheckpoint: boolean;
+  /** How a CRIU checkpoint is tried; undefined where none was asked for, or the runtime offers no way. */
+  readonly checkpoint: CheckpointPlan | undefined;
   readonly bufferBytes: number;
   readonly freezeDeadlineMs: number;
 }
@@ -34,6 +35,7 @@ export function planCapture(input: PlanInput): Plan {
     freezeDeadlineMs: input.freezeDeadlineMs,
     bufferBytes: input.bufferBytes,
     steps,
+    ...(input.checkpoint === undefined ? {} : { checkpoint: input.checkpoint }),
   };
 }
 
@@ -44,8 +46,16 @@ function lacks(need: Need, input: PlanInput): string | undefined {
         ? `a ${input.target.record.kind} has no writable layer that the runtime knows of`
         : undefined;
     case 'checkpoint':
-      return input.canCheckpoint ? undefined : `the ${input.target.record.runtime} runtime offers no CRIU checkpoint`;
+      return lacksCheckpoint(input);
     default:
       return need satisfies never;
   }
+}
+
+function lacksCheckpoint({ checkpoint, target }: PlanInput): string | undefined {
+  if (checkpoint === undefined) return `the ${target.record.runtime} runtime offers no CRIU checkpoint`;
+  const { ladder, whenRefused } = checkpoint;
+  if (ladder.length === 0) return 'checkpoint.rungs allows no way that the runtime offers';
+  if (whenRefused === 'try' || ladder.some(({ expected }) => expected !== 'fails')) return undefined;
+  return `CRIU is expected to refuse, and checkpoint.whenRefused is skip: ${ladder[0]?.reasons.join('; ')}`;
 }

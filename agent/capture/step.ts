@@ -21,6 +21,7 @@ export interface StepInput {
   readonly log: Logger;
   readonly now: () => number;
   readonly freeze: () => Promise<Frozen>;
+  readonly dumping: CollectContext['dumping'];
   readonly progress: (doneBytes: number, totalBytes: number) => void;
 }
 
@@ -114,6 +115,8 @@ function createTally(input: StepInput) {
     signal: input.signal,
     log: input.log.child({ artifact: input.step.artifact }),
     now: input.now,
+    dumping: (rung) => input.dumping(rung),
+    checkpoint: input.plan.checkpoint,
     consistency: input.plan.consistency,
     bufferBytes: input.plan.bufferBytes,
     archive: (name, options) => input.bundle.archive(name, options),

@@ -21,13 +21,13 @@ export async function pump(
   from: AsyncIterable<Uint8Array>,
   to: Pick<ForeignArchive, 'write'>,
   signal: AbortSignal,
-  onChunk: (sizeBytes: number) => void,
+  onChunk: (chunk: Uint8Array) => void,
 ): Promise<Pumped> {
   const end = new TailWatch();
   let failure: unknown;
   for await (const chunk of from) {
     end.take(chunk);
-    onChunk(chunk.length);
+    onChunk(chunk);
     if (failure !== undefined) continue;
     try {
       signal.throwIfAborted();

@@ -1,13 +1,15 @@
+import type { PlannedRung, RungRecord } from '../../evidence/dump.ts';
 import { ExhibitError, explain, isExhibitError } from '../../evidence/error.ts';
-import { type Fifo, makeFifo } from '../host/fifo.ts';
-import { freezerFileOf, watchFreezer } from '../host/freezer-watch.ts';
-import { asHostPath, type HostPath } from '../runtime/runtime.ts';
-import { criuReason, criuWhy } from './checkpoint-criu.ts';
-import { type Pumped, pump } from './checkpoint-pump.ts';
+import { asHostPath, type CheckpointRung, type HostPath } from '../runtime/runtime.ts';
+import { DUMP_LOG } from './checkpoint-archive.ts';
+import { type Attempt, type AttemptOptions, CHECKPOINT_OBJECT } from './checkpoint-attempt.ts';
+import { criuErrors, criuWhy, lastLines } from './checkpoint-criu.ts';
+import { attemptArchive } from './checkpoint-fifo.ts';
+import { attemptImages } from './checkpoint-images.ts';
 import type { CollectContext, Collector } from './collector.ts';
 
-/** The object's name in a bundle. */
-export const CHECKPOINT_OBJECT = 'checkpoint.tar.zst';
+/** CRIU's logs of rungs that failed: `<rung>/dump.log`. */
+export const LOGS_OBJECT = 'checkpoint-logs.tar.zst';
 const DEFAULT_RUN_DIR = asHostPath('/run/exhibit');
 /**
  * How long a cancelled capture waits for the runtime to finish. It cannot be told to stop: that kills runc in the middle and
@@ -16,31 +18,14 @@ const DEFAULT_RUN_DIR = asHostPath('/run/exhibit');
 export const ABORT_WAIT_MS = 15_000;
 
 export interface CheckpointOptions {
-  /** Where the FIFO is made: on a tmpfs, seen under this path by the runtime too. `/run/exhibit` unless told. */
+  /** Where FIFOs and the tmpfs are made: on a tmpfs, seen under this path by the runtime too. `/run/exhibit` unless told. */
   readonly runDir?: HostPath;
   readonly abortWaitMs?: number;
 }
 
-/** One way of making a checkpoint that was tried, for the artifact's facts. */
-interface Rung {
-  readonly rung: 'cri';
-  readonly ok: boolean;
-  readonly wallMs: number;
-  readonly error?: string;
-  /** CRIU's own words, from its log on the node. */
-  readonly criu?: readonly string[];
-}
-
-interface Outcome {
-  readonly pumped: Pumped;
-  readonly rung: Rung;
-  /** Why the runtime failed. */
-  readonly failure: unknown;
-}
-
 /**
- * A CRIU checkpoint made by the runtime, streamed through a FIFO so that no final copy lands on the node's disk. Facts:
- * `rungs`. A failed one leaves the container running and no object behind.
+ * A CRIU checkpoint made by the runtime, by the first way of the plan's ladder that works. Facts: `rungs`, one record for each
+ * (RungRecord), and `checkpointBy`. One that fails leaves the container running; when all do, CRIU's logs are what is stored.
  */
 export function createCheckpointCollector(options: CheckpointOptions = {}): Collector {
   return { artifact: 'checkpoint', collect: (context) => collect(context, options) };
@@ -48,131 +33,136 @@ export function createCheckpointCollector(options: CheckpointOptions = {}): Coll
 
 async function collect(context: CollectContext, options: CheckpointOptions): Promise<void> {
   const { runDir = DEFAULT_RUN_DIR, abortWaitMs = ABORT_WAIT_MS } = options;
+  const plan = context.checkpoint;
+  if (plan === undefined) throw new ExhibitError('internal', 'a checkpoint was asked for without a plan for it');
   context.signal.throwIfAborted();
-  // The object first: a sink that cannot be written must not cost the container a pause.
-  await using archive = await context.foreignArchive(CHECKPOINT_OBJECT);
-  const fifo = await makeFifo(context.host, runDir, 'checkpoint', context.captureId);
-  // Owns the FIFO from here on and removes it at its end, also when nobody waits for that any more.
-  const transfer = transferThrough(fifo, archive, context);
-  const { pumped, rung, failure } = await atMostAfterAbort(transfer, context.signal, abortWaitMs);
-  context.fact('rungs', [rung]);
-  if (pumped.failure !== undefined) throw stopped(pumped.failure, context.signal);
-  if (failure !== undefined) throw explained(failure, rung);
-  if (!pumped.whole) {
-    throw new ExhibitError(
-      'runtime-failed',
-      `the runtime reported a checkpoint but its archive ended early, after ${pumped.bytes} bytes`,
-    );
+  const climb = new Climb(context, { runDir, abortWaitMs, tmpfsBytes: plan.tmpfsBytes });
+  for (const planned of plan.ladder) {
+    const why = climb.whyNot(planned, plan.whenRefused);
+    if (why === undefined) await climb.try(planned);
+    else climb.skip(planned, why);
   }
-  context.note(
-    'the runtime wrote the checkpoint to its own folders on the node before it sent it here, and removed it there',
-  );
-  await archive.commit();
+  await climb.storeLogs();
+  climb.end();
 }
 
-/** Runs the checkpoint and reads the FIFO to its end, whatever happens on the way. */
-async function transferThrough(
-  fifo: Fifo,
-  archive: Parameters<typeof pump>[1],
+/** One way up the ladder: what was tried so far. */
+class Climb {
+  readonly #context: CollectContext;
+  readonly #options: AttemptOptions;
+  readonly #records: RungRecord[] = [];
+  readonly #logs: { rung: string; log: Buffer }[] = [];
+  #reached: string | undefined;
+  #tried = false;
+  readonly #failures: ExhibitError[] = [];
+
+  constructor(context: CollectContext, options: AttemptOptions) {
+    this.#context = context;
+    this.#options = options;
+  }
+
+  /** Why this rung is left out, or undefined when it is to be tried. */
+  whyNot({ expected }: PlannedRung, whenRefused: 'try' | 'skip'): string | undefined {
+    if (this.#reached !== undefined) return `${this.#reached} worked`;
+    if (expected !== 'fails') return undefined;
+    if (whenRefused === 'skip') return 'it is expected to fail, and checkpoint.whenRefused is skip';
+    return this.#tried ? 'it is expected to fail, and another was tried for CRIU’s own words' : undefined;
+  }
+
+  skip(planned: PlannedRung, error: string): void {
+    this.#tell({ ...planned, outcome: 'not-tried', wallMs: 0, error });
+  }
+
+  async try(planned: PlannedRung): Promise<void> {
+    const { runtime, paused, log } = this.#context;
+    const rung = runtime.rungs.find(({ name }) => name === planned.rung);
+    if (rung === undefined) return this.skip(planned, `the ${runtime.kind} runtime does not offer it`);
+    const attempt = await attemptBy(this.#context, rung, planned, this.#options);
+    if (attempt.stallMs !== undefined) paused(attempt.stallMs);
+    const record = recordOf(planned, attempt);
+    this.#tell(record);
+    if (attempt.failure === undefined) this.#reached = planned.rung;
+    else {
+      log.warn({ rung: planned.rung, error: record.error }, 'checkpoint rung failed');
+      this.#failures.push(explained(attempt.failure, record));
+      if (record.outcome === 'failed') this.#tried = true;
+      if (attempt.log !== undefined) this.#logs.push({ rung: planned.rung, log: attempt.log });
+    }
+  }
+
+  #tell(record: RungRecord): void {
+    this.#records.push(record);
+    this.#context.fact('rungs', this.#records);
+  }
+
+  async storeLogs(): Promise<void> {
+    if (this.#logs.length === 0) return;
+    const mtimeNs = BigInt(this.#context.now()) * 1_000_000n;
+    await using archive = await this.#context.archive(LOGS_OBJECT);
+    for (const { rung, log } of this.#logs)
+      await archive.add({ path: `${rung}/${DUMP_LOG}`, type: 'file', sizeBytes: log.length, mtimeNs }, log);
+    await archive.commit();
+  }
+
+  /** Throws when no rung was reached, with the reason of each. */
+  end(): void {
+    if (this.#reached !== undefined) this.#context.fact('checkpointBy', this.#reached);
+    else throw noCheckpoint(this.#failures, this.#records);
+  }
+}
+
+function attemptBy(
   context: CollectContext,
-): Promise<Outcome> {
-  await using _ = fifo;
-  const { runtime, target, signal } = context;
-  const startedAt = performance.now();
-  let doneBytes = 0;
-  const pumping = pump(fifo.bytes, archive, signal, (sizeBytes) => {
-    doneBytes += sizeBytes;
-    context.read(sizeBytes);
-    context.progress(doneBytes);
-  });
-  pumping.catch(() => {}); // Told where it is awaited, below.
-  const watch = watchPause(context);
-  const rung = runtime.rungs.find(({ delivers }) => delivers === 'archive');
-  const asked =
-    rung?.delivers === 'archive'
-      ? rung.checkpoint(target, fifo.path)
-      : Promise.reject(new ExhibitError('runtime-unsupported', `the ${runtime.kind} runtime has no checkpoint`));
-  const failure = await asked.then(
-    () => undefined,
-    (error: unknown) => error ?? new ExhibitError('runtime-failed', 'the runtime gave no reason'),
-  );
-  watch();
-  await fifo.noMoreWriters();
-  const pumped = await pumping;
-  const wallMs = Math.round(performance.now() - startedAt);
-  if (failure === undefined) return { pumped, failure, rung: { rung: 'cri', ok: true, wallMs } };
-  await resume(context, failure);
-  const { errors, problem } = await criuReason(context.host, failure);
-  if (problem !== undefined) context.note(problem);
-  const criu = errors.length === 0 ? {} : { criu: errors };
-  return { pumped, failure, rung: { rung: 'cri', ok: false, wallMs, error: messageOf(failure), ...criu } };
-}
-
-/** The runtime stops the target by itself: how long is seen at the target's freezer. The function returned ends the watch. */
-function watchPause({ target, paused, note }: CollectContext): () => void {
-  const file = target.freeze === undefined ? undefined : freezerFileOf(target.freeze);
-  const watch = file === undefined ? undefined : watchFreezer(file);
-  return () => {
-    const pausedMs = watch?.stop();
-    if (pausedMs === undefined)
-      note('how long the runtime stopped the target for the checkpoint could not be measured');
-    else paused(pausedMs);
-  };
-}
-
-/** A runtime that fails in the middle may leave the task paused. */
-async function resume({ runtime, target, note, log }: CollectContext, failure: unknown): Promise<void> {
-  if (isExhibitError(failure, 'runtime-unsupported')) return;
-  try {
-    if (await runtime.resumeIfPaused(target))
-      note('the runtime left the container paused after the failure; the agent resumed it');
-  } catch (error) {
-    log.error({ err: error }, 'container may still be paused');
-    note(`whether the container runs again could not be learned: ${explain(error)}`);
+  rung: CheckpointRung,
+  planned: PlannedRung,
+  options: AttemptOptions,
+): Promise<Attempt> {
+  switch (rung.delivers) {
+    case 'archive':
+      return attemptArchive(context, rung, options);
+    case 'images':
+      return attemptImages(context, rung, planned, options);
+    default:
+      return rung satisfies never;
   }
 }
 
-/** Why storing stopped: the sink's own error, or the abort. */
-function stopped(failure: unknown, signal: AbortSignal): unknown {
-  if (isExhibitError(failure) || !signal.aborted) return failure;
-  return new ExhibitError('cancelled', 'cancelled while the checkpoint was stored; the container runs on', {
-    cause: signal.reason,
-  });
+function recordOf(planned: PlannedRung, { failure, wallMs, stallMs, log, stats }: Attempt): RungRecord {
+  const text = log?.toString('latin1') ?? '';
+  const worked = failure === undefined;
+  const where = worked ? `${CHECKPOINT_OBJECT} ${DUMP_LOG}` : `${LOGS_OBJECT} ${planned.rung}/${DUMP_LOG}`;
+  const criu = {
+    errors: worked ? [] : criuErrors(text),
+    lastLines: worked || text === '' ? [] : lastLines(text),
+    ...(stats === undefined ? {} : { stats }),
+    ...(worked || log !== undefined ? { log: where } : {}),
+  };
+  return {
+    ...planned,
+    outcome: worked ? 'worked' : isExhibitError(failure, 'runtime-unsupported') ? 'not-offered' : 'failed',
+    wallMs: Math.round(wallMs),
+    ...(stallMs === undefined ? {} : { stallMs: Math.round(stallMs * 1000) / 1000 }),
+    ...(worked ? {} : { error: messageOf(failure) }),
+    ...(worked || log !== undefined || stats !== undefined ? { criu } : {}),
+  };
 }
 
-function explained(failure: unknown, rung: Rung): ExhibitError {
+function noCheckpoint(failures: readonly ExhibitError[], records: readonly RungRecord[]): ExhibitError {
+  const first = failures.find(({ code }) => code !== 'runtime-unsupported') ?? failures[0];
+  if (first !== undefined) {
+    const words = failures.map(({ message }) => message).join('; ');
+    return new ExhibitError(first.code, `no checkpoint: ${words}`, { cause: new AggregateError(failures, words) });
+  }
+  const reasons = records.map(({ rung, reasons: why, error }) => `${rung}: ${[...why, error].join(', ')}`);
+  const why = reasons.join('; ') || 'checkpoint.rungs allows no way that the runtime offers';
+  return new ExhibitError('runtime-unsupported', `no checkpoint was tried: ${why}`);
+}
+
+function explained(failure: unknown, { rung, criu }: RungRecord): ExhibitError {
   const code = isExhibitError(failure) ? failure.code : 'runtime-failed';
-  const reason = criuWhy(rung.criu ?? []);
+  const reason = criuWhy(criu?.errors ?? []);
   const why = reason === undefined ? messageOf(failure) : `CRIU says: ${reason}`;
-  return new ExhibitError(code, `no checkpoint: ${why}`, { cause: failure });
-}
-
-/** The outcome, or `cancelled` when it is still out `waitMs` after the signal's abort. */
-async function atMostAfterAbort<T>(outcome: Promise<T>, signal: AbortSignal, waitMs: number): Promise<T> {
-  const late = Promise.withResolvers<never>();
-  let timer: NodeJS.Timeout | undefined;
-  const start = () => {
-    timer = setTimeout(() => {
-      late.reject(
-        new ExhibitError(
-          'cancelled',
-          'cancelled while the runtime still makes its checkpoint; the agent reads and drops the rest',
-          {
-            cause: signal.reason,
-          },
-        ),
-      );
-    }, waitMs);
-  };
-  if (signal.aborted) start();
-  else signal.addEventListener('abort', start, { once: true });
-  outcome.catch(() => {}); // Told to the race while it lasts; afterwards nobody is left to tell.
-  try {
-    return await Promise.race([outcome, late.promise]);
-  } finally {
-    signal.removeEventListener('abort', start);
-    clearTimeout(timer);
-  }
+  return new ExhibitError(code, `${rung}: ${why}`, { cause: failure });
 }
 
 /** Without the causes, which repeat the runtime's words. */

@@ -1,4 +1,5 @@
 import type { Logger } from 'pino';
+import type { CheckpointPlan, RungName } from '../../evidence/dump.ts';
 import type { ArtifactName } from '../../evidence/layout.ts';
 import type { Gap } from '../../evidence/manifest.ts';
 import type { TarHeader, WrittenMember } from '../../evidence/tar.ts';
@@ -45,6 +46,10 @@ export interface CollectContext {
   progress(doneBytes: number, totalBytes?: number): void;
   /** Stops the target; the collector thaws it as soon as it has what it came for. See capture/freeze.ts. */
   freeze(): Promise<Frozen>;
+  /** Durably noted before a dump is asked for, and removed when the target is known to run again. */
+  dumping(rung: RungName | undefined): Promise<void>;
+  /** What the plan decided for the checkpoint; absent where it has none. */
+  readonly checkpoint?: CheckpointPlan | undefined;
   /** What the plan decided for memory. */
   readonly consistency: 'frozen' | 'live';
   readonly bufferBytes: number;

@@ -9,7 +9,11 @@ export const NEEDED_CAPABILITIES: ReadonlyArray<{ readonly bit: number; readonly
       use: 'read files of other users in the writable layer and in /proc/PID/root',
     },
     { bit: 19, name: 'CAP_SYS_PTRACE', use: 'read /proc/PID/mem, environ, fd and exe of other users' },
-    { bit: 21, name: 'CAP_SYS_ADMIN', use: 'read trusted.overlay attributes and /proc/PID/map_files' },
+    {
+      bit: 21,
+      name: 'CAP_SYS_ADMIN',
+      use: 'read trusted.overlay attributes and /proc/PID/map_files, mount the memory that checkpoints go to',
+    },
   ];
 
 /** The agent's effective capabilities, as the bit mask of CapEff in /proc/self/status. */

@@ -1,20 +1,17 @@
 import { closeSync, constants, fstatSync, open as openCallback } from 'node:fs';
-import { chmod, lstat, open, readdir, readFile, readlink, unlink } from 'node:fs/promises';
+import { lstat, open, unlink } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { ExhibitError, explain, isErrno } from '../../evidence/error.ts';
 import { asHostPath, type HostPath } from '../runtime/runtime.ts';
-import { makeFolder } from './folder.ts';
 import { type Host, reach } from './host.ts';
 import { libc } from './libc.ts';
+import { makeRunDir, orphansIn, ownedName } from './owned-name.ts';
 
-/** FIFOs and what is written through them are for root alone. */
-const FOLDER_MODE = 0o700;
+/** What is written through a FIFO is for root alone. */
 const FIFO_MODE = 0o600;
-
-/** `<purpose>-<pid>-<start ticks>-<id>.fifo`: pid and start time, in `procRoot`, tell whether the maker still lives. */
-const NAME = /^[a-z]+-(\d+)-(\d+)-[A-Za-z0-9._-]+\.fifo$/;
 
 const openDescriptor = promisify(openCallback);
 
@@ -40,8 +37,7 @@ export interface Fifo extends AsyncDisposable {
  * @throws ExhibitError `capture-failed`
  */
 export async function makeFifo(host: Host, runDir: HostPath, purpose: string, id: string): Promise<Fifo> {
-  const { pid, startTicks } = await ownIdentity(host);
-  const hostPath = asHostPath(path.posix.join(runDir, `${purpose}-${pid}-${startTicks}-${id}.fifo`));
+  const hostPath = asHostPath(path.posix.join(runDir, await ownedName(host, purpose, id, 'fifo')));
   const file = reach(host, hostPath);
   try {
     await makeRunDir(reach(host, runDir));
@@ -70,15 +66,13 @@ export interface StaleFifo {
 export async function cleanStaleFifos(host: Host, runDir: HostPath): Promise<StaleFifo[]> {
   const folder = reach(host, runDir);
   const found: StaleFifo[] = [];
-  for (const name of await namesIn(folder)) {
-    const [, pid, startTicks] = NAME.exec(name) ?? [];
-    if (pid === undefined || (await startTicksOf(host, pid)) === startTicks) continue;
+  for (const name of await orphansIn(host, runDir, 'fifo')) {
     const file = path.join(folder, name);
-    const drainedBytes = (await lstat(file)).isFIFO()
-      ? await drainStale(asHostPath(path.posix.join(runDir, name)), file)
-      : 0;
-    // A regular file is what the runtime made of the name after the FIFO had gone: half a checkpoint nobody reads.
-    await removeName(file);
+    const isFifo = (await lstat(file)).isFIFO();
+    const drainedBytes = isFifo ? await drainStale(asHostPath(path.posix.join(runDir, name)), file) : 0;
+    // A regular file is what the runtime made of the name after the FIFO had gone: half a checkpoint nobody reads. The name of
+    // a FIFO goes when it is dry, for it is what another agent would find it by.
+    if (!isFifo) await removeName(file);
     found.push({ path: file, drainedBytes });
   }
   return found;
@@ -129,39 +123,35 @@ async function drainStale(hostPath: HostPath, file: string): Promise<number> {
   return bytes;
 }
 
-async function makeRunDir(folder: string): Promise<void> {
-  await makeFolder(folder);
-  const stat = await lstat(folder);
-  if (!stat.isDirectory()) throw new Error(`${folder} is not a folder`);
-  // Others could swap a name in it; a folder that is theirs is not for us.
-  if (stat.uid !== process.geteuid?.()) throw new Error(`${folder} belongs to uid ${stat.uid}`);
-  if ((stat.mode & 0o022) !== 0) await chmod(folder, FOLDER_MODE);
-}
+/** How often a FIFO without a writer is looked at. */
+const WRITER_POLL_MS = 100;
+const DRAIN_BYTES = 64 * 1024;
 
-async function namesIn(folder: string): Promise<string[]> {
+/**
+ * Reads a FIFO of another process' to the end of its last writer, and removes its name. One that nobody opens for writing
+ * within `waitMs` is given up. What the runtime wrote to a file of that name is removed as well.
+ */
+export async function drainFifo(host: Host, hostPath: HostPath, waitMs: number): Promise<void> {
+  const file = reach(host, hostPath);
+  const bound = performance.now() + waitMs;
+  const buffer = Buffer.alloc(DRAIN_BYTES);
+  const flags = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW;
   try {
-    return await readdir(folder);
+    await using handle = await open(file, flags);
+    for (let seen = false; ; ) {
+      const got = await handle.read(buffer).catch((error: unknown) => {
+        if (isErrno(error, 'EAGAIN')) return undefined;
+        throw error;
+      });
+      const isOpen = got === undefined || got.bytesRead > 0;
+      if (!isOpen && (seen || performance.now() > bound)) break;
+      seen ||= isOpen;
+      if (got === undefined || !isOpen) await sleep(WRITER_POLL_MS);
+    }
   } catch (error) {
-    if (isErrno(error, 'ENOENT')) return [];
-    throw error;
+    if (!isErrno(error, 'ENOENT')) throw error;
   }
-}
-
-/** This process as `procRoot` shows it: its own pid may be another one there. */
-async function ownIdentity(host: Host): Promise<{ pid: string; startTicks: string }> {
-  const pid = await readlink(`${host.procRoot}/self`).catch(() => String(process.pid));
-  return { pid, startTicks: (await startTicksOf(host, pid)) ?? '0' };
-}
-
-/** Field 22 of proc(5) stat, which with the pid names one process of this boot; undefined when there is none. */
-async function startTicksOf(host: Host, pid: string): Promise<string | undefined> {
-  try {
-    const stat = await readFile(`${host.procRoot}/${pid}/stat`, 'latin1');
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
-  } catch (error) {
-    if (isErrno(error, 'ENOENT', 'ESRCH')) return undefined;
-    throw error;
-  }
+  await removeName(file);
 }
 
 async function removeName(file: string): Promise<void> {

@@ -18,6 +18,15 @@ export function freezerFileOf(spec: FreezeSpec): FreezerFile | undefined {
   }
 }
 
+/** True when the cgroup stands still, or is about to; false also where its freezer cannot be read. */
+export function stands(file: FreezerFile): boolean {
+  try {
+    return readFreezer(file) !== 'thawed';
+  } catch {
+    return false;
+  }
+}
+
 /** A pause is known to this; asking costs microseconds. */
 const EVERY_MS = 5;
 

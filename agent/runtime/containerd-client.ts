@@ -20,6 +20,10 @@ export interface ContainerdClient {
   snapshot(snapshotter: string, key: string, limits: CallLimits): Promise<Info__Output | undefined>;
   /** Digest of what an image's name stands for: a manifest or an index. Undefined when there is no such image. */
   imageTarget(name: string, limits: CallLimits): Promise<string | undefined>;
+  /** Images with a label of that value. */
+  labelledImages(label: string, value: string, limits: CallLimits): Promise<{ name: string; createdAtMs: number }[]>;
+  /** Returns when what the image alone referred to is gone as well. One that is not there is no failure. */
+  removeImage(name: string, limits: CallLimits): Promise<void>;
   /** A blob of the content store; undefined when it is not kept there. */
   blob(digest: string, limits: CallLimits): Promise<Uint8Array | undefined>;
 }
@@ -50,6 +54,14 @@ export function containerdClient(endpoint: Endpoint): ContainerdClient {
     },
     async imageTarget(name, limits) {
       return (await unlessGone(unary(endpoint, images.Get, { name }, limits)))?.image?.target?.digest;
+    },
+    async labelledImages(label, value, limits) {
+      const filters = [`labels.${JSON.stringify(label)}==${value}`];
+      const found = (await unary(endpoint, images.List, { filters }, limits)).images;
+      return found.map(({ name, createdAt }) => ({ name, createdAtMs: Number(createdAt?.seconds ?? 0) * 1000 }));
+    },
+    async removeImage(name, limits) {
+      await unlessGone(unary(endpoint, images.Delete, { name, sync: true }, limits));
     },
     async blob(digest, limits) {
       return unlessGone(collect(serverStream(endpoint, Read, { digest }, limits), digest));

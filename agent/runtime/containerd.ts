@@ -4,6 +4,7 @@ import { ExhibitError } from '../../evidence/error.ts';
 import type { Container__Output } from '../../proto/gen/containerd/services/containers/v1/Container.ts';
 import type { Host } from '../host/host.ts';
 import { type ContainerdClient, containerdClient } from './containerd-client.ts';
+import { describeContainerd } from './describe.ts';
 import {
   containerPids,
   type FreezeMethod,
@@ -16,11 +17,12 @@ import {
   timeOf,
 } from './inspect.ts';
 import { ownerOfCgroup, ownerOfPid } from './owner.ts';
-import { thawAfterDump } from './pause/dump.ts';
+import { AFTER_DUMP_MS, thawAfterDump } from './pause/dump.ts';
 import { pickContainer } from './pick.ts';
 import { asContainerId, type ContainerSummary, type Runtime, type Selector, type Target } from './runtime.ts';
 import { selectorText } from './select.ts';
 import { openNamespace, type Task } from './tasks.ts';
+import { tasksRung } from './tasks-rung.ts';
 
 export interface ContainerdOptions {
   /** containerd's socket as the agent reaches it. */
@@ -31,9 +33,6 @@ export interface ContainerdOptions {
   /** Who stops a container; `auto` unless told. */
   readonly freeze?: FreezeMethod;
 }
-
-/** How long resumeIfPaused looks for somebody who can tell. */
-export const RESUME_SEARCH_MS = 30_000;
 
 /** Connects with the first call. */
 export function openContainerd({ socket, namespace, host, freeze }: ContainerdOptions): Runtime {
@@ -47,15 +46,17 @@ export function openContainerd({ socket, namespace, host, freeze }: ContainerdOp
   return {
     kind: 'containerd',
     identify: async (signal) => ({ name: 'containerd', version: await client.version({ signal }) }),
+    describe: (signal) => describeContainerd(client, namespace, signal),
     list,
     async resolve(selector, signal) {
       const summary = await find(client, host, selector, await list(signal), signal);
       return targetOf({ client, host, signal }, pausing, summary);
     },
     pids: (target, signal) => containerPids({ client, host, signal }, target),
-    rungs: [],
+    rungs: [tasksRung(endpoint)],
+    pauseOf: (target) => runtimePause(pausing, target),
     async resumeIfPaused(target) {
-      return thawAfterDump(runtimePause(pausing, target), host.procRoot, RESUME_SEARCH_MS);
+      return thawAfterDump(runtimePause(pausing, target), host.procRoot, AFTER_DUMP_MS);
     },
     async [Symbol.asyncDispose]() {
       endpoint.client.close();
@@ -160,6 +161,7 @@ async function targetOf(inspector: Inspector, pausing: Pausing, summary: Contain
       pids: [found.initPid],
       ...(found.cgroup === undefined ? {} : { cgroup: found.cgroup.path }),
     },
+    createdAt: summary.createdAt,
     freeze: undefined,
     rootfs: found.rootfs,
     mounts: found.mounts,

@@ -9,8 +9,10 @@ import type { PodSandbox__Output } from '../../proto/gen/runtime/v1/PodSandbox.t
 import { loadCri } from '../../proto/load.ts';
 import type { Host } from '../host/host.ts';
 import { type CallLimits, type Endpoint, unary } from './call.ts';
-import { find, RESUME_SEARCH_MS, withProcesses } from './containerd.ts';
+import { find, withProcesses } from './containerd.ts';
 import { containerdClient } from './containerd-client.ts';
+import { cleanCriLeftovers } from './cri-leftovers.ts';
+import { describeContainerd, describeStatus } from './describe.ts';
 import {
   containerPids,
   type FreezeMethod,
@@ -21,7 +23,7 @@ import {
   type Pausing,
   runtimePause,
 } from './inspect.ts';
-import { thawAfterDump } from './pause/dump.ts';
+import { AFTER_DUMP_MS, thawAfterDump } from './pause/dump.ts';
 import { matching } from './pick.ts';
 import {
   asContainerId,
@@ -34,6 +36,7 @@ import {
 } from './runtime.ts';
 import { jsonOf } from './snapshot.ts';
 import { openNamespace, type Task, unlessGone } from './tasks.ts';
+import { tasksRung } from './tasks-rung.ts';
 
 export interface CriOptions {
   /** The runtime's socket as the agent reaches it. */
@@ -68,6 +71,14 @@ export function openCri({ socket, host, namespace = 'k8s.io', freeze }: CriOptio
       const { runtimeName, runtimeVersion } = await cri.version({ signal });
       return { name: runtimeName, version: runtimeVersion };
     },
+    async describe(signal) {
+      const [{ runtimeApiVersion }, status, containers] = await Promise.all([
+        cri.version({ signal }),
+        cri.status({ signal }),
+        describeContainerd(client, namespace, signal),
+      ]);
+      return { ...containers, ...describeStatus(status), apiVersion: runtimeApiVersion };
+    },
     list,
     async resolve(selector, signal) {
       const containers = await withEnds(cri, selector, await list(signal), signal);
@@ -76,10 +87,17 @@ export function openCri({ socket, host, namespace = 'k8s.io', freeze }: CriOptio
     },
     pids: (target, signal) => containerPids({ client, host, signal }, target),
     rungs: [
-      { name: 'cri', delivers: 'archive', checkpoint: ({ record }, location) => cri.checkpoint(record.id, location) },
+      tasksRung(endpoint),
+      {
+        name: 'cri',
+        delivers: 'archive',
+        checkpoint: ({ record }, location) => cri.checkpoint(record.id, location),
+        clean: (containerId, sinceMs) => cleanCriLeftovers(client, host, containerId, sinceMs),
+      },
     ],
+    pauseOf: (target) => runtimePause(pausing, target),
     async resumeIfPaused(target) {
-      return thawAfterDump(runtimePause(pausing, target), host.procRoot, RESUME_SEARCH_MS);
+      return thawAfterDump(runtimePause(pausing, target), host.procRoot, AFTER_DUMP_MS);
     },
     async [Symbol.asyncDispose]() {
       endpoint.client.close();
@@ -94,6 +112,7 @@ function criClient(endpoint: Endpoint) {
   const runtime = RuntimeService.service;
   return {
     version: (limits: CallLimits) => unary(endpoint, runtime.Version, {}, limits),
+    status: (limits: CallLimits) => unary(endpoint, runtime.Status, { verbose: true }, limits),
     containers: async (limits: CallLimits) => (await unary(endpoint, runtime.ListContainers, {}, limits)).containers,
     sandboxes: async (limits: CallLimits) => (await unary(endpoint, runtime.ListPodSandbox, {}, limits)).items,
     containerStatus: (containerId: string, limits: CallLimits) =>
@@ -215,6 +234,7 @@ async function targetOf(
       pids: [found.initPid],
       ...(found.cgroup === undefined ? {} : { cgroup: found.cgroup.path }),
     },
+    createdAt: summary.createdAt,
     freeze: undefined,
     rootfs: found.rootfs,
     mounts: found.mounts.length > 0 ? found.mounts : criMounts(status),

@@ -57,6 +57,7 @@ export function openHostRuntime({ host }: HostRuntimeOptions): Runtime {
       return target.record.kind === 'cgroup' ? cgroupPids(host, target) : treePids(host, target);
     },
     rungs: [],
+    pauseOf: () => undefined,
     resumeIfPaused: async () => false,
     async [Symbol.asyncDispose]() {},
   };

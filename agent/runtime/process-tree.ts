@@ -44,6 +44,9 @@ export function allProcesses(procRoot: string): ProcessStat[] {
   return names.map((name) => processStat(procRoot, Number(name))).filter((stat) => stat !== undefined);
 }
 
+/** Whether a CRIU is at work on the node, for whomever. */
+export const criuRuns = (procRoot: string): boolean => allProcesses(procRoot).some(({ comm }) => comm === 'criu');
+
 /** The processes of `roots` that exist and everything below them, parents before children. */
 export function descendantsOf(roots: readonly number[], all: readonly ProcessStat[]): ProcessStat[] {
   const children = new Map<number, ProcessStat[]>();

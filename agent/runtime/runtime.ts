@@ -93,6 +93,8 @@ export interface SpecDocument {
 /** One resolved target. Pids are those of the moment it was resolved; ask `Runtime.pids` again when it matters. */
 export interface Target {
   readonly record: TargetRecord;
+  /** RFC 3339; absent where the runtime does not say. */
+  readonly createdAt?: string;
   readonly freeze: FreezeSpec | undefined;
   readonly rootfs: OverlayRootfs | undefined;
   readonly mounts: readonly TargetMount[];
@@ -126,6 +128,11 @@ export type CheckpointRung =
       /** The runtime writes a whole archive to `location`, a FIFO on the node that the caller already reads. */
       readonly delivers: 'archive';
       checkpoint(target: Target, location: HostPath): Promise<void>;
+      /**
+       * Removes what the runtime should have removed itself of checkpoints of this container since then (milliseconds since
+       * the epoch), and says what that was. Fails as every call when nobody answers.
+       */
+      clean(containerId: string, sinceMs: number): Promise<string[]>;
     }
   | {
       readonly name: 'tasks' | 'docker';
@@ -141,6 +148,29 @@ export interface RuntimeIdentity {
   readonly version: string;
 }
 
+/** What a runtime says of itself that decides how much of its containers can be captured. */
+export interface RuntimeDescription {
+  /** Of CRI: `v1`. */
+  readonly apiVersion?: string;
+  /** containerd's namespace in which the containers are. */
+  readonly namespace?: string;
+  /** Conditions of its own that it says are not met, in its words. */
+  readonly unmet: readonly string[];
+  /** Who keeps the containers' files, those with the most containers first. */
+  readonly snapshotters: readonly SnapshotterFinding[];
+  /** What it starts containers with: names to be found in its PATH, or absolute paths. Empty: not told. */
+  readonly programs: readonly string[];
+  /** False where its own configuration forbids checkpoints; undefined where it does not say. */
+  readonly checkpoints?: boolean;
+}
+
+export interface SnapshotterFinding {
+  readonly name: string;
+  readonly containers: number;
+  /** Why the writable layer of a container that was tried cannot be read; undefined: it can. */
+  readonly obstacle?: string;
+}
+
 /**
  * A source of targets on this node. Implementations: cri.ts, containerd.ts, host.ts.
  * Every call takes a signal and fails with an `ExhibitError`: `runtime-unreachable` when nothing answers on the socket,
@@ -149,6 +179,8 @@ export interface RuntimeIdentity {
 export interface Runtime extends AsyncDisposable {
   readonly kind: 'cri' | 'containerd' | 'docker' | 'host';
   identify(signal: AbortSignal): Promise<RuntimeIdentity>;
+  /** More than the name, for `exhibit doctor`; absent where there is nothing more to ask. */
+  describe?(signal: AbortSignal): Promise<RuntimeDescription>;
   /** Running and exited containers, the pod's sandbox containers left out. */
   list(signal: AbortSignal): Promise<ContainerSummary[]>;
   /**
@@ -160,6 +192,8 @@ export interface Runtime extends AsyncDisposable {
   pids(target: Target, signal: AbortSignal): Promise<Pid[]>;
   /** The ways in which a CRIU checkpoint can be asked for; empty where there is none. The order says nothing. */
   readonly rungs: readonly CheckpointRung[];
+  /** The runtime's own pause of the target, as data: what the journal keeps while a checkpoint is made. Undefined where it has none. */
+  pauseOf(target: Target): SingleFreezeSpec | undefined;
   /** After a failed checkpoint: resumes the target if the runtime shows it paused. True when it had to. */
   resumeIfPaused(target: Target): Promise<boolean>;
 }

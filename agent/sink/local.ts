@@ -33,6 +33,8 @@ export function openLocalSink(config: LocalSinkConfig): Sink {
   return {
     url: pathToFileURL(root).href,
     check: (signal) => check(root, signal),
+    // Whoever writes to a folder as its owner may do the rest as well.
+    rights: async () => ({ list: 'allowed', read: 'allowed', overwrites: false, retention: 'none' }),
     open: (key, options) => openObject(root, key, options),
     [Symbol.asyncDispose]: async () => {},
   };

@@ -6,6 +6,7 @@ import { type ClientOptions, createS3Client, instrument } from './s3-client.ts';
 import { type S3Place, s3Error } from './s3-errors.ts';
 import { ABORT_TIMEOUT_MS, S3Object, untilAborted } from './s3-object.ts';
 import { DEFAULT_PART_BYTES, DEFAULT_PARTS_IN_FLIGHT, MIN_PART_BYTES } from './s3-parts.ts';
+import { findRights } from './s3-rights.ts';
 import { abortUpload, createUpload, type ObjectTarget } from './s3-upload.ts';
 import type { OpenOptions, Sink } from './sink.ts';
 
@@ -36,7 +37,8 @@ export interface S3SinkParts
 
 /**
  * Evidence in an S3 bucket, by PutObject, CreateMultipartUpload, UploadPart, CompleteMultipartUpload and
- * AbortMultipartUpload alone: the agent's identity needs no right to read, list or delete.
+ * AbortMultipartUpload alone: the agent's identity needs no right to read, list or delete. Only `rights`, which finds out
+ * whether it has one all the same, asks for more.
  */
 export function openS3Sink(config: S3SinkConfig, parts: S3SinkParts = {}): Sink {
   const { bucket, prefix } = parseS3Url(config.url);
@@ -62,6 +64,10 @@ export function openS3Sink(config: S3SinkConfig, parts: S3SinkParts = {}): Sink 
         throw s3Error(error, `write evidence to ${url}`, place);
       }
     },
+    rights: async (knownKey, signal) => ({
+      ...(await findRights({ client, bucket, prefix }, knownKey, signal)),
+      overwrites: config.ifNoneMatch === false,
+    }),
     async open(key: string, options: OpenOptions) {
       const to = target(key, options.contentType);
       keySegments(to.key);

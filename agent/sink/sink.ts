@@ -13,7 +13,25 @@ export interface Sink extends AsyncDisposable {
   readonly url: string;
   /** Fails with a sentence that says what to do when nothing could be written here. Leaves nothing behind. */
   check(signal: AbortSignal): Promise<void>;
+  /**
+   * What else the agent could do to the evidence, with the rights that it writes with. Nothing is read, changed or left
+   * behind; a server's log may show refused requests. `knownKey`: an object that this agent stored, to ask about reading.
+   * What cannot be found out is `unknown`, never an error but `cancelled`.
+   */
+  rights(knownKey: string | undefined, signal: AbortSignal): Promise<SinkRights>;
   open(key: string, options: OpenOptions): Promise<SinkObject>;
+}
+
+export type Permission = 'refused' | 'allowed' | 'unknown';
+
+/** Whether evidence is out of reach for whoever takes over the agent. Deleting is not among it: trying could leave a trace. */
+export interface SinkRights {
+  readonly list: Permission;
+  readonly read: Permission;
+  /** Whether a key that exists can be written again, as far as the sink itself is asked to prevent it. */
+  readonly overwrites: boolean;
+  /** What the store does against removal: a default retention under lock, versions of everything, or nothing. */
+  readonly retention: 'locked' | 'versioned' | 'none' | 'unknown';
 }
 
 export interface OpenOptions {

@@ -13,7 +13,7 @@ import type { CaptureRequest__Output } from '../../proto/gen/exhibit/v1/CaptureR
 import { loadExhibit } from '../../proto/load.ts';
 import type { CaptureEvent, CaptureRequest, Captures } from '../capture/captures.ts';
 import type { JournalEntry, StageResult } from '../capture/journal.ts';
-import type { Check } from '../doctor.ts';
+import type { Check } from '../doctor/check.ts';
 import { makeFolder } from '../host/folder.ts';
 import { type Runtime, SCOPES } from '../runtime/runtime.ts';
 import { selectorFromProto, selectorText } from '../runtime/select.ts';

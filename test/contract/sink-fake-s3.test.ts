@@ -16,11 +16,13 @@ sinkContract('the S3 sink on a server in this process', async () => {
     sink,
     partBytes: PART_BYTES,
     refusesOverwrite: true,
+    rights: { list: 'refused', read: 'refused', overwrites: false, retention: 'unknown' },
     read: async (key) => server.objects.get(`cases/2026 a/${key}`),
     list: async () => [...server.objects.keys(), ...server.uploads.keys()].sort(),
     async [Symbol.asyncDispose]() {
-      // Append-only rights are enough: nothing but the five writing requests was ever sent.
+      // Append-only rights are enough: nothing but the five writing requests was ever sent, and the questions of `rights`.
       expect(server.refused).toEqual([]);
+      expect(new Set(server.questions)).toEqual(new Set(['ListObjectsV2', 'HeadObject', 'GetObjectLockConfiguration']));
       await sink[Symbol.asyncDispose]();
       await server[Symbol.asyncDispose]();
     },

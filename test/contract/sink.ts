@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { Sink } from '../../agent/sink/sink.ts';
+import type { Sink, SinkRights } from '../../agent/sink/sink.ts';
 import { isExhibitError } from '../../evidence/error.ts';
 
 /** One sink with a way past it: what it stored is read and listed by other means than its own. */
@@ -12,6 +12,8 @@ export interface SinkUnderTest extends AsyncDisposable {
   /** False for S3 servers that do not know If-None-Match: there nothing can be promised. */
   readonly refusesOverwrite: boolean;
   read(key: string): Promise<Uint8Array | undefined>;
+  /** What `rights` finds here, asked about an object that is there. */
+  readonly rights: SinkRights;
   /** Everything that is there: objects by their keys, and whatever is unfinished, temporary or left over. */
   list(): Promise<string[]>;
 }
@@ -58,6 +60,14 @@ export function sinkContract(name: string, start: () => Promise<SinkUnderTest>, 
 
     test('a check passes and leaves nothing behind', async () => {
       await expectNothingLeftBy(() => under.sink.check(never));
+    });
+
+    test('the rights on the evidence are told, and nothing is left behind', async () => {
+      const key = freshKey();
+      await store(key, Buffer.from('known'));
+      await expectNothingLeftBy(async () => {
+        expect(await under.sink.rights(key, never)).toEqual(under.rights);
+      });
     });
 
     test('an empty object is an object', async () => {

@@ -1,14 +1,16 @@
-import { readFileSync } from 'node:fs';
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { planLadder } from '../../agent/capture/ladder.ts';
 import { createCheckpointCollector } from '../../agent/collect/checkpoint.ts';
 import type { CollectContext } from '../../agent/collect/collector.ts';
-import { freezerFileOf } from '../../agent/host/freezer-watch.ts';
+import { preflight } from '../../agent/host/preflight.ts';
 import { openCri } from '../../agent/runtime/cri.ts';
-import { asContainerId, asHostPath, type Runtime, type Target } from '../../agent/runtime/runtime.ts';
+import { criuRuns } from '../../agent/runtime/process-tree.ts';
+import { asContainerId, asHostPath, asPid, type Runtime, type Target } from '../../agent/runtime/runtime.ts';
+import { RUNGS, type RungName, type RungRecord, rungRecordSchema } from '../../evidence/dump.ts';
 import { isExhibitError } from '../../evidence/error.ts';
 import type { LabNode } from '../lab/node.ts';
 import { startNode } from '../lab/node.ts';
@@ -18,10 +20,12 @@ import { compromisedPod } from '../lab/victim.ts';
 import { bundleContext } from '../unit/collect/bundle-context.ts';
 
 const RUN_DIR = asHostPath('/run/exhibit');
+const TMPFS_BYTES = 256 * 1024 * 1024;
 
 let node: LabNode;
 let runtime: Runtime;
 let folder: string;
+let runs = 0;
 
 beforeAll(async () => {
   if (labObstacle() !== undefined) return;
@@ -38,23 +42,34 @@ afterAll(async () => {
 });
 
 interface Hooks {
+  readonly rungs?: readonly RungName[];
+  readonly tmpfsBytes?: number;
   /** Before the collector starts. */
   begin?(target: Target): void;
-  /** Before each write to the sink. */
+  /** Before each write to the sink, for what comes through the FIFO. */
   write?(): Promise<void>;
 }
 
-/** One checkpoint of a container, as the spine would run it. */
+/** One checkpoint of a container, as the spine would plan and run it. */
 async function checkpoint(pod: LabPod, container: string, hooks: Hooks = {}) {
+  const { rungs = RUNGS, tmpfsBytes = TMPFS_BYTES } = hooks;
   const id = pod.containerId(container);
   const target = await runtime.resolve({ kind: 'container', id: asContainerId(id) }, AbortSignal.timeout(10_000));
-  const bundle = bundleContext(path.join(folder, `${pod.name}-${container}`), target);
+  runs += 1;
+  const bundle = bundleContext(path.join(folder, `${pod.name}-${container}-${runs}`), target);
   const host = { procRoot: node.procRoot, hostRoot: node.hostRoot };
+  const plan = planLadder({
+    offered: runtime.rungs,
+    policy: { rungs, tmpfsBytes, whenRefused: 'try' },
+    preflight: await preflight(host, target.record.pids.map(asPid), AbortSignal.timeout(10_000)),
+    availableBytes: 4 * TMPFS_BYTES,
+  });
   hooks.begin?.(target);
   const context: CollectContext = {
     ...bundle.context,
     runtime,
     host,
+    checkpoint: plan,
     async foreignArchive(name) {
       const archive = await bundle.context.foreignArchive(name);
       return {
@@ -73,7 +88,8 @@ async function checkpoint(pod: LabPod, container: string, hooks: Hooks = {}) {
       () => undefined,
       (error: unknown) => error,
     );
-  return { bundle, failure };
+  const records = ((bundle.facts.get('rungs') ?? []) as RungRecord[]).map((one) => rungRecordSchema.parse(one));
+  return { bundle, failure, records, plan };
 }
 
 /** What containerd says of the task: RUNNING, PAUSED. */
@@ -86,47 +102,133 @@ async function taskState(pod: LabPod, container: string): Promise<string> {
   return line?.trim().split(/\s+/).at(-1) ?? 'none';
 }
 
-const fifosLeft = async () =>
-  (await readdir(path.join(node.hostRoot, RUN_DIR))).filter((name) => name.endsWith('.fifo'));
+async function expectRuns(pod: LabPod, container: string): Promise<void> {
+  expect(await taskState(pod, container)).toBe('RUNNING');
+  expect((await pod.exec(container, ['true'])).code).toBe(0);
+}
 
-describe('a checkpoint from a real containerd', () => {
-  test('is an archive that checkpointctl reads, and the container runs on', async (context) => {
+/** FIFOs and mounts that a checkpoint left. */
+const leftBehind = async () =>
+  (await readdir(path.join(node.hostRoot, RUN_DIR))).filter((name) => name.startsWith('checkpoint-'));
+
+async function inside(...argv: string[]): Promise<string> {
+  const { code, stdout, stderr } = await node.exec(argv);
+  expect(`${code} ${stderr}`, argv.join(' ')).toBe('0 ');
+  return stdout.toString();
+}
+
+/** The archive, unpacked on the node, where checkpointctl and crit are. */
+async function onNode(tar: Buffer): Promise<{ archive: string; images: string; folder: string }> {
+  const name = `/tmp/checkpoint-${runs}`;
+  await writeFile(path.join(node.hostRoot, `${name}.tar`), tar);
+  await inside('sh', '-c', `mkdir ${name} && tar -xf ${name}.tar -C ${name}`);
+  return { archive: `${name}.tar`, folder: name, images: `${name}/checkpoint` };
+}
+
+describe.each(['tasks', 'cri'] as const)('a checkpoint by the %s rung', (rung) => {
+  test('is an archive that checkpointctl and crit read, and the container runs on', async (context) => {
     requireLab(context);
-    const pod = await node.runPod({ namespace: 'prod', name: 'web-0', containers: [{ name: 'web' }] });
+    const pod = await node.runPod({ namespace: 'prod', name: `${rung}-0`, containers: [{ name: 'web' }] });
     await pod.exec('web', ['sh', '-c', 'echo changed > /srv-file']);
-    const { bundle, failure } = await checkpoint(pod, 'web');
+    const { bundle, failure, records } = await checkpoint(pod, 'web', { rungs: [rung] });
     expect(failure).toBeUndefined();
-    expect(bundle.facts.get('rungs')).toEqual([{ rung: 'cri', ok: true, wallMs: expect.any(Number) }]);
-    expect(await taskState(pod, 'web')).toBe('RUNNING');
-    expect(await fifosLeft()).toEqual([]);
+    expect(records).toMatchObject([{ rung, outcome: 'worked', expected: 'works', stallMs: expect.any(Number) }]);
+    await expectRuns(pod, 'web');
+    expect(await leftBehind()).toEqual([]);
 
-    const members = bundle.objects[0]?.members?.map((member) => member.path) ?? [];
-    for (const member of ['spec.dump', 'config.dump', 'checkpoint/', 'rootfs-diff.tar'])
-      expect(members).toContain(member);
+    const { archive, images, folder: unpacked } = await onNode(bundle.content('checkpoint.tar.zst'));
+    const show = await inside('checkpointctl', 'show', archive);
+    expect(show).toMatch(/web\s+lab\.exhibit\/workload:1/);
+    expect(show).toContain('containerd');
+    const tree = await inside('checkpointctl', 'inspect', '--ps-tree', '--files', archive);
+    expect(tree).toMatch(/\[1\]\s+tail/);
+    expect(await inside('checkpointctl', 'inspect', '--all', archive)).toContain(`Pod name: ${rung}-0`);
+    expect(await inside('crit', 'x', images, 'ps')).toMatch(/1\s+1\s+1\s+tail/);
+    expect(await inside('crit', 'x', images, 'fds')).toContain('/dev/null');
 
-    const tar = bundle.content('checkpoint.tar.zst');
-    await writeFile(path.join(node.hostRoot, 'tmp/checkpoint.tar'), tar);
-    const show = await node.exec(['checkpointctl', 'show', '/tmp/checkpoint.tar']);
-    expect(show.stderr).toBe('');
-    expect(show.stdout.toString()).toContain('containerd');
-    const inspect = await node.exec(['checkpointctl', 'inspect', '--ps-tree', '--files', '/tmp/checkpoint.tar']);
-    expect(inspect.code).toBe(0);
-    expect(inspect.stdout.toString()).toContain('tail');
+    // CRIU's own figures, as CRIU's own reader tells them.
+    const { entries } = JSON.parse(await inside('crit', 'show', `${unpacked}/stats-dump`));
+    expect(records[0]?.criu?.stats).toMatchObject({
+      frozenTimeUs: entries[0].dump.frozen_time,
+      freezingTimeUs: entries[0].dump.freezing_time,
+      memdumpTimeUs: entries[0].dump.memdump_time,
+      pagesScanned: entries[0].dump.pages_scanned,
+      pagesWritten: entries[0].dump.pages_written,
+    });
+    expect(records[0]?.stallMs).toBeGreaterThanOrEqual(entries[0].dump.frozen_time / 1000);
+    expect(await inside('tail', '-n', '1', `${unpacked}/dump.log`)).toContain('Dumping finished successfully');
+    await pod.stop();
+  });
+});
+
+describe('a checkpoint by containerd’s Tasks', () => {
+  test('holds an established connection, which CRI’s cannot, and the connection goes on', async (context) => {
+    requireLab(context);
+    const { pod, container } = await compromisedPod(node, { connection: true });
+    const { bundle, failure, records, plan } = await checkpoint(pod, container);
+    expect(failure).toBeUndefined();
+    expect(plan.preflight.obstacles.map(({ kind }) => kind)).toContain('tcp-established');
+    expect(records).toMatchObject([
+      { rung: 'tasks', outcome: 'worked', options: { openTcp: true } },
+      { rung: 'cri', outcome: 'not-tried', expected: 'fails' },
+    ]);
+    await expectRuns(pod, container);
+    const { archive, images } = await onNode(bundle.content('checkpoint.tar.zst'));
+    expect(await inside('checkpointctl', 'inspect', '--sockets', archive)).toMatch(/TCP \(ESTABLISHED\)/i);
+    expect(await inside('crit', 'show', `${images}/files.img`)).toContain('"state": "ESTABLISHED"');
     await pod.stop();
   });
 
+  test('writes nothing to the disk of the node', async (context) => {
+    requireLab(context);
+    const pod = await node.runPod({ namespace: 'prod', name: 'dry-0', containers: [{ name: 'dry' }] });
+    const seen = async () => inside('find', '/var/lib/containerd', '-newer', '/tmp/mark', '-type', 'f', '-size', '+0');
+    await inside('touch', '/tmp/mark');
+    await sleep(20);
+    const { records } = await checkpoint(pod, 'dry', { rungs: ['tasks'] });
+    expect(records).toMatchObject([{ outcome: 'worked' }]);
+    const blobs = (await seen()).split('\n').filter((line) => /content|snapshots/.test(line));
+    expect(blobs).toEqual([]);
+    await pod.stop();
+  });
+
+  test('that does not fit into its memory fails as CRIU says, and CRI’s is made', async (context) => {
+    requireLab(context);
+    const pod = await node.runPod({ namespace: 'prod', name: 'tight-0', containers: [{ name: 'tight' }] });
+    // A page cannot be planned for: the plan allows for what is beside the pages, and then it is not enough.
+    const { failure, records } = await checkpoint(pod, 'tight', { tmpfsBytes: 4096, rungs: ['tasks', 'cri'] });
+    expect(failure).toBeUndefined();
+    expect(records.map(({ rung, outcome }) => `${rung} ${outcome}`)).toEqual(['cri worked', 'tasks not-tried']);
+    const alone = await checkpoint(pod, 'tight', { tmpfsBytes: 16 * 1024, rungs: ['tasks'] });
+    expect(alone.records).toMatchObject([{ rung: 'tasks', outcome: 'failed', expected: 'fails' }]);
+    expect(alone.records[0]?.criu?.errors.join()).toMatch(/No space left/);
+    expect(alone.bundle.objects.map(({ name }) => name)).toEqual(['checkpoint-logs.tar.zst']);
+    await expectRuns(pod, 'tight');
+    expect(await leftBehind()).toEqual([]);
+    await pod.stop();
+  });
+
+  test('that containerd’s death ends in the middle fails, and the container runs on', async (context) => {
+    requireLab(context);
+    await expectSurvives('tasks');
+  });
+});
+
+describe('a checkpoint by CRI', () => {
   test('of a container with an established connection fails with what CRIU said, and the container runs on', async (context) => {
     requireLab(context);
     const { pod, container } = await compromisedPod(node, { connection: true });
-    const { bundle, failure } = await checkpoint(pod, container);
+    const { bundle, failure, records } = await checkpoint(pod, container, { rungs: ['cri'] });
     expect(isExhibitError(failure, 'runtime-failed')).toBe(true);
     expect(String(failure)).toContain('CRIU says: inet: Connected TCP socket');
-    expect(bundle.facts.get('rungs')).toMatchObject([
-      { rung: 'cri', ok: false, error: expect.stringContaining('criu failed') },
+    expect(records).toMatchObject([
+      { rung: 'cri', outcome: 'failed', expected: 'fails', error: expect.stringContaining('criu failed') },
     ]);
-    expect(bundle.objects).toEqual([]);
-    expect(await taskState(pod, container)).toBe('RUNNING');
-    expect(await fifosLeft()).toEqual([]);
+    expect(bundle.objects.map(({ name, members }) => [name, members?.map((one) => one.path)])).toEqual([
+      ['checkpoint-logs.tar.zst', ['cri/dump.log']],
+    ]);
+    await expectRuns(pod, container);
+    expect(await leftBehind()).toEqual([]);
     await pod.stop();
   });
 
@@ -136,6 +238,7 @@ describe('a checkpoint from a real containerd', () => {
     const states = new Set<string>();
     let writes = 0;
     const { failure } = await checkpoint(pod, 'slow', {
+      rungs: ['cri'],
       async write() {
         writes += 1;
         if (writes > 3) return;
@@ -150,26 +253,31 @@ describe('a checkpoint from a real containerd', () => {
 
   test('that containerd’s death ends in the middle fails, and the container runs on', async (context) => {
     requireLab(context);
-    const pod = await node.runPod({ namespace: 'prod', name: 'orphan-0', containers: [{ name: 'orphan' }] });
-    let pausedWhenKilled = false;
-    let restarted: Promise<void> | undefined;
-    const { failure, bundle } = await checkpoint(pod, 'orphan', {
-      begin({ freeze }) {
-        const cgroup = freeze === undefined ? undefined : freezerFileOf(freeze)?.folder;
-        const timer = setInterval(() => {
-          pausedWhenKilled = readFileSync(path.join(cgroup ?? '', 'cgroup.freeze'), 'utf8').trim() === '1';
-          if (!pausedWhenKilled) return;
-          clearInterval(timer);
-          restarted = node.killContainerd().then(() => node.startContainerd());
-        }, 1);
-      },
-    });
-    await restarted;
-    expect(pausedWhenKilled).toBe(true);
-    expect(isExhibitError(failure)).toBe(true);
-    expect(bundle.objects).toEqual([]);
-    expect(await taskState(pod, 'orphan')).toBe('RUNNING');
-    expect(await fifosLeft()).toEqual([]);
-    await pod.stop();
+    await expectSurvives('cri');
   });
 });
+
+/** containerd is killed while CRIU is at work, and started again. */
+async function expectSurvives(rung: RungName): Promise<void> {
+  const pod = await node.runPod({ namespace: 'prod', name: `orphan-${rung}`, containers: [{ name: 'orphan' }] });
+  let dumpingWhenKilled = false;
+  let restarted: Promise<void> | undefined;
+  const { failure, bundle } = await checkpoint(pod, 'orphan', {
+    rungs: [rung],
+    begin() {
+      const timer = setInterval(() => {
+        dumpingWhenKilled = criuRuns(node.procRoot);
+        if (!dumpingWhenKilled) return;
+        clearInterval(timer);
+        restarted = node.killContainerd().then(() => node.startContainerd());
+      }, 1);
+    },
+  });
+  await restarted;
+  expect(dumpingWhenKilled).toBe(true);
+  expect(isExhibitError(failure)).toBe(true);
+  expect(bundle.objects.map(({ name }) => name)).not.toContain('checkpoint.tar.zst');
+  await expectRuns(pod, 'orphan');
+  expect(await leftBehind()).toEqual([]);
+  await pod.stop();
+}

@@ -44,6 +44,8 @@ async function onServer(start: () => Promise<LabS3>, refusesOverwrite: boolean, 
     sink,
     partBytes: PART_BYTES,
     refusesOverwrite,
+    // Its one user owns the bucket.
+    rights: { list: 'allowed', read: 'allowed', overwrites: !refusesOverwrite, retention: 'none' },
     read: (key) => read(server, client, `${PREFIX}/${key}`),
     list: () => everythingIn(client, bucket),
     async [Symbol.asyncDispose]() {

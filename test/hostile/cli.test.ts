@@ -38,7 +38,7 @@ describe('an agent whose words are hostile', () => {
     captures: { captures: [capture] },
     capture,
     cancelled: capture,
-    doctor: { checks: [{ name: NASTY, status: 'failure', found: NASTY, meaning: NASTY, mend: NASTY }] },
+    doctor: { checks: [{ group: NASTY, name: NASTY, status: 'failure', found: NASTY, meaning: NASTY, mend: NASTY }] },
     events: () => wholeCapture(capture),
   };
 

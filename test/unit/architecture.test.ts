@@ -48,8 +48,8 @@ describe('the tree', () => {
     ).toEqual([]);
   });
 
-  test('plan.ts and volatility.ts do no I/O', () => {
-    const pure = ['agent/capture/plan.ts', 'agent/capture/volatility.ts'];
+  test('plan.ts, ladder.ts and volatility.ts do no I/O', () => {
+    const pure = ['agent/capture/plan.ts', 'agent/capture/ladder.ts', 'agent/capture/volatility.ts'];
     expect(
       breaches(
         (file) => pure.includes(file),
@@ -65,6 +65,19 @@ describe('the tree', () => {
       breaches(
         (file) => file.startsWith('agent/collect/'),
         (module) => !allowed.test(module) && !pureNode.includes(module),
+      ),
+    ).toEqual([]);
+  });
+
+  test('doctor/ reaches the node only through host/, runtime/ and sink/, and decides with what a capture decides with', () => {
+    const allowed =
+      /^(agent\/(doctor|host|runtime|sink)\/|agent\/collect\/memory-strategy\.ts$|agent\/capture\/ladder\.ts$|agent\/config\.ts$|evidence\/)/;
+    const found = files.filter((file) => file.startsWith('agent/doctor/'));
+    expect(found.length).toBeGreaterThan(5);
+    expect(
+      breaches(
+        (file) => found.includes(file),
+        (module) => !allowed.test(module),
       ),
     ).toEqual([]);
   });

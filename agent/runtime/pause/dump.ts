@@ -1,6 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { allProcesses } from '../process-tree.ts';
-import { type ContainerdSpec, thawPaused } from './resume.ts';
+import { criuRuns } from '../process-tree.ts';
+import type { SingleFreezeSpec } from '../runtime.ts';
+import { type Thawed, thawIfFrozen } from './pause.ts';
+import { thawPaused } from './resume.ts';
+
+/** How long a failed dump is looked after. */
+export const AFTER_DUMP_MS = 30_000;
 
 /** A container that was seen running for this long, with no CRIU left on the node, stays so. */
 const SETTLED_MS = 300;
@@ -11,13 +16,13 @@ const POLL_MS = 50;
  * containerd that is killed in the middle of a dump, and puts the freezer back at its end to what it found at its start,
  * which was frozen (seen with containerd 2.1.9 and CRIU 4.2). True when the container had to be resumed.
  */
-export async function thawAfterDump(spec: ContainerdSpec, procRoot: string, boundMs: number): Promise<boolean> {
+export async function thawAfterDump(spec: SingleFreezeSpec, procRoot: string, boundMs: number): Promise<boolean> {
   const bound = performance.now() + boundMs;
   let resumed = false;
   let runningSince: number | undefined;
   for (;;) {
-    const dumping = allProcesses(procRoot).some(({ comm }) => comm === 'criu');
-    const { outcome } = await thawPaused(spec, Math.max(0, bound - performance.now()));
+    const dumping = criuRuns(procRoot);
+    const { outcome } = await letGo(spec, Math.max(0, bound - performance.now()));
     if (outcome === 'gone') return resumed;
     resumed ||= outcome === 'thawed';
     if (dumping || outcome === 'thawed') runningSince = undefined;
@@ -27,3 +32,6 @@ export async function thawAfterDump(spec: ContainerdSpec, procRoot: string, boun
     await sleep(POLL_MS);
   }
 }
+
+const letGo = (spec: SingleFreezeSpec, boundMs: number): Promise<Thawed> =>
+  spec.kind === 'containerd' ? thawPaused(spec, boundMs) : thawIfFrozen(spec);

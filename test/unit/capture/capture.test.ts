@@ -54,7 +54,15 @@ const runtime: Runtime = {
   list: async () => [],
   resolve: async () => target,
   pids: async () => [],
-  rungs: [{ name: 'cri', delivers: 'archive', checkpoint: () => Promise.reject(new Error('not used')) }],
+  pauseOf: () => undefined,
+  rungs: [
+    {
+      name: 'cri',
+      delivers: 'archive',
+      checkpoint: () => Promise.reject(new Error('not used')),
+      clean: async () => [],
+    },
+  ],
   resumeIfPaused: async () => false,
   [Symbol.asyncDispose]: async () => undefined,
 };
@@ -149,6 +157,7 @@ async function capture({
     signal,
     emit: (event) => events.push(event),
     frozen: async (spec) => void journal.push(spec === undefined ? 'clear' : spec.kind),
+    dumping: async (dump) => void journal.push(dump === undefined ? 'no dump' : dump.rung),
   });
   const bundle = path.join(folder, 'local', 'n1', ID);
   const outcome = await ending.then(

@@ -2,7 +2,16 @@ import { describe, expect, test } from 'vitest';
 import { type PlanInput, planCapture } from '../../../agent/capture/plan.ts';
 import { VOLATILITY } from '../../../agent/capture/volatility.ts';
 import { asHostPath } from '../../../agent/runtime/runtime.ts';
+import type { CheckpointPlan, PlannedRung } from '../../../evidence/dump.ts';
 import { ARTIFACTS } from '../../../evidence/layout.ts';
+
+const OPTIONS = { openTcp: false, fileLocks: false, externalUnixSockets: false };
+const CHECKPOINT: CheckpointPlan = {
+  preflight: { processes: 1, obstacles: [], obstacleCount: 0, dumpBytes: 0, notes: [], wallMs: 1 },
+  tmpfsBytes: 1024,
+  whenRefused: 'try',
+  ladder: [{ rung: 'tasks', expected: 'works', reasons: [], options: OPTIONS }],
+};
 
 const input: PlanInput = {
   artifacts: [...ARTIFACTS],
@@ -13,7 +22,7 @@ const input: PlanInput = {
     rootfs: { kind: 'overlay', upper: asHostPath('/u'), lowers: [asHostPath('/l')], userXattr: false },
     freeze: { kind: 'containerd', socket: '/s', namespace: 'k8s.io', containerId: 'c1' },
   },
-  canCheckpoint: true,
+  checkpoint: CHECKPOINT,
   bufferBytes: 1024,
   freezeDeadlineMs: 1000,
 };
@@ -57,10 +66,30 @@ describe('the plan', () => {
   });
 
   test('skips with a reason what the target or the runtime does not have', () => {
-    const { steps } = planCapture({ ...input, target: { ...input.target, rootfs: undefined }, canCheckpoint: false });
+    const { steps } = planCapture({ ...input, target: { ...input.target, rootfs: undefined }, checkpoint: undefined });
     const skipped = steps.filter((step) => step.action === 'skip');
     expect(skipped.map((step) => step.artifact)).toEqual(['checkpoint', 'rootfs']);
     expect(skipped[0]?.reason).toContain('offers no CRIU checkpoint');
     expect(skipped[1]?.reason).toContain('no writable layer');
+  });
+
+  test('leaves the checkpoint out where policy would rather skip it than hear CRIU refuse', () => {
+    const refused: PlannedRung = {
+      rung: 'tasks',
+      expected: 'fails',
+      reasons: ['pid 7 uses io_uring'],
+      options: OPTIONS,
+    };
+    const stepOf = (checkpoint: CheckpointPlan) =>
+      planCapture({ ...input, checkpoint }).steps.find(({ artifact }) => artifact === 'checkpoint');
+    expect(stepOf({ ...CHECKPOINT, ladder: [refused] })).toMatchObject({ action: 'collect' });
+    expect(stepOf({ ...CHECKPOINT, ladder: [refused], whenRefused: 'skip' })).toMatchObject({
+      action: 'skip',
+      reason: expect.stringContaining('pid 7 uses io_uring'),
+    });
+    expect(stepOf({ ...CHECKPOINT, ladder: [] })).toMatchObject({
+      action: 'skip',
+      reason: expect.stringContaining('checkpoint.rungs'),
+    });
   });
 });

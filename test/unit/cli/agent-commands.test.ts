@@ -1,3 +1,6 @@
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
 import { CAPTURE_ID, Refusal, someCapture, someStage, startFakeAgent } from './fake-agent.ts';
 import { exhibit, TEST_TIMEOUT_MS } from './run.ts';
@@ -153,20 +156,38 @@ describe('cancel', () => {
 });
 
 describe('doctor', () => {
-  const well = { name: 'containerd', status: 'ok', found: 'version 2.1.1', meaning: '', mend: '' };
-  const ill = { name: 'criu', status: 'failure', found: 'not found', meaning: 'No checkpoint.', mend: 'Install criu.' };
+  const well = { group: 'runtime', name: 'containerd', status: 'ok', found: 'version 2.1.1', meaning: '', mend: '' };
+  const ill = {
+    group: 'checkpoint',
+    name: 'criu',
+    status: 'failure',
+    found: 'not found',
+    meaning: 'No checkpoint',
+    mend: 'Install criu',
+  };
 
-  test('exits 0 when nothing fails, warnings included', async () => {
-    await using agent = await startFakeAgent({ doctor: { checks: [well, { ...ill, status: 'warning' }] } });
+  test('exits 0 when nothing fails, warnings included, and tells each group by itself', async () => {
+    const checks = [
+      { ...well, meaning: 'good' },
+      { ...ill, status: 'warning' },
+      { ...ill, name: 'gpu', status: 'ok', mend: '' },
+    ];
+    await using agent = await startFakeAgent({ doctor: { checks } });
     const ran = await exhibit(['doctor', '--socket', agent.socket]);
     expect(ran.code).toBe(0);
     expect(ran.stdout.toString()).toBe(
-      'ok    containerd  version 2.1.1\n' +
-        'warn  criu        not found\n' +
-        '      No checkpoint.\n' +
-        '      mend: Install criu.\n' +
+      'runtime\n' +
+        'ok    containerd  version 2.1.1\n' +
+        '                  good\n' +
         '\n' +
-        '2 checks, 1 warning, 0 failures\n',
+        'checkpoint\n' +
+        'warn  criu        not found\n' +
+        '                  No checkpoint\n' +
+        '                  mend: Install criu\n' +
+        'ok    gpu         not found\n' +
+        '                  No checkpoint\n' +
+        '\n' +
+        '3 checks, 1 warning, 0 failures: a capture would work\n',
     );
   });
 
@@ -175,11 +196,48 @@ describe('doctor', () => {
     const words = await exhibit(['doctor', '--socket', agent.socket]);
     const json = await exhibit(['doctor', '--json', '--socket', agent.socket]);
     expect([words.code, json.code]).toEqual([1, 1]);
+    expect(words.stdout.toString()).toContain('1 failure: a capture would fail');
     expect(JSON.parse(json.stdout.toString())).toEqual({ ok: false, checks: [well, ill] });
   });
 
-  test('takes a status it does not know for a failure', async () => {
-    await using agent = await startFakeAgent({ doctor: { checks: [{ ...well, status: 'on fire' }] } });
-    expect((await exhibit(['doctor', '--socket', agent.socket])).code).toBe(1);
+  test('takes a status it does not know for a failure, and does without groups', async () => {
+    await using agent = await startFakeAgent({ doctor: { checks: [{ ...well, group: '', status: 'on fire' }] } });
+    const ran = await exhibit(['doctor', '--socket', agent.socket]);
+    expect(ran.code).toBe(1);
+    expect(ran.stdout.toString()).toMatch(/^FAIL {2}containerd/);
+  });
+
+  test('says how to go on without an agent', async () => {
+    const ran = await exhibit(['doctor', '--socket', '/nowhere/exhibit.sock']);
+    expect(ran.code).toBe(1);
+    expect(ran.stderr).toContain('there is no socket /nowhere/exhibit.sock');
+    expect(ran.stderr).toContain('`exhibit doctor --config FILE` examines this node from here');
+  });
+
+  test('examines from here with a configuration, without an agent', async () => {
+    const folder = await mkdtemp(path.join(tmpdir(), 'exhibit-cli-'));
+    try {
+      const config = path.join(folder, 'agent.yaml');
+      await writeFile(
+        config,
+        `{ runtime: { kind: host }, sink: { url: 'file://${folder}/evidence' }, stateDir: '${folder}/state' }`,
+      );
+      const ran = await exhibit(['doctor', '--config', config, '--json', '--socket', '/nowhere/exhibit.sock']);
+      const { ok, checks } = JSON.parse(ran.stdout.toString());
+      expect(ran.code).toBe(ok ? 0 : 1);
+      expect(checks.find(({ name }: { name: string }) => name === 'sink')).toMatchObject({
+        group: 'evidence',
+        status: 'ok',
+      });
+      expect(await readdir(folder)).toEqual(['agent.yaml']);
+    } finally {
+      await rm(folder, { recursive: true });
+    }
+  });
+
+  test('takes a configuration that is none for wrong usage', async () => {
+    const ran = await exhibit(['doctor', '--config', '/nowhere/agent.yaml']);
+    expect(ran.code).toBe(2);
+    expect(ran.stderr).toContain('Cannot read the configuration file /nowhere/agent.yaml');
   });
 });

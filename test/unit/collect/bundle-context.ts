@@ -85,6 +85,7 @@ export function bundleContext(
     paused: () => undefined,
     progress: () => undefined,
     freeze: () => Promise.reject(new Error('this collector does not freeze')),
+    dumping: async () => undefined,
     consistency: 'live',
     bufferBytes: 0,
   };

@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { criuErrors, criuLogPath, criuReason, criuWhy } from '../../../agent/collect/checkpoint-criu.ts';
+import { criuErrors, criuLog, criuLogPath, criuWhy, lastLines } from '../../../agent/collect/checkpoint-criu.ts';
 
 /** As containerd 2.1.9 with runc 1.3.6 and CRIU 4.2.1 said it in the lab. */
 const LOG_FILE = '/run/containerd/io.containerd.runtime.v2.task/k8s.io/c803/criu-dump.log';
@@ -41,19 +41,33 @@ describe('CRIU’s reason', () => {
     expect(Math.max(...errors.map((text) => text.length))).toBeLessThanOrEqual(500);
   });
 
+  test('is shown with its last lines, without what a terminal would obey', () => {
+    const lines = lastLines(`${'(00.1) earlier\n'.repeat(100)}(00.2) name \x1b[2J\u009b31m\n`);
+    expect(lines).toHaveLength(30);
+    expect(lines.at(-1)).toBe('(00.2) name  [2J 31m');
+  });
+
+  test.each(['/run/docker/x/criu-dump.log', '/var/run/docker/x/dump.log', '/var/lib/docker/x/criu-dump.log'])(
+    'is in Docker’s folders as well: %s',
+    (file) => {
+      expect(criuLogPath(`criu failed path= ${file}`)).toBe(file);
+    },
+  );
+
   test('is read from the end of a log however long that is', async () => {
     const root = await mkdtemp(path.join(tmpdir(), 'exhibit-criu-'));
     await mkdir(path.join(root, path.dirname(LOG_FILE)), { recursive: true });
-    await writeFile(path.join(root, LOG_FILE), `${'(00.1) nothing of note\n'.repeat(100_000)}${LOG}`);
-    const { errors, problem } = await criuReason({ procRoot: '/proc', hostRoot: root }, new Error(FAILURE));
+    await writeFile(path.join(root, LOG_FILE), `${'(00.1) nothing of note\n'.repeat(300_000)}${LOG}`);
+    const { log, problem } = await criuLog({ procRoot: '/proc', hostRoot: root }, new Error(FAILURE));
     await rm(root, { recursive: true });
     expect(problem).toBeUndefined();
-    expect(criuWhy(errors)).toContain('Connected TCP socket');
+    expect(log?.length).toBe(4 * 1024 * 1024);
+    expect(criuWhy(criuErrors(log?.toString() ?? ''))).toContain('Connected TCP socket');
   });
 
   test('that cannot be read is said to be so', async () => {
-    const { errors, problem } = await criuReason({ procRoot: '/proc', hostRoot: '/nowhere' }, new Error(FAILURE));
-    expect(errors).toEqual([]);
+    const { log, problem } = await criuLog({ procRoot: '/proc', hostRoot: '/nowhere' }, new Error(FAILURE));
+    expect(log).toBeUndefined();
     expect(problem).toContain(LOG_FILE);
   });
 });

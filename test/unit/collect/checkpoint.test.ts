@@ -18,6 +18,7 @@ import {
 } from '../../../agent/runtime/runtime.ts';
 import { ExhibitError, isExhibitError } from '../../../evidence/error.ts';
 import { bundleContext, makeTarget } from './bundle-context.ts';
+import { planFor } from './checkpoint-plan.ts';
 
 const HOST = { procRoot: '/proc', hostRoot: '' };
 /** More than a FIFO holds (64 KiB), so that a writer whose reader stops would block. */
@@ -48,6 +49,7 @@ function runtimeThat(write: (fifo: Writer) => Promise<void>): Runtime {
         await write(writer);
       }),
     ],
+    pauseOf: () => undefined,
     resumeIfPaused: async () => {
       resumed += 1;
       return true;
@@ -59,6 +61,7 @@ const rungThat = (checkpoint: (target: Target, location: HostPath) => Promise<vo
   name: 'cri',
   delivers: 'archive',
   checkpoint,
+  clean: async () => [],
 });
 
 interface Writer extends AsyncDisposable {
@@ -84,7 +87,8 @@ interface Run {
 
 async function collect({ runtime, signal, abortWaitMs = 5000, change = () => ({}) }: Run) {
   const bundle = bundleContext(path.join(folder, 'bundle'), makeTarget({}), signal === undefined ? {} : { signal });
-  const context = { ...bundle.context, runtime, ...change(bundle.context) };
+  const checkpoint = planFor(runtime.rungs);
+  const context = { ...bundle.context, runtime, checkpoint, ...change(bundle.context) };
   const failure = await createCheckpointCollector({ runDir, abortWaitMs })
     .collect(context)
     .then(
@@ -102,7 +106,8 @@ describe('the checkpoint collector', () => {
     const { failure, content, facts, footprint } = await collect({ runtime: runtimeThat((fifo) => fifo.write(tar)) });
     expect(failure).toBeUndefined();
     expect(content('checkpoint.tar.zst').equals(tar)).toBe(true);
-    expect(facts.get('rungs')).toEqual([{ rung: 'cri', ok: true, wallMs: expect.any(Number) }]);
+    expect(facts.get('rungs')).toMatchObject([{ rung: 'cri', outcome: 'worked', wallMs: expect.any(Number) }]);
+    expect(facts.get('checkpointBy')).toBe('cri');
     expect(footprint.bytes).toBe(tar.length);
     expect(resumed).toBe(0);
     expect(await left()).toEqual([]);
@@ -126,9 +131,11 @@ describe('the checkpoint collector', () => {
     });
     const { failure, objects, facts, notes } = await collect({ runtime });
     expect(isExhibitError(failure, 'runtime-failed')).toBe(true);
-    expect(String(failure)).toContain('no checkpoint: criu failed');
+    expect(String(failure)).toContain('no checkpoint: cri: criu failed');
     expect(objects).toEqual([]);
-    expect(facts.get('rungs')).toMatchObject([{ rung: 'cri', ok: false, error: 'criu failed: type NOTIFY errno 0' }]);
+    expect(facts.get('rungs')).toMatchObject([
+      { rung: 'cri', outcome: 'failed', error: 'criu failed: type NOTIFY errno 0' },
+    ]);
     expect(resumed).toBe(1);
     expect(notes.join()).toContain('the agent resumed it');
     expect(await left()).toEqual([]);

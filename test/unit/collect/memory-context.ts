@@ -77,6 +77,7 @@ export function fakeContext(options: FakeOptions): FakeContext {
       options.onFrozen?.();
       return frozen;
     },
+    dumping: async () => undefined,
     consistency: options.consistency ?? 'frozen',
     bufferBytes: options.bufferBytes ?? 256 * 1024 * 1024,
   };

@@ -35,6 +35,7 @@ export function fakeContext(host: Host, pids: readonly number[]): { context: Col
     signal: new AbortController().signal,
     log: pino({ level: 'silent' }),
     now: Date.now,
+    dumping: async () => undefined,
     consistency: 'live',
     bufferBytes: 0,
     async archive() {

@@ -88,6 +88,7 @@ function nodeOf(fakes: Fake[], more: Partial<Runtime> = {}): Runtime {
     },
     pids: async ({ record }) =>
       (fakes.find(({ name }) => idOf(name) === record.id)?.pids ?? []).map(asPid) satisfies Pid[],
+    pauseOf: () => undefined,
     rungs: [],
     resumeIfPaused: async () => false,
     [Symbol.asyncDispose]: async () => undefined,

@@ -36,6 +36,9 @@ interface Upload {
   readonly parts: Map<number, Buffer>;
 }
 
+/** Requests that look at what is there; an append-only identity is refused all of them. */
+export type Question = 'ListObjectsV2' | 'HeadObject' | 'GetObjectLockConfiguration' | 'GetBucketVersioning';
+
 /** An S3 server in this process: path-style, one bucket, everything in memory, faults by order. */
 export interface FakeS3 extends AsyncDisposable {
   readonly endpoint: string;
@@ -45,6 +48,13 @@ export interface FakeS3 extends AsyncDisposable {
   readonly requests: Request[];
   /** Operation names of everything else that was asked for. */
   readonly refused: string[];
+  /** Every question that was asked, in order. */
+  readonly questions: Question[];
+  /** What a question is answered with; refused unless told. */
+  reply: (
+    question: Question,
+    key: string,
+  ) => { readonly status: number; readonly body?: string; readonly code?: string };
   fault: (request: Request) => Fault | undefined;
 }
 
@@ -66,6 +76,8 @@ export async function startFakeS3(): Promise<FakeS3> {
     uploads: new Map(),
     requests: [],
     refused: [],
+    questions: [],
+    reply: () => ({ status: 403, code: 'AccessDenied' }),
     fault: () => undefined,
     async [Symbol.asyncDispose]() {
       server.closeAllConnections();
@@ -81,6 +93,12 @@ async function serve(fake: FakeS3, request: IncomingMessage, response: ServerRes
   const [, bucket, ...segments] = url.pathname.split('/');
   const key = segments.map(decodeURIComponent).join('/');
   const operation = operationOf(request.method, url);
+  const question = operation === undefined ? questionOf(request.method, url, key) : undefined;
+  if (question !== undefined) {
+    fake.questions.push(question);
+    const { status, body, code } = fake.reply(question, key);
+    return code === undefined ? void response.writeHead(status).end(body) : answer(response, status, code);
+  }
   if (operation === undefined) {
     fake.refused.push(`${request.method} ${request.url}`);
     return answer(response, 403, 'AccessDenied');
@@ -106,6 +124,14 @@ function operationOf(method: string | undefined, url: URL): Operation | undefine
   if (method === 'POST')
     return upload ? 'CompleteMultipartUpload' : url.searchParams.has('uploads') ? 'CreateMultipartUpload' : undefined;
   return method === 'DELETE' && upload ? 'AbortMultipartUpload' : undefined;
+}
+
+function questionOf(method: string | undefined, url: URL, key: string): Question | undefined {
+  if (method === 'HEAD' && key !== '') return 'HeadObject';
+  if (method !== 'GET' || key !== '') return undefined;
+  if (url.searchParams.get('list-type') === '2') return 'ListObjectsV2';
+  if (url.searchParams.has('object-lock')) return 'GetObjectLockConfiguration';
+  return url.searchParams.has('versioning') ? 'GetBucketVersioning' : undefined;
 }
 
 interface Asked extends Request {

@@ -31,6 +31,7 @@ const runtime: Runtime = {
   },
   resolve: () => Promise.reject(new Error('not used')),
   pids: () => Promise.reject(new Error('not used')),
+  pauseOf: () => undefined,
   rungs: [],
   resumeIfPaused: () => Promise.reject(new Error('not used')),
   [Symbol.asyncDispose]: async () => undefined,
@@ -44,7 +45,7 @@ async function serve(execute: Execute): Promise<ExecTrigger> {
     captures: createCaptures({ journal, execute, now: Date.now, log }),
     runtime,
     defaults: { artifacts: ['processes', 'memory'], consistency: 'frozen', scope: 'container' },
-    examine: async () => [{ name: 'sink', status: 'ok', found: 'f', meaning: 'm', mend: '' }],
+    examine: async () => [{ group: 'evidence', name: 'sink', status: 'ok', found: 'f', meaning: 'm', mend: '' }],
     log,
   });
 }

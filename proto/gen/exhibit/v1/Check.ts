@@ -7,6 +7,7 @@ export interface Check {
   'found'?: (string);
   'meaning'?: (string);
   'mend'?: (string);
+  'group'?: (string);
 }
 
 export interface Check__Output {
@@ -15,4 +16,5 @@ export interface Check__Output {
   'found': (string);
   'meaning': (string);
   'mend': (string);
+  'group': (string);
 }

@@ -1,0 +1,77 @@
+import type { CheckpointPlan, DumpOptions, Obstacle, PlannedRung, Preflight, RungName } from '../../evidence/dump.ts';
+import type { CheckpointRung } from '../runtime/runtime.ts';
+
+export interface CheckpointPolicy {
+  /** What is allowed, and in which order it is tried among what is expected to work. */
+  readonly rungs: readonly RungName[];
+  /** Room for CRIU's files in memory. */
+  readonly tmpfsBytes: number;
+  readonly whenRefused: 'try' | 'skip';
+}
+
+export interface LadderInput {
+  /** What the runtime offers. */
+  readonly offered: readonly Offered[];
+  readonly policy: CheckpointPolicy;
+  readonly preflight: Preflight;
+  /** MemAvailable of the node. */
+  readonly availableBytes: number;
+}
+
+type Offered = Pick<CheckpointRung, 'name' | 'delivers'> & { readonly passes?: readonly (keyof DumpOptions)[] };
+
+/** Half of what is available: the pods of the node have a right to the rest. */
+const SHARE_OF_AVAILABLE = 0.5;
+/** CRIU's files beside the pages: maps, descriptors, tmpfs contents. A dump that does not fit fails, and the ladder goes on. */
+const BESIDE_PAGES_BYTES = 4 * 1024 * 1024;
+/** An obstacle of each kind is told, not each of a thousand sockets. */
+const TOLD_OF_A_KIND = 3;
+
+const EXPECTATIONS = ['works', 'may-fail', 'fails'] as const;
+
+/** What of the memory that policy sets aside for CRIU's files may be used. Pure. */
+export const tmpfsRoom = (askedBytes: number, availableBytes: number): number =>
+  Math.min(askedBytes, Math.floor(availableBytes * SHARE_OF_AVAILABLE));
+
+/** Pure: which ways are tried, in which order, with which options, and what is expected of each. */
+export function planLadder({ offered, policy, preflight, availableBytes }: LadderInput): CheckpointPlan {
+  const tmpfsBytes = tmpfsRoom(policy.tmpfsBytes, availableBytes);
+  const ladder = policy.rungs
+    .flatMap((name) => offered.filter((rung) => rung.name === name))
+    .map((rung) => plannedRung(rung, preflight, tmpfsBytes));
+  const rank = ({ expected }: PlannedRung) => EXPECTATIONS.indexOf(expected);
+  const sorted = ladder.toSorted((a, b) => rank(a) - rank(b));
+  return { preflight, tmpfsBytes, whenRefused: policy.whenRefused, ladder: sorted };
+}
+
+function plannedRung(rung: Offered, preflight: Preflight, tmpfsBytes: number): PlannedRung {
+  const passes = rung.passes ?? [];
+  const needed = (option: keyof DumpOptions) =>
+    passes.includes(option) && preflight.obstacles.some(({ liftedBy }) => liftedBy === option);
+  const options: DumpOptions = {
+    openTcp: needed('openTcp'),
+    fileLocks: needed('fileLocks'),
+    externalUnixSockets: needed('externalUnixSockets'),
+  };
+  const left = preflight.obstacles.filter(({ liftedBy }) => liftedBy === undefined || !options[liftedBy]);
+  const needsBytes = preflight.dumpBytes + BESIDE_PAGES_BYTES;
+  const tooLarge = rung.delivers === 'images' && needsBytes > tmpfsBytes;
+  const room = `about ${mib(needsBytes)} would be written and ${mib(tmpfsBytes)} of memory are set aside`;
+  const sure = tooLarge || left.some(({ certainty }) => certainty === 'certain');
+  return {
+    rung: rung.name,
+    expected: sure ? 'fails' : left.length > 0 ? 'may-fail' : 'works',
+    reasons: [...(tooLarge ? [room] : []), ...reasonsOf(left)],
+    options,
+  };
+}
+
+const mib = (bytes: number): string => `${Math.ceil(bytes / 2 ** 20)} MiB`;
+
+function reasonsOf(obstacles: readonly Obstacle[]): string[] {
+  return [...Map.groupBy(obstacles, ({ kind }) => kind).values()].flatMap((ofKind) => {
+    const told = ofKind.slice(0, TOLD_OF_A_KIND).map(({ what }) => what);
+    const more = ofKind.length - told.length;
+    return more === 0 ? told : [...told, `${more} more of the kind ${ofKind[0]?.kind}`];
+  });
+}

@@ -1,0 +1,107 @@
+import { explain } from '../../evidence/error.ts';
+import { effectiveCapabilities } from '../host/capabilities.ts';
+import { surveyCgroups } from '../host/cgroup-survey.ts';
+import { findDaemons } from '../host/daemon.ts';
+import { isSame, memoryFileSystem } from '../host/folder-facts.ts';
+import { reach } from '../host/host.ts';
+import { readHostView } from '../host/host-view.ts';
+import { hostIdentity } from '../host/identity.ts';
+import { readKernelFacts } from '../host/kernel.ts';
+import { memoryRoom } from '../host/memory-room.ts';
+import { tryNativeCalls } from '../host/native-calls.ts';
+import { seccompMode } from '../host/self.ts';
+import { asHostPath } from '../runtime/runtime.ts';
+import {
+  checkCapabilities,
+  checkHostRoot,
+  checkMemory,
+  checkProcesses,
+  checkSettings,
+  checkState,
+  checkSystemCalls,
+} from './agent.ts';
+import { type Check, type Group, line } from './check.ts';
+import { checkAppendOnly, checkClock, checkSigning, checkSink } from './evidence.ts';
+import { checkCgroup, checkKernel } from './kernel.ts';
+import { examineCheckpoint, examineRuntime } from './node.ts';
+import { inTime, type Patient, type Shared } from './patient.ts';
+
+type Examination = (patient: Patient, shared: Shared) => Promise<readonly Check[]>;
+
+/** A runtime is waited for 15 s, a sink retries for ten; what needs longer hangs. */
+const EXAMINATION_MS = 20_000;
+/** For what an examination has found by then and for its own words about who did not answer. */
+const GRACE_MS = 2_000;
+
+/** Predicts what would fail in a capture. Reads only; the sink's own check leaves nothing behind. Never throws. */
+export async function examine(patient: Patient): Promise<Check[]> {
+  const signal = AbortSignal.any([patient.signal, AbortSignal.timeout(EXAMINATION_MS)]);
+  const bounded = { ...patient, signal };
+  const shared = ask(bounded);
+  const found = await Promise.all(
+    EXAMINATIONS.map(async ([group, name, examination]) => {
+      try {
+        return await inTime(examination(bounded, shared), signal, GRACE_MS);
+      } catch (error) {
+        return [
+          line(group, name).warning(
+            explain(error),
+            'this could not be examined',
+            'see the log of the agent and of the node',
+          ),
+        ];
+      }
+    }),
+  );
+  return found.flat();
+}
+
+const EXAMINATIONS: ReadonlyArray<readonly [Group, name: string, Examination]> = [
+  ['runtime', 'runtime', examineRuntime],
+  ['checkpoint', 'checkpoint', examineCheckpoint],
+  ['kernel', 'kernel', async ({ host }) => checkKernel(await readKernelFacts(host))],
+  ['kernel', 'cgroup', async ({ host }) => [checkCgroup(await surveyCgroups(host))]],
+  ['agent', 'processes', examineView],
+  ['agent', 'capabilities', async () => [checkCapabilities(await effectiveCapabilities())]],
+  ['agent', 'system-calls', async () => [checkSystemCalls(tryNativeCalls(), await seccompMode())]],
+  ['agent', 'state', examineState],
+  ['agent', 'memory', async ({ config }) => [checkMemory(await memoryRoom(), config.memory.bufferBytes)]],
+  ['agent', 'settings', async ({ config }) => [checkSettings(config)]],
+  ['evidence', 'sink', examineSink],
+  ['evidence', 'append-only', examineRights],
+  ['evidence', 'signing', async ({ config }) => [checkSigning(config.signing.keyFile)]],
+  ['evidence', 'clock', async ({ host }) => [checkClock(hostIdentity(host, Date.now).clock)]],
+];
+
+function ask({ runtime, host, config, signal }: Patient): Shared {
+  const shared = {
+    identity: inTime(runtime.identify(signal), signal),
+    description: inTime(runtime.describe?.(signal) ?? Promise.resolve(undefined), signal),
+    daemons: inTime(findDaemons(host, 'containerd', config.runtime.socket), signal),
+  };
+  for (const asked of Object.values(shared)) asked.catch(() => undefined);
+  return shared;
+}
+
+async function examineView({ host }: Patient): Promise<Check[]> {
+  const view = await readHostView(host);
+  return [checkProcesses(view, host.procRoot), checkHostRoot(view, host.hostRoot)];
+}
+
+async function examineState({ config, host }: Patient, shared: Shared): Promise<Check[]> {
+  const folder = config.stateDir;
+  const mine = reach(host, asHostPath(folder));
+  const [daemon] = await shared.daemons.catch(() => []);
+  const shares = daemon === undefined ? undefined : await isSame(mine, `${daemon.root}${folder}`);
+  return [checkState({ folder, memoryFileSystem: await memoryFileSystem(mine), shared: shares })];
+}
+
+/** A sink that does not answer fails every capture, so here an overdue answer is a failure as well. */
+async function examineSink({ sink, signal }: Patient): Promise<Check[]> {
+  const why = await inTime(sink.check(signal), signal).then(() => undefined, explain);
+  return [checkSink(sink.url, why)];
+}
+
+async function examineRights({ sink, storedKey, signal }: Patient): Promise<Check[]> {
+  return [checkAppendOnly(sink.url, await sink.rights(storedKey(), signal))];
+}

@@ -1,0 +1,91 @@
+import type { HostRecord } from '../../evidence/manifest.ts';
+import type { SinkRights } from '../sink/sink.ts';
+import { type Check, line } from './check.ts';
+
+/** What makes evidence count: where it goes, who can change it, who signed it, when it was. */
+
+/** `why`: what the sink's own check failed with. */
+export function checkSink(url: string, why: string | undefined): Check {
+  const say = line('evidence', 'sink');
+  if (why === undefined) return say.ok(`${url} takes evidence`, 'artifacts can be stored');
+  return say.failure(
+    why,
+    'a capture would fail before it begins',
+    'check sink in the configuration and the rights in docs/sinks.md',
+  );
+}
+
+export function checkAppendOnly(url: string, rights: SinkRights): Check {
+  const say = line('evidence', 'append-only');
+  if (!url.startsWith('s3:')) {
+    return say.warning(
+      `${url} is a folder`,
+      'whoever is root on this node can change and remove evidence, and it is lost with the node',
+      'use s3:// with Object Lock, or carry bundles away after each capture',
+    );
+  }
+  const words = { refused: 'refused', allowed: 'ALLOWED', unknown: 'not known' } as const;
+  const kept = KEPT[rights.retention];
+  const found = `list ${words[rights.list]}, read ${words[rights.read]}, delete not tried; ${kept.found}`;
+  const faults: [meaning: string, mend: string][] = [];
+  if (rights.list === 'allowed' || rights.read === 'allowed') {
+    const verbs = [rights.list === 'allowed' ? 'list' : '', rights.read === 'allowed' ? 'read' : ''].filter(Boolean);
+    faults.push([
+      `whoever takes over this node can ${verbs.join(' and ')} evidence`,
+      'allow the agent s3:PutObject and s3:AbortMultipartUpload alone (docs/sinks.md)',
+    ]);
+  }
+  if (kept.fault !== undefined) faults.push(kept.fault);
+  if (rights.overwrites) {
+    faults.push([
+      'sink.ifNoneMatch is off: nothing keeps an object from being replaced',
+      'set it to true where the server knows it',
+    ]);
+  }
+  if (faults.length > 0) {
+    return say.warning(found, faults.map(([meaning]) => meaning).join('; '), faults.map(([, mend]) => mend).join('; '));
+  }
+  const open = rights.read === 'unknown' ? '; whether it may read shows after the first capture' : '';
+  return say.ok(found, `the agent adds to the evidence and cannot look at it${open}`);
+}
+
+const KEPT: Record<
+  SinkRights['retention'],
+  { readonly found: string; readonly fault?: [meaning: string, mend: string] }
+> = {
+  locked: { found: 'Object Lock keeps what is stored' },
+  versioned: {
+    found: 'versions are kept, without Object Lock',
+    fault: ['versions can be removed by whoever has the right', 'give the bucket Object Lock with a default retention'],
+  },
+  none: {
+    found: 'the bucket keeps no versions',
+    fault: [
+      'what is stored can be replaced or removed by whoever has the right',
+      'give the bucket versioning and Object Lock',
+    ],
+  },
+  unknown: { found: 'retention not told to this identity' },
+};
+
+export function checkSigning(keyFile: string | undefined): Check {
+  const say = line('evidence', 'signing');
+  if (keyFile !== undefined) return say.ok(keyFile, 'bundles are sealed with this key');
+  return say.warning(
+    'a key made at start',
+    'a bundle shows damage, but not who made it',
+    'set signing.keyFile to an Ed25519 private key (openssl genpkey -algorithm ed25519)',
+  );
+}
+
+export function checkClock({ wall, synchronised, estimatedErrorUs }: HostRecord['clock']): Check {
+  const say = line('evidence', 'clock');
+  const error = estimatedErrorUs === undefined ? '' : ` within ${estimatedErrorUs / 1000} ms as the kernel estimates`;
+  if (synchronised === true)
+    return say.ok(`synchronised${error}, ${wall}`, 'times can be compared with other machines');
+  return say.warning(
+    synchronised === undefined ? `the kernel cannot be asked; ${wall}` : `not synchronised, ${wall}`,
+    'times in the bundle may be off; the offset is not known',
+    'run chrony or systemd-timesyncd on the node',
+  );
+}

@@ -1,0 +1,43 @@
+import { ExhibitError } from '../../evidence/error.ts';
+import type { Config } from '../config.ts';
+import type { Daemon } from '../host/daemon.ts';
+import type { Host } from '../host/host.ts';
+import type { Runtime, RuntimeDescription, RuntimeIdentity } from '../runtime/runtime.ts';
+import type { Sink } from '../sink/sink.ts';
+
+/** Whom the doctor examines. */
+export interface Patient {
+  readonly config: Config;
+  readonly host: Host;
+  readonly runtime: Runtime;
+  readonly sink: Sink;
+  /** Key of an object that this agent has stored; undefined when it knows of none. */
+  readonly storedKey: () => string | undefined;
+  readonly signal: AbortSignal;
+}
+
+/** What more than one examination needs; each is asked once, and a failure is told by whoever awaits it. */
+export interface Shared {
+  readonly identity: Promise<RuntimeIdentity>;
+  readonly description: Promise<RuntimeDescription | undefined>;
+  readonly daemons: Promise<readonly Daemon[]>;
+}
+
+/** After the signal, for whoever has better words than "no answer". */
+const GRACE_MS = 500;
+
+/** `work`, or `cancelled` some time after the signal: for what may not look at the signal, or cannot be called off. */
+export async function inTime<Value>(work: Promise<Value>, signal: AbortSignal, graceMs = GRACE_MS): Promise<Value> {
+  const overdue = Promise.withResolvers<never>();
+  const end = () => {
+    const late = new ExhibitError('cancelled', 'there was no answer in time');
+    setTimeout(() => overdue.reject(late), graceMs);
+  };
+  if (signal.aborted) end();
+  else signal.addEventListener('abort', end, { once: true });
+  try {
+    return await Promise.race([work, overdue.promise]);
+  } finally {
+    signal.removeEventListener('abort', end);
+  }
+}

@@ -1,0 +1,31 @@
+import { stat, statfs } from 'node:fs/promises';
+import path from 'node:path';
+import { isErrno } from '../../evidence/error.ts';
+
+/** statfs(2) f_type of the file systems that are memory. */
+const IN_MEMORY = new Map([
+  [0x01021994, 'tmpfs'],
+  [0x858458f6, 'ramfs'],
+]);
+
+/**
+ * `tmpfs` or `ramfs` when `folder`, or the nearest one above it that exists, lies in memory; undefined for any other file
+ * system. Throws what statfs(2) says.
+ */
+export async function memoryFileSystem(folder: string): Promise<string | undefined> {
+  try {
+    return IN_MEMORY.get((await statfs(folder)).type);
+  } catch (error) {
+    if (!isErrno(error, 'ENOENT') || path.dirname(folder) === folder) throw error;
+    return memoryFileSystem(path.dirname(folder));
+  }
+}
+
+/** Whether two paths lead to one file or folder; undefined when one of them leads nowhere. */
+export async function isSame(one: string, other: string): Promise<boolean | undefined> {
+  const [first, second] = await Promise.all(
+    [one, other].map((file) => stat(file, { bigint: true }).catch(() => undefined)),
+  );
+  if (first === undefined || second === undefined) return undefined;
+  return first.dev === second.dev && first.ino === second.ino;
+}

@@ -1,0 +1,27 @@
+import { type SpawnOptions, spawn } from 'node:child_process';
+
+/**
+ * Few megabytes for a process that waits: young objects in 1 MiB, no helper threads for V8, one for libuv, one malloc arena.
+ * Measured: 34 MiB of anonymous memory for 43. Most of what is left is Node's parser for TypeScript, a WebAssembly program
+ * that the compiled code of an earlier one makes unnecessary: 17 MiB, and a start in half the time.
+ */
+const FRUGAL = {
+  flags: ['--max-semi-space-size=1', '--v8-pool-size=0', '--single-threaded-gc'],
+  env: { UV_THREADPOOL_SIZE: '1', MALLOC_ARENA_MAX: '1' },
+} as const;
+
+export interface SmallProcessOptions {
+  /** A folder of root's alone, on a tmpfs: the process leaves its compiled code there for the next. */
+  readonly codeCache?: string | undefined;
+}
+
+/** A program of ours as a process that outlives the agent. */
+export function spawnSmall(program: string, stdio: SpawnOptions['stdio'], { codeCache }: SmallProcessOptions = {}) {
+  return spawn(process.execPath, [...FRUGAL.flags, program], {
+    stdio: stdio ?? 'ignore',
+    // A session of its own: Ctrl-C in the agent's terminal is not for it.
+    detached: true,
+    // Nothing of the agent's environment concerns it, and NODE_OPTIONS could change it.
+    env: { ...FRUGAL.env, ...(codeCache === undefined ? {} : { NODE_COMPILE_CACHE: codeCache }) },
+  });
+}

@@ -1,0 +1,46 @@
+/** The agent's end of a dump guard. The guard's own end is dump-guard.ts. */
+import { once } from 'node:events';
+import path from 'node:path';
+import { spawnSmall } from '../host/small-process.ts';
+import { type DumpParts, OVER } from './dump-guard.ts';
+
+/** A guard is ready in a third of a second; a dump does not wait for one longer than this. */
+const READY_MS = 5_000;
+
+/** Disposal says that all is over, and the guard ends. */
+export interface DumpGuard extends AsyncDisposable {
+  /** False where none could be started: the next agent then ends what this one leaves. */
+  readonly started: boolean;
+}
+
+/** Resolves when the guard watches. Never rejects: a dump without a guard is worth more than none. */
+export async function startDumpGuard(parts: DumpParts): Promise<DumpGuard> {
+  const child = spawnSmall(path.join(import.meta.dirname, 'dump-guard.ts'), ['pipe', 'pipe', 'ignore']);
+  const { stdin, stdout } = child;
+  const ended = new Promise<void>((resolve) => {
+    child.once('error', () => resolve());
+    child.once('exit', () => resolve());
+  });
+  stdin?.on('error', () => undefined);
+  stdin?.write(`${JSON.stringify(parts)}\n`);
+  const late = new AbortController();
+  const timer = setTimeout(() => late.abort(), READY_MS);
+  const started =
+    stdout !== null &&
+    (await Promise.race([
+      once(stdout, 'data', { signal: late.signal }).then(
+        () => true,
+        () => false,
+      ),
+      ended.then(() => false),
+    ]));
+  clearTimeout(timer);
+  stdout?.destroy();
+  return {
+    started,
+    async [Symbol.asyncDispose]() {
+      stdin?.end(`${OVER}\n`);
+      await ended;
+    },
+  };
+}

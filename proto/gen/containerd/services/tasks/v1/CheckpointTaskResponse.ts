@@ -1,0 +1,8 @@
+// Original file: proto/containerd/tasks.proto
+
+
+export interface CheckpointTaskResponse {
+}
+
+export interface CheckpointTaskResponse__Output {
+}
