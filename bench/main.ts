@@ -4,6 +4,7 @@
  *   npm run bench -- [--size MIB] [--rounds N] [--json FILE]
  *   npm run bench -- footprint
  *   npm run bench -- memory [...]            see memory.ts
+ *   npm run bench -- checkpoint [...]        see checkpoint.ts
  *
  * Every way is taken in turn, several rounds, on the same container; the medians are printed as a table and all figures
  * are kept as JSON. Absolute times are this machine's: compare the ratios.
@@ -17,6 +18,7 @@ import { startAgent } from '../test/lab/agent.ts';
 import { run } from '../test/lab/machine.ts';
 import { startNode } from '../test/lab/node.ts';
 import { labObstacle } from '../test/lab/requires.ts';
+import { checkpoint } from './checkpoint.ts';
 import { footprint } from './footprint.ts';
 import { type Load, startLoad } from './load.ts';
 import { memory } from './memory.ts';
@@ -87,6 +89,7 @@ async function main(): Promise<void> {
   if (obstacle !== undefined) throw new Error(`the bench needs the lab's containerd: ${obstacle}`);
   if (process.argv[2] === 'footprint') return footprint();
   if (process.argv[2] === 'memory') return memory(process.argv.slice(3));
+  if (process.argv[2] === 'checkpoint') return checkpoint(process.argv.slice(3));
   return capture();
 }
 

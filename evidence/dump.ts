@@ -25,6 +25,10 @@ export const OBSTACLES = [
   'uprobes',
   'file-locks',
   'gpu',
+  'traced',
+  'nested-namespace',
+  'unsupported-descriptor',
+  'unsupported-mapping',
 ] as const;
 export type ObstacleKind = (typeof OBSTACLES)[number];
 

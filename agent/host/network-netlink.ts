@@ -42,6 +42,13 @@ export function dumpRequest(dump: NetlinkDump): Buffer {
   return message;
 }
 
+/** As `dumpRequest('unix')`, with the connections that wait at a listening socket: UDIAG_SHOW_ICONS. */
+export function unixQueueRequest(): Buffer {
+  const message = dumpRequest('unix');
+  message.writeUInt32LE(message.readUInt32LE(28) | 0x8, 28);
+  return message;
+}
+
 interface Message {
   readonly type: number;
   readonly body: Buffer;
@@ -276,4 +283,45 @@ export function parseUnixPeers(bytes: Uint8Array): Map<number, number> {
     if (peer !== undefined && peer !== 0) peers.set(body.readUInt32LE(4), peer);
   }
   return peers;
+}
+
+/** A unix socket as sock_diag tells it. */
+export interface UnixDiagSocket {
+  readonly inode: number;
+  /** SOCK_STREAM 1, SOCK_DGRAM 2, SOCK_SEQPACKET 5. */
+  readonly type: number;
+  /** Inode of the other end: 0 when that is closed or not accepted yet, undefined when there never was one. */
+  readonly peer: number | undefined;
+  /** Latin-1; an abstract name begins with `@`. */
+  readonly name: string;
+  /** Closed in both directions: its other end is gone, or shutdown(2) was called. */
+  readonly isShut: boolean;
+  /** Of a listening socket: inodes of the sockets that wait to be accepted. */
+  readonly waiting: readonly number[];
+}
+
+/** RCV_SHUTDOWN | SEND_SHUTDOWN. */
+const SHUT_BOTH = 3;
+
+/** struct unix_diag_msg and UNIX_DIAG_*, of every unix socket in the namespace that was asked. */
+export function parseUnixSockets(bytes: Uint8Array): UnixDiagSocket[] {
+  const sockets: UnixDiagSocket[] = [];
+  for (const { type, body } of messages(bytes)) {
+    if (type !== 20 || body.length < 16) continue;
+    const found = attributes(body.subarray(16));
+    const name = latin1(found.get(0) ?? EMPTY);
+    sockets.push({
+      inode: body.readUInt32LE(4),
+      type: body.readUInt8(1),
+      peer: u32(found.get(2)),
+      isShut: found.get(6)?.[0] === SHUT_BOTH,
+      waiting: words(found.get(3) ?? EMPTY),
+      name: name.startsWith('\0') ? `@${name.slice(1)}` : name.replace(/\0.*$/s, ''),
+    });
+  }
+  return sockets;
+}
+
+function words(bytes: Buffer): number[] {
+  return Array.from({ length: Math.floor(bytes.length / 4) }, (_, index) => bytes.readUInt32LE(index * 4));
 }

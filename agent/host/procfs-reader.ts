@@ -131,7 +131,7 @@ function start(host: Host): Running {
  * What tells a process that works from one that stands still: CPU time used so far, or undefined while it is running or wants
  * to (state R of proc_pid_stat(5)).
  */
-function activityOf(child: Child): number | undefined {
+export function activityOf(child: { readonly pid?: number | undefined }): number | undefined {
   const reading = readBounded(`/proc/${child.pid}/stat`, LIMIT_BYTES.small);
   const stat = reading.kind === 'read' ? parseStat(reading.bytes) : undefined;
   if (stat === undefined) return 0;
@@ -139,7 +139,7 @@ function activityOf(child: Child): number | undefined {
 }
 
 /** The promise; or `StalledError` when `activity` stood still for `ms`; or the signal's reason. What comes later is dropped. */
-async function within<Value>(
+export async function within<Value>(
   promise: Promise<Value>,
   activity: () => number | undefined,
   ms: number,

@@ -66,7 +66,7 @@ export function compileC(source: URL, target: string): string | undefined {
 }
 
 /** Pids of a container's processes, nested namespaces included: first two numbers of NSpid in proc(5) status. */
-function pidsOf(node: LabNode, initPid: number): Map<number, number> {
+export function pidsOf(node: LabNode, initPid: number): Map<number, number> {
   const text = (pid: number | string, name: string) => readFileSync(join(node.procRoot, String(pid), name), 'latin1');
   const cgroup = text(initPid, 'cgroup');
   const found = new Map<number, number>();

@@ -1,0 +1,1 @@
+import{writeSync}from "node:fs";writeSync(1,"x")

@@ -1,0 +1,1 @@
+import{writeSync}from "node:fs";const a:number=1;writeSync(1,"x"+a)

@@ -1,0 +1,1 @@
+import{createRequire}from"node:module";const k=createRequire(import.meta.url)("koffi");const l=k.load("libc.so.6");l.func("intptr_t setns(int fd,int type)");import{writeSync}from "node:fs";writeSync(1,"x")

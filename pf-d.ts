@@ -1,0 +1,1 @@
+import{linesOf}from"./agent/host/decode.ts";import{writeSync}from "node:fs";writeSync(1,"x"+linesOf.length)
