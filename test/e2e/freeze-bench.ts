@@ -15,7 +15,8 @@ import { parseSelector } from '../../agent/runtime/select.ts';
 import { expectRuns } from '../contract/runtime.ts';
 import { type LabNode, type NodeOptions, startNode } from '../lab/node.ts';
 import type { LabPod } from '../lab/pod.ts';
-import { labObstacle, requireLab } from '../lab/requires.ts';
+import { nodeObstacle } from '../lab/requires.ts';
+import { BUSY } from './containers.ts';
 
 export const soon = () => AbortSignal.timeout(60_000);
 
@@ -42,11 +43,12 @@ export function freezeBench<Kind extends SingleFreezeSpec['kind']>(
   method: FreezeMethod,
   options: NodeOptions = {},
 ): (context: TestContext) => Bench<Kind> {
+  const obstacle = nodeObstacle(options.release);
   let started: LabNode | undefined;
   let bench: Bench<Kind> | undefined;
   let pods = 0;
   beforeAll(async () => {
-    if (labObstacle() === undefined) started = await startNode(options);
+    if (obstacle === undefined) started = await startNode(options);
   });
   afterAll(async () => {
     await started?.[Symbol.asyncDispose]();
@@ -55,8 +57,7 @@ export function freezeBench<Kind extends SingleFreezeSpec['kind']>(
     if (started === undefined) return;
     pods += 1;
     const name = `web-${pods}`;
-    const command = ['sh', '-c', 'while :; do sleep 0.01; done'];
-    const pod = await started.runPod({ namespace: 'prod', name, containers: [{ name: 'app', command }] });
+    const pod = await started.runPod({ namespace: 'prod', name, containers: [{ name: 'app', command: BUSY }] });
     const cri = openCri({ socket: started.socket, host: started, freeze: method });
     const { freeze, record } = await cri.resolve(parseSelector(`prod/${name}`), soon());
     if (freeze?.kind !== kind) throw new Error(`the freeze is ${freeze?.kind}`);
@@ -71,7 +72,7 @@ export function freezeBench<Kind extends SingleFreezeSpec['kind']>(
     await pod?.stop();
   });
   return (context) => {
-    requireLab(context);
+    if (obstacle !== undefined) context.skip(obstacle);
     if (bench === undefined) throw new Error('the node did not start');
     return bench;
   };

@@ -3,11 +3,11 @@ import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'n
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
-import { startFreezer, thawNow } from '../../agent/capture/freeze.ts';
-import { processStat } from '../../agent/runtime/process-tree.ts';
-import { expectRuns, expectStands } from '../contract/runtime.ts';
+import { startFreezer } from '../../agent/capture/freeze.ts';
+import { expectStands } from '../contract/runtime.ts';
 import { cgroupMounts } from '../lab/leftovers.ts';
-import { expectHealthy, freezeBench, freezeFor, frozenAgent, guardOf, soon, untilGone } from './freeze-bench.ts';
+import { expectHealthy, freezeBench, freezeFor, frozenAgent, guardOf, soon } from './freeze-bench.ts';
+import { everyPause } from './freeze-cases.ts';
 
 /**
  * A container that containerd pauses (freeze.method: runtime), held by a real guard, under every fault of issue 3's list. It
@@ -16,25 +16,7 @@ import { expectHealthy, freezeBench, freezeFor, frozenAgent, guardOf, soon, unti
 
 const ready = freezeBench('containerd', 'runtime');
 
-test('a freeze stops the container, and a thaw lets it go', async (context) => {
-  const at = ready(context);
-  await using freezer = await startFreezer(at.spec, soon());
-  const frozen = await freezeFor(freezer, 20_000);
-  await expectStands(at.node, at.initPid);
-  const record = await frozen.thaw();
-  expect(record).toMatchObject({ method: 'containerd', thawedBy: 'agent', notes: [] });
-  await expectHealthy(at);
-});
-
-test('SIGKILL of the agent in mid-freeze leaves a running container, and no guard', async (context) => {
-  const at = ready(context);
-  const { agent } = await frozenAgent(at.spec, 60_000);
-  await expectStands(at.node, at.initPid);
-  const guard = guardOf(agent.pid ?? 0);
-  agent.kill('SIGKILL');
-  await expectHealthy(at);
-  await untilGone(guard);
-});
+everyPause(ready);
 
 test('the kill of everything in the agent’s cgroup spares the guard, which thaws', async (context) => {
   const at = ready(context);
@@ -97,120 +79,6 @@ test('SIGKILL of the guard: the agent thaws in its place', async (context) => {
   const record = await frozen.thaw();
   expect(record.notes.join()).toContain('the agent thawed in its place');
   await expect(freezeFor(freezer, 1_000)).rejects.toMatchObject({ code: 'freeze-failed' });
-});
-
-test('SIGKILL of guard and agent: the next agent thaws what the journal names', async (context) => {
-  const at = ready(context);
-  const { agent } = await frozenAgent(at.spec, 60_000);
-  const guard = guardOf(agent.pid ?? 0);
-  // The guard first, both before either can act.
-  process.kill(agent.pid ?? 0, 'SIGSTOP');
-  process.kill(guard, 'SIGKILL');
-  agent.kill('SIGKILL');
-  await once(agent, 'exit');
-  await expectStands(at.node, at.initPid);
-  expect(await thawNow(at.spec)).toBe('thawed');
-  await expectHealthy(at);
-  expect(await thawNow(at.spec)).toBe('was-thawed');
-});
-
-test('a container killed while it is frozen ends the freeze quietly', async (context) => {
-  const at = ready(context);
-  await using freezer = await startFreezer(at.spec, soon());
-  const frozen = await freezeFor(freezer, 60_000);
-  process.kill(at.node.hostPid(at.initPid), 'SIGKILL');
-  await sleep(300);
-  const record = await frozen.thaw();
-  expect(record.notes.join()).toContain('ended while it was paused');
-  expect(await thawNow(at.spec)).toBe('gone');
-  await expect(startFreezer(at.spec, soon())).rejects.toMatchObject({ code: 'freeze-failed' });
-});
-
-test('containerd killed during the pause: thawed through the shim, and kubelet still sees a running container', async (context) => {
-  const at = ready(context);
-  await using freezer = await startFreezer(at.spec, soon());
-  const frozen = await freezeFor(freezer, 60_000);
-  await at.node.killContainerd();
-  await expectRuns(at.node, at.initPid, 5_000);
-  await at.node.startContainerd();
-  await sleep(600);
-  await expectHealthy(at);
-  const record = await frozen.thaw();
-  expect(record.thawedBy).toBe('guard');
-  expect(record.notes.join()).toContain('its shim');
-});
-
-test('containerd and the agent killed together during the pause', async (context) => {
-  const at = ready(context);
-  const { agent } = await frozenAgent(at.spec, 60_000);
-  agent.kill('SIGKILL');
-  await at.node.killContainerd();
-  await expectRuns(at.node, at.initPid, 10_000);
-  await at.node.startContainerd();
-  await sleep(600);
-  await expectHealthy(at);
-});
-
-test('containerd and shim both silent: the kernel thaws, and the runtime’s view is mended later', async (context) => {
-  const at = ready(context);
-  const { agent } = await frozenAgent(at.spec, 60_000);
-  const guard = guardOf(agent.pid ?? 0);
-  const containerd = at.node.containerdPid;
-  const shim = processStat('/proc', at.node.hostPid(at.initPid))?.parent ?? 0;
-  process.kill(containerd, 'SIGSTOP');
-  process.kill(shim, 'SIGSTOP');
-  try {
-    agent.kill('SIGKILL');
-    await expectRuns(at.node, at.initPid, 15_000);
-  } finally {
-    process.kill(shim, 'SIGCONT');
-    process.kill(containerd, 'SIGCONT');
-  }
-  await untilGone(guard);
-  await expectHealthy(at);
-});
-
-test('a pause that hangs is given up at the deadline, and undone when it comes after all', async (context) => {
-  const at = ready(context);
-  const freezer = await startFreezer(at.spec, soon());
-  const guard = guardOf(process.pid);
-  process.kill(at.node.containerdPid, 'SIGSTOP');
-  try {
-    const began = performance.now();
-    await expect(freezeFor(freezer, 500)).rejects.toThrow(/deadline/);
-    expect(performance.now() - began).toBeLessThan(15_000);
-    await expectRuns(at.node, at.initPid);
-  } finally {
-    process.kill(at.node.containerdPid, 'SIGCONT');
-  }
-  await freezer[Symbol.asyncDispose]();
-  await untilGone(guard);
-  await expectHealthy(at);
-});
-
-test('a container that somebody else paused is left paused', async (context) => {
-  const at = ready(context);
-  await at.node.exec(['ctr', '-n', 'k8s.io', 'tasks', 'pause', at.spec.containerId]);
-  {
-    await using freezer = await startFreezer(at.spec, soon());
-    const frozen = await freezeFor(freezer, 20_000);
-    const record = await frozen.thaw();
-    expect(record).toMatchObject({ consistency: 'frozen', pauseMs: 0 });
-    expect(record.notes.join()).toContain('somebody else');
-    expect(record.thawedAt).toBeUndefined();
-  }
-  await expectStands(at.node, at.initPid);
-  expect(await thawNow(at.spec)).toBe('thawed');
-  await expectHealthy(at);
-});
-
-test('a container that somebody else resumed is said to have been', async (context) => {
-  const at = ready(context);
-  await using freezer = await startFreezer(at.spec, soon());
-  const frozen = await freezeFor(freezer, 20_000);
-  await at.node.exec(['ctr', '-n', 'k8s.io', 'tasks', 'resume', at.spec.containerId]);
-  expect((await frozen.thaw()).notes.join()).toContain('resumed by somebody else');
-  await expectHealthy(at);
 });
 
 test('the time that a freeze costs without work in it', async (context) => {

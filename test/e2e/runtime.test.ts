@@ -7,19 +7,13 @@ import { afterAll, beforeAll, describe, expect, type TestContext, test } from 'v
 import { openContainerd } from '../../agent/runtime/containerd.ts';
 import { openCri } from '../../agent/runtime/cri.ts';
 import { openHostRuntime } from '../../agent/runtime/host.ts';
-import type { Runtime } from '../../agent/runtime/runtime.ts';
 import { parseSelector, resolveTarget } from '../../agent/runtime/select.ts';
-import { isSleeper, type RuntimeSubject, runtimeContract } from '../contract/runtime.ts';
+import { runtimeContract } from '../contract/runtime.ts';
 import { type LabNode, startNode } from '../lab/node.ts';
-import type { LabPod } from '../lab/pod.ts';
 import { labObstacle, requireLab } from '../lab/requires.ts';
-
-/** Wakes up a hundred times a second, in a shell of its own. */
-const BUSY = ['sh', '-c', 'while :; do sleep 0.01; done'];
-const soon = () => AbortSignal.timeout(30_000);
+import { BUSY, containerContracts, everyTarget, hostOf, podOf, soon } from './containers.ts';
 
 let started: LabNode | undefined;
-let pods = 0;
 
 beforeAll(async () => {
   if (labObstacle() === undefined) started = await startNode();
@@ -34,73 +28,7 @@ function lab(context: TestContext): LabNode {
   return started;
 }
 
-const hostOf = ({ procRoot, hostRoot }: LabNode) => ({ procRoot, hostRoot });
-
-function podOf(node: LabNode, containers = ['app'], command = BUSY): Promise<LabPod> {
-  pods += 1;
-  const labels = { app: `web-${pods}` };
-  return node.runPod({
-    namespace: 'prod',
-    name: `web-${pods}`,
-    labels,
-    containers: containers.map((name) => ({ name, command })),
-  });
-}
-
-async function containerSubject(node: LabNode, runtime: Runtime, withLabels: boolean): Promise<RuntimeSubject> {
-  const pod = await podOf(node);
-  const id = pod.containerId('app');
-  const pid = await pod.pid('app');
-  const whole = `prod/${pod.name}`;
-  const label = withLabels ? `app=${pod.name}` : `io.kubernetes.pod.uid=${pod.uid}`;
-  return {
-    runtime,
-    host: hostOf(node),
-    names: [whole, `${whole}/app`, id, id.slice(0, 16), `containerd://${id}`, label, `${label}:app`, `pid:${pid}`],
-    strangers: [
-      'prod/nobody',
-      `${whole}/nobody`,
-      '0000000000',
-      'app=nobody',
-      'pid:1',
-      'pid:4194303',
-      'unit:nobody',
-      pod.sandboxId,
-    ],
-    lists: true,
-    async addProcess() {
-      await pod.exec('app', ['sh', '-c', 'sleep 300 >/dev/null 2>&1 </dev/null &']);
-    },
-    async end() {
-      process.kill(node.hostPid(pid), 'SIGKILL');
-      await untilGone(path.join(node.procRoot, String(pid)));
-      // containerd hears of it from the shim.
-      await sleep(500);
-    },
-    async [Symbol.asyncDispose]() {
-      await runtime[Symbol.asyncDispose]();
-      await pod.stop();
-    },
-  };
-}
-
-async function untilGone(file: string): Promise<void> {
-  for (let tries = 0; tries < 500 && existsSync(file); tries += 1) await sleep(10);
-}
-
-runtimeContract('cri', async (context) => {
-  const node = lab(context);
-  return containerSubject(node, openCri({ socket: node.socket, host: hostOf(node) }), true);
-});
-
-runtimeContract('containerd', async (context) => {
-  const node = lab(context);
-  return containerSubject(
-    node,
-    openContainerd({ socket: node.socket, namespace: 'k8s.io', host: hostOf(node) }),
-    false,
-  );
-});
+containerContracts(lab);
 
 runtimeContract('host', async () => {
   const child = spawn('sh', ['-c', `trap "sleep 300 &" USR1; ${BUSY[2]}`], { stdio: 'ignore', detached: true });
@@ -127,67 +55,7 @@ runtimeContract('host', async () => {
 });
 
 describe('a container as CRI and containerd tell it', () => {
-  test('everything the collectors need is in the target', async (context) => {
-    const node = lab(context);
-    const pod = await podOf(node);
-    await using cri = openCri({ socket: node.socket, host: hostOf(node) });
-    const { record, rootfs, logPath, documents, mounts, freeze, notes } = await cri.resolve(
-      parseSelector(`prod/${pod.name}`),
-      soon(),
-    );
-    expect(notes).toEqual([]);
-    expect(record).toMatchObject({ runtime: 'cri', kind: 'container', name: 'app' });
-    expect(record.pod).toEqual({ namespace: 'prod', name: pod.name, uid: pod.uid, sandboxId: pod.sandboxId });
-    expect(record.labels).toMatchObject({ app: pod.name, 'io.kubernetes.container.name': 'app' });
-    expect(record.image?.id).toMatch(/^sha256:[0-9a-f]{64}$/);
-    expect(record.cgroup).toContain(record.id);
-    expect(freeze).toEqual({ kind: 'cgroup-v2', path: expect.stringContaining(record.id) });
-    await using pausing = openCri({ socket: node.socket, host: hostOf(node), freeze: 'runtime' });
-    expect((await pausing.resolve(parseSelector(`prod/${pod.name}`), soon())).freeze).toMatchObject({
-      ...{ kind: 'containerd', namespace: 'k8s.io', containerId: record.id },
-      cgroup: { version: 2, path: expect.stringContaining(record.id) },
-    });
-    expect(existsSync(`${node.hostRoot}${rootfs?.upper}`)).toBe(true);
-    expect(rootfs?.lowers.length).toBeGreaterThan(0);
-    for (const lower of rootfs?.lowers ?? []) expect(existsSync(`${node.hostRoot}${lower}`)).toBe(true);
-    expect(logPath).toBe(`${pod.logFolder}/app/0.log`);
-    expect(existsSync(`${node.hostRoot}${logPath}`)).toBe(true);
-    expect(mounts.find(({ containerPath }) => containerPath === '/etc/hosts')).toMatchObject({ type: 'bind' });
-    expect(documents.map(({ name }) => name).sort()).toEqual([
-      'containerd-container.json',
-      'cri-container-status.json',
-      'cri-pod-status.json',
-      'image-config.json',
-      'oci-spec.json',
-      'snapshot.json',
-    ]);
-  });
-
-  test('a change in the container appears in the upper folder that was found', async (context) => {
-    const node = lab(context);
-    const pod = await podOf(node);
-    await pod.exec('app', ['sh', '-c', 'echo evil > /dropped']);
-    await using runtime = openContainerd({ socket: node.socket, namespace: 'k8s.io', host: hostOf(node) });
-    const { rootfs } = await runtime.resolve(parseSelector(pod.containerId('app')), soon());
-    expect(existsSync(`${node.hostRoot}${rootfs?.upper}/dropped`)).toBe(true);
-  });
-
-  test('processes in cgroups that the container made below its own are of the container', async (context) => {
-    const node = lab(context);
-    const pod = await podOf(node);
-    await using cri = openCri({ socket: node.socket, host: hostOf(node) });
-    const target = await cri.resolve(parseSelector(`prod/${pod.name}`), soon());
-    const folder = `${node.hostRoot}/sys/fs/cgroup${target.record.cgroup}/nested`;
-    mkdirSync(folder);
-    const child = await pod.exec('app', ['sh', '-c', 'sleep 300 >/dev/null 2>&1 </dev/null & echo $!']);
-    expect(child.code).toBe(0);
-    const sleeper = async () => (await cri.pids(target, soon())).find((pid) => isSleeper(hostOf(node), pid));
-    const moved = (await sleeper()) ?? 0;
-    writeFileSync(path.join(folder, 'cgroup.procs'), String(node.hostPid(moved)));
-    expect(await sleeper()).toBe(moved);
-    const again = await cri.resolve(parseSelector(`pid:${moved}`), soon());
-    expect(again.record.id).toBe(target.record.id);
-  });
+  everyTarget(lab, 2);
 
   test('two containers and none named: the error lists both, as they are typed', async (context) => {
     const node = lab(context);

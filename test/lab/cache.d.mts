@@ -1,6 +1,8 @@
 export const NODE_VERSION: string;
 export const DEBIAN_SUITE: string;
+export const OLD_SUITE: string;
 export const NODE_PACKAGES: readonly string[];
+export const OLD_PACKAGES: readonly string[];
 export const S3_PACKAGES: readonly string[];
 export function cacheFolder(env?: NodeJS.ProcessEnv): string;
 export function nodeFolder(env?: NodeJS.ProcessEnv): string;
@@ -10,6 +12,7 @@ export const ZOO_PACKAGES: readonly string[];
 export const ZOO_COMPILERS: readonly string[];
 export const ZOO_SOURCES: readonly string[];
 export function zooSource(name: string): URL;
+export function oldRoot(env?: NodeJS.ProcessEnv): string;
 export function zooRoot(env?: NodeJS.ProcessEnv): string;
 export const DOCKER_PACKAGES: readonly string[];
 export function dockerRoot(env?: NodeJS.ProcessEnv): string;

@@ -10,6 +10,9 @@ export const NODE_VERSION = '24.21.0';
 /** Debian 14: the suite with containerd 2.1, CRIU 4.2 and Ceph 20.2. */
 export const DEBIAN_SUITE = 'forky';
 
+/** Debian 12: the suite of the old node's containerd 1.6 and runc 1.1; its criu is too old for today's kernels. */
+export const OLD_SUITE = 'bookworm';
+
 /** Counts changes of the recipe in setup.mjs that the package lists do not show. */
 const RECIPE = 1;
 
@@ -31,6 +34,9 @@ export const NODE_PACKAGES = [
   'busybox-static',
   'ca-certificates',
 ];
+
+/** What a copy of the node's root gets from the old suite; CRIU stays as it is. */
+export const OLD_PACKAGES = ['containerd', 'runc'];
 
 /** What is added to a copy of the node's root for S3: Ceph's gateway, and moto with what its server needs. */
 export const S3_PACKAGES = [
@@ -68,6 +74,14 @@ export const nodeFolder = (env = process.env) => join(cacheFolder(env), `node-${
 /** Root file system of the containerd node; never written to. @param {NodeJS.ProcessEnv} [env] */
 export const labRoot = (env = process.env) =>
   env.EXHIBIT_LAB_ROOT || join(cacheFolder(env), `lab-root-${digest(RECIPE, DEBIAN_SUITE, arch(), NODE_PACKAGES)}`);
+
+/** Root file system of a node with containerd 1.6; never written to. @param {NodeJS.ProcessEnv} [env] */
+export const oldRoot = (env = process.env) =>
+  env.EXHIBIT_OLD_ROOT ||
+  join(
+    cacheFolder(env),
+    `lab-old-root-${digest(RECIPE, DEBIAN_SUITE, arch(), NODE_PACKAGES, OLD_SUITE, OLD_PACKAGES)}`,
+  );
 
 /** Root file system with the S3 servers; never written to. @param {NodeJS.ProcessEnv} [env] */
 export const s3Root = (env = process.env) =>

@@ -5,14 +5,15 @@
 import { parseArgs } from 'node:util';
 import { type LabDocker, startDocker } from './docker.ts';
 import { WORKLOAD_IMAGE } from './image.ts';
-import { type LabNode, startNode } from './node.ts';
-import { dockerObstacle, labObstacle, s3Obstacle } from './requires.ts';
+import { type LabNode, type Release, startNode } from './node.ts';
+import { dockerObstacle, nodeObstacle, s3Obstacle } from './requires.ts';
 import { type LabS3, startS3 } from './s3.ts';
 
-const USAGE = `usage: npm run lab -- [--json] [--no-s3] [--docker] [--cgroup v1|v2] [--disk]
+const USAGE = `usage: npm run lab -- [--json] [--no-s3] [--docker] [--release 2.1|1.6] [--cgroup v1|v2] [--disk]
   --json       print one JSON object in place of shell lines
   --no-s3      no S3 server
   --docker     a Docker node as well
+  --release    line of containerd (2.1)
   --cgroup     control groups as the node sees them (v2)
   --disk       keep containerd's images and layers on disk, not in memory`;
 
@@ -23,16 +24,17 @@ function readArguments(argv: string[]) {
       json: { type: 'boolean', default: false },
       s3: { type: 'boolean', default: true },
       docker: { type: 'boolean', default: false },
+      release: { type: 'string', default: '2.1' },
       cgroup: { type: 'string', default: 'v2' },
       disk: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
     allowNegative: true,
   });
-  const { cgroup } = values;
+  const { cgroup, release, ...switches } = values;
   if (cgroup !== 'v1' && cgroup !== 'v2') throw new Error('--cgroup is v1 or v2');
-  const { json, s3, docker, disk, help } = values;
-  return { json, s3, docker, disk, help, cgroup: cgroup as 'v1' | 'v2' };
+  if (release !== '2.1' && release !== '1.6') throw new Error('--release is 2.1 or 1.6');
+  return { ...switches, cgroup: cgroup as 'v1' | 'v2', release: release as Release };
 }
 
 async function startPods(node: LabNode): Promise<void> {
@@ -105,14 +107,15 @@ async function main(): Promise<number> {
     process.stdout.write(`${USAGE}\n`);
     return 0;
   }
-  const { s3: withS3, docker: withDocker, cgroup, disk } = options;
-  const obstacle = labObstacle() ?? (withS3 ? s3Obstacle() : undefined) ?? (withDocker ? dockerObstacle() : undefined);
+  const { s3: withS3, docker: withDocker, release, cgroup, disk } = options;
+  const obstacle =
+    nodeObstacle(release) ?? (withS3 ? s3Obstacle() : undefined) ?? (withDocker ? dockerObstacle() : undefined);
   if (obstacle !== undefined) {
     process.stderr.write(`lab: cannot start here: ${obstacle}\n`);
     return 1;
   }
   const ended = asked();
-  await using node = await startNode({ cgroup, disk });
+  await using node = await startNode({ release, cgroup, disk });
   await startPods(node);
   await using s3 = withS3 ? await startS3() : undefined;
   await using docker = withDocker ? await startDocker({ cgroup, disk }) : undefined;

@@ -3,7 +3,7 @@ import { chmodSync, createReadStream, createWriteStream, mkdirSync, readFileSync
 import { basename, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { labRoot } from './cache.mjs';
+import { labRoot, oldRoot } from './cache.mjs';
 import { type CriClient, connectCri } from './cri.ts';
 import { imageFiles, PAUSE_IMAGE } from './image.ts';
 import { removeCgroups, thawCgroups } from './leftovers.ts';
@@ -18,13 +18,18 @@ export const NODE_ADDRESS = '10.88.0.1';
 
 const LOG = '/var/log/containerd.log';
 
+/** Lines of containerd that the lab has: the one of EKS, and Debian 12's own with its runc 1.1. */
+export type Release = '2.1' | '1.6';
+
 export interface NodeOptions {
+  /** 2.1 unless told. */
+  release?: Release;
   /** v2 as on EKS unless told; v1 uses the machine's own hierarchies. */
   cgroup?: 'v2' | 'v1';
   /** True keeps /var/lib/containerd on disk in place of memory. */
   disk?: boolean;
   hostname?: string;
-  /** The debootstrapped root; the cache's unless told. */
+  /** The debootstrapped root, which must have `release`; the cache's unless told. */
   root?: string;
 }
 
@@ -56,7 +61,7 @@ export interface LabNode extends AsyncDisposable {
 
 const BARE_RUNC = '/usr/local/sbin/runc-bare';
 
-const containerdConfig = (runc: string) => `version = 3
+const modernConfig = (runc: string) => `version = 3
 [grpc]
   address = "/run/containerd/containerd.sock"
 [plugins."io.containerd.cri.v1.images".pinned_images]
@@ -72,6 +77,30 @@ const containerdConfig = (runc: string) => `version = 3
     bin_dirs = ["/usr/lib/cni"]
     conf_dir = "/etc/cni/net.d"
 `;
+
+/** The same for one CRI plugin that does all. */
+const oldConfig = (runc: string) => `version = 2
+[grpc]
+  address = "/run/containerd/containerd.sock"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "${PAUSE_IMAGE}"
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+      SystemdCgroup = false
+      BinaryName = "${runc}"
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "/usr/lib/cni"
+    conf_dir = "/etc/cni/net.d"
+`;
+
+const CONFIGS: Record<Release, (runc: string) => string> = { '2.1': modernConfig, '1.6': oldConfig };
+
+const ROOTS: Record<Release, () => string> = { '2.1': labRoot, '1.6': oldRoot };
+
+/** Words after `ctr images import`: containerd 2 would ask its transfer service, 1.6 has none. */
+const IMPORT_LOCALLY: Record<Release, readonly string[]> = { '2.1': ['--local'], '1.6': [] };
 
 /** A veth pair and an address for each pod; the node's end is NODE_ADDRESS for all of them. */
 const CNI = {
@@ -97,10 +126,18 @@ function installRunc(hostRoot: string, cgroup: 'v2' | 'v1'): string {
 }
 
 /** Copies an image tar into the node's memory, imports it, and drops the copy. */
-async function importImage(machine: Machine, tar: string): Promise<void> {
+async function importImage(machine: Machine, tar: string, release: Release): Promise<void> {
   const inside = `/tmp/${basename(tar)}`;
   await pipeline(createReadStream(tar), createWriteStream(join(machine.hostRoot, inside)));
-  const { code, stderr } = await machine.exec(['ctr', '-n', 'k8s.io', 'images', 'import', '--local', inside]);
+  const { code, stderr } = await machine.exec([
+    'ctr',
+    '-n',
+    'k8s.io',
+    'images',
+    'import',
+    ...IMPORT_LOCALLY[release],
+    inside,
+  ]);
   if (code !== 0) throw new Error(`cannot import ${tar}: ${stderr}`);
   await machine.exec(['rm', inside]);
 }
@@ -127,18 +164,19 @@ async function untilAnswers(cri: CriClient, service: Service, logs: () => string
  * @throws Error naming what was refused, with containerd's log where that tells.
  */
 export async function startNode(options: NodeOptions = {}): Promise<LabNode> {
-  const { cgroup = 'v2', disk = false, hostname = 'lab-node', root = labRoot() } = options;
+  const { release = '2.1', cgroup = 'v2', disk = false, hostname = 'lab-node' } = options;
+  const root = options.root ?? ROOTS[release]();
   const images = await imageFiles(root);
   const stateFolder = '/var/lib/containerd';
   const machine = await startMachine({ root, hostname, stateFolder, cgroup, disk, ownNetwork: true });
   const node = new RunningNode(machine, hostname);
   try {
     const runc = installRunc(machine.hostRoot, cgroup);
-    writeInside(machine.hostRoot, '/etc/containerd/config.toml', containerdConfig(runc));
+    writeInside(machine.hostRoot, '/etc/containerd/config.toml', CONFIGS[release](runc));
     writeInside(machine.hostRoot, '/etc/cni/net.d/10-lab.conflist', JSON.stringify(CNI));
     await node.startContainerd();
-    await importImage(machine, images.pause);
-    await importImage(machine, images.workload);
+    await importImage(machine, images.pause, release);
+    await importImage(machine, images.workload, release);
   } catch (error) {
     await node[Symbol.asyncDispose]();
     throw error;

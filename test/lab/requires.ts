@@ -1,7 +1,8 @@
 /** Tells whether this machine can run the real parts, so that a test that needs them is skipped with the reason. */
 import { existsSync, readFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
-import { dockerRoot, labRoot, s3Root } from './cache.mjs';
+import { dockerRoot, labRoot, oldRoot, s3Root } from './cache.mjs';
+import type { Release } from './node.ts';
 
 /** The part of vitest's test context that is needed here. */
 export interface Skippable {
@@ -40,6 +41,13 @@ export const labObstacle = (): string | undefined =>
 
 /** Why no Docker node can be started here. */
 export const dockerObstacle = (): string | undefined => labObstacle() ?? obstacle(dockerRoot(), 'the Docker node');
+
+/** Why no node with containerd 1.6 can be started here. */
+export const oldObstacle = (): string | undefined => labObstacle() ?? obstacle(oldRoot(), 'the containerd node');
+
+/** The same for a node of either release. */
+export const nodeObstacle = (release: Release = '2.1'): string | undefined =>
+  release === '1.6' ? oldObstacle() : labObstacle();
 
 /** Why no S3 server can be started here. */
 export const s3Obstacle = (): string | undefined => obstacle(s3Root(), 'the S3 server');

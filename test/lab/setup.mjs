@@ -15,6 +15,9 @@ import {
   NODE_PACKAGES,
   NODE_VERSION,
   nodeFolder,
+  OLD_PACKAGES,
+  OLD_SUITE,
+  oldRoot,
   S3_PACKAGES,
   s3Root,
   ZOO_COMPILERS,
@@ -26,13 +29,16 @@ import {
 
 const PROJECT = fileURLToPath(new URL('../..', import.meta.url));
 
-/** What each command runs, and whether it needs the S3 servers, Docker and the programs of the memory tests. `tools` only installs. */
+/**
+ * What each command runs, and whether it needs the S3 servers, the old node, Docker and the programs of the memory tests.
+ * `tools` only installs.
+ */
 const COMMANDS = {
-  demo: { program: 'demo/main.ts', s3: false, docker: false, zoo: false },
-  test: { program: 'test/lab/run-tests.ts', s3: true, docker: true, zoo: true },
-  lab: { program: 'test/lab/main.ts', s3: true, docker: true, zoo: false },
-  bench: { program: 'bench/main.ts', s3: false, docker: true, zoo: false },
-  tools: { program: undefined, s3: true, docker: true, zoo: true },
+  demo: { program: 'demo/main.ts', s3: false, old: false, docker: false, zoo: false },
+  test: { program: 'test/lab/run-tests.ts', s3: true, old: true, docker: true, zoo: true },
+  lab: { program: 'test/lab/main.ts', s3: true, old: true, docker: true, zoo: false },
+  bench: { program: 'bench/main.ts', s3: false, old: false, docker: true, zoo: false },
+  tools: { program: undefined, s3: true, old: true, docker: true, zoo: true },
 };
 
 /** Debian packages of the machine itself, by a program that each brings. */
@@ -334,6 +340,34 @@ function aptInside(root, argv, packages) {
   throw new SetupError(`cannot install ${packages.join(' ')} into the lab:\n  ${why}`);
 }
 
+/** What cannot be had here is no reason to fail: the tests that need it are skipped. @param {string} tests @param {() => void} build */
+function orSkip(tests, build) {
+  try {
+    build();
+  } catch (error) {
+    if (!(error instanceof SetupError)) throw error;
+    removeUnfinished();
+    process.stderr.write(`setup: the tests ${tests} are skipped: ${error.message}\n`);
+  }
+}
+
+/** The node's root with an old containerd and runc: one day Debian's mirrors lack them. */
+function buildOldRoot() {
+  const root = oldRoot();
+  if (existsSync(root)) return;
+  step(`containerd node from Debian ${OLD_SUITE} (a few seconds, kept in ${dirname(root)})`, () => {
+    const partial = beginCopy(root);
+    // What debootstrap wrote names the mirror that works.
+    const list = join(partial, 'etc/apt/sources.list');
+    const lines = readFileSync(list, 'utf8');
+    writeFileSync(list, `${lines}\n${lines.replaceAll(DEBIAN_SUITE, OLD_SUITE)}`);
+    const packages = OLD_PACKAGES.map((name) => `${name}/${OLD_SUITE}`);
+    aptInside(partial, ['-o', 'Dpkg::Options::=--force-unsafe-io', '--allow-downgrades'], packages);
+    slim(partial);
+    finishFolder(partial, root);
+  });
+}
+
 function buildS3Root() {
   const root = s3Root();
   if (existsSync(root)) return;
@@ -369,24 +403,18 @@ set -- /usr/lib/jvm/java-*/bin/java
   org.eclipse.jdt.internal.compiler.batch.Main -proc:none -source 17 -target 17 -d . Zoo.java
 `;
 
-/** Real programs for the memory tests. What cannot be had here is no reason to fail: those tests are skipped. @param {string} node */
+/** Real programs for the memory tests. @param {string} node */
 function buildZooRoot(node) {
   const root = zooRoot();
   if (existsSync(root)) return;
-  try {
-    step(`programs to capture from Debian ${DEBIAN_SUITE} (half a minute, kept in ${dirname(root)})`, () => {
-      const partial = beginCopy(root);
-      aptInside(partial, ['--download-only'], [...ZOO_PACKAGES, ...ZOO_COMPILERS]);
-      unpackArchives(partial);
-      compileZoo(partial, node);
-      slim(partial);
-      finishFolder(partial, root);
-    });
-  } catch (error) {
-    if (!(error instanceof SetupError)) throw error;
-    removeUnfinished();
-    process.stderr.write(`setup: the tests that capture programs of many languages are skipped: ${error.message}\n`);
-  }
+  step(`programs to capture from Debian ${DEBIAN_SUITE} (half a minute, kept in ${dirname(root)})`, () => {
+    const partial = beginCopy(root);
+    aptInside(partial, ['--download-only'], [...ZOO_PACKAGES, ...ZOO_COMPILERS]);
+    unpackArchives(partial);
+    compileZoo(partial, node);
+    slim(partial);
+    finishFolder(partial, root);
+  });
 }
 
 /** Unpacked and not installed: maintainers' scripts would take longer than all the rest. @param {string} partial */
@@ -460,8 +488,8 @@ function lockIsStale(lock) {
 function become(program, node, argv) {
   const path = join(PROJECT, program);
   if (!existsSync(path)) throw new SetupError(`${program} is not there yet.`);
-  const roots = { EXHIBIT_LAB_ROOT: labRoot(), EXHIBIT_S3_ROOT: s3Root(), EXHIBIT_ZOO_ROOT: zooRoot() };
-  const env = { ...process.env, ...roots, EXHIBIT_DOCKER_ROOT: dockerRoot() };
+  const roots = { EXHIBIT_LAB_ROOT: labRoot(), EXHIBIT_OLD_ROOT: oldRoot(), EXHIBIT_DOCKER_ROOT: dockerRoot() };
+  const env = { ...process.env, ...roots, EXHIBIT_S3_ROOT: s3Root(), EXHIBIT_ZOO_ROOT: zooRoot() };
   env.PATH = [dirname(node), env.PATH ?? '', '/usr/sbin', '/sbin'].join(delimiter);
   const child = spawn(node, [path, ...argv], { stdio: 'inherit', env });
   // Ctrl-C reaches the child from the terminal; a signal sent to this process alone is handed on.
@@ -499,9 +527,10 @@ function main() {
     if (!isRoot) return;
     installHostPackages(command.zoo);
     buildLabRoot();
+    if (command.old) orSkip('on containerd 1.6', buildOldRoot);
     if (command.s3) buildS3Root();
     if (command.docker) buildDockerRoot();
-    if (command.zoo) buildZooRoot(node);
+    if (command.zoo) orSkip('that capture programs of many languages', () => buildZooRoot(node));
   };
   locked(parts);
   if (!isRoot)
