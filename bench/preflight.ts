@@ -4,6 +4,7 @@
  */
 import os from 'node:os';
 import { preflight } from '../agent/host/preflight.ts';
+import { asPid } from '../agent/runtime/runtime.ts';
 import { startNode } from '../test/lab/node.ts';
 import { holdObstacle, installObstacles } from '../test/lab/obstacles.ts';
 
@@ -25,11 +26,13 @@ export async function measurePreflight(rounds = ROUNDS): Promise<PreflightFigure
   const noCompiler = installObstacles(node);
   if (noCompiler !== undefined) throw new Error(noCompiler);
   await using held = await holdObstacle(node, { name: 'crowd' });
-  const host = { procRoot: node.procRoot, hostRoot: node.hostRoot };
+  // As the agent has it on a node, with hostPID: the lab's own /proc is reached by a longer way.
+  const host = { procRoot: '/proc', hostRoot: '' };
+  const pids = held.pids().map((pid) => asPid(node.hostPid(pid)));
   const times: number[] = [];
   // The first round compiles the program, and is left out.
   for (let round = 0; round <= rounds; round += 1) {
-    const { wallMs, processes, notes } = await preflight(host, held.pids(), AbortSignal.timeout(30_000));
+    const { wallMs, processes, notes } = await preflight(host, pids, AbortSignal.timeout(30_000));
     if (processes !== PROCESSES || notes.length > 0) throw new Error(`${processes} processes: ${notes.join('; ')}`);
     if (round > 0) times.push(wallMs);
   }

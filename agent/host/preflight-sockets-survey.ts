@@ -18,7 +18,7 @@ import {
 import type { End } from './process-descriptor.ts';
 import { LIMIT_BYTES, MIB, readBounded } from './procfs.ts';
 
-/** Sockets that are looked at, 3 µs each. */
+/** Sockets that are asked for their protocol, 25 µs each. */
 const SOCKETS_MAX = 16_384;
 /** Some 27,000 connections. The node's own table may be longer; reading it holds locks that its connections need. */
 const TABLE_MAX_BYTES = 4 * MIB;
@@ -28,8 +28,7 @@ const NAMESPACES_MAX = 4;
 /** The unix sockets of one network namespace; `why`: they cannot be told. */
 type UnixTable = { readonly sockets: UnixDiagSocket[] } | { readonly why: string };
 
-/** Finds the sockets that stop CRIU among those that `dumped` hold. `earlier`: a table that was
- * asked before. */
+/** Finds the sockets that stop CRIU among those that `dumped` hold. `earlier`: the tables that were asked for before. */
 export async function socketsSurvey(
   host: Host,
   asker: Asker,
