@@ -56,8 +56,10 @@ interface Running {
   readonly child: Child;
   /** Lines that came and were not taken yet. */
   readonly lines: string[];
-  /** Called when lines come, and with an error when there will be no more. */
-  heard: (error?: Error) => void;
+  /** Why there will be no more lines. */
+  ended: Error | undefined;
+  /** Called when lines come, or no more will. */
+  heard: () => void;
 }
 
 /** Starts the process at once. */
@@ -122,9 +124,9 @@ export function openAsker(host: Host, signal: AbortSignal, patienceMs = PATIENCE
 
 function untilLines(running: Running, count: number): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
-  running.heard = (error) => {
+  running.heard = () => {
     if (running.lines.length >= count) resolve();
-    else if (error !== undefined) reject(error);
+    else if (running.ended !== undefined) reject(running.ended);
   };
   running.heard();
   return promise;
@@ -132,7 +134,7 @@ function untilLines(running: Running, count: number): Promise<void> {
 
 function start(host: Host): Running {
   const child = spawn(process.execPath, [PROGRAM, host.procRoot], { stdio: ['pipe', 'pipe', 'ignore'], env: {} });
-  const running: Running = { child, lines: [], heard: () => {} };
+  const running: Running = { child, lines: [], ended: undefined, heard: () => {} };
   let rest = '';
   child.stdout.setEncoding('latin1');
   child.stdout.on('data', (text: string) => {
@@ -141,8 +143,10 @@ function start(host: Host): Running {
     running.lines.push(...lines);
     running.heard();
   });
-  const end = (why: unknown): void =>
-    running.heard(new Error(`the process that looks for obstacles ended (${String(why)})`));
+  const end = (why: unknown): void => {
+    running.ended = new Error(`the process that looks for obstacles ended (${String(why)})`);
+    running.heard();
+  };
   // A write to a killed child fails; the reading side says what happened.
   child.stdin.on('error', () => {});
   child.on('error', end);
