@@ -86,7 +86,10 @@ export const checkpointPlanSchema = z.strictObject({
   tmpfsBytes: z.number().int().nonnegative(),
   /** Whether that memory is asked for in huge pages, which halves the time that writing takes. */
   hugePages: z.boolean(),
-  /** What becomes of a ladder on which nothing is expected to work: one rung is tried for CRIU's own words, or none. */
+  /**
+   * What becomes of a ladder on which nothing is expected to work: one rung is tried for CRIU's own words, or none. None either
+   * where that would stop the target for seconds.
+   */
   whenRefused: z.enum(['try', 'skip']),
   ladder: z.array(plannedRungSchema),
 });

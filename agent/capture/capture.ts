@@ -13,6 +13,7 @@ import type {
 import type { Collector } from '../collect/collector.ts';
 import { memoryRoom } from '../host/memory-room.ts';
 import { preflight } from '../host/preflight.ts';
+import { type Asker, openAsker } from '../host/preflight-ask.ts';
 import { agentDiskWriteBytes } from '../host/self.ts';
 import { OF_ONE_CONTAINER, ownTarget, podScoped } from '../runtime/pod.ts';
 import { asPid, type Runtime, type Target } from '../runtime/runtime.ts';
@@ -55,8 +56,12 @@ const EXCLUSIVE: readonly ArtifactName[] = ['memory', 'checkpoint'];
 export function captureExecutor(parts: CaptureParts): Execute {
   const lock = createLock();
   return async (captureId, request, hooks) => {
+    // Started while the target is looked up: a process takes longer to start than to answer.
+    const wanted = request.artifacts.includes('checkpoint') && parts.runtimes.some(({ rungs }) => rungs.length > 0);
+    await using asker = wanted ? openAsker(parts.host, hooks.signal) : undefined;
     const { runtime, target, conclude } = await resolve(parts, request, hooks.signal);
-    const plan = await planFor(parts, request, { runtime, target, signal: hooks.signal });
+    const plan = await planFor(parts, request, { runtime, target, asker, signal: hooks.signal });
+    await asker?.[Symbol.asyncDispose]();
     const { config } = parts;
     const path = bundlePath(config.cluster, config.node, captureId);
     const bundle = openBundle({ sink: parts.sink, path, level: config.compression.level, signal: hooks.signal });
@@ -109,19 +114,30 @@ function withNotes(target: Target): Target {
   return { ...target, record: { ...target.record, notes: [...target.notes] } };
 }
 
+interface PlanParts {
+  readonly runtime: Runtime;
+  readonly target: Target;
+  /** Present where a checkpoint was asked for. */
+  readonly asker: Asker | undefined;
+  readonly signal: AbortSignal;
+}
+
 async function planFor(
   parts: CaptureParts,
   request: CaptureRequest,
-  { runtime, target, signal }: { runtime: Runtime; target: Target; signal: AbortSignal },
+  { runtime, target, asker, signal }: PlanParts,
 ): Promise<Plan> {
   const { config } = parts;
-  const wanted = request.artifacts.includes('checkpoint') && runtime.rungs.length > 0;
+  const own = ownTarget(target);
   return planCapture({
     artifacts: request.artifacts,
     consistency: request.consistency,
     scope: request.scope,
     target,
-    checkpoint: wanted ? await ladderFor(parts, runtime, ownTarget(target), signal) : undefined,
+    checkpoint:
+      asker === undefined || runtime.rungs.length === 0
+        ? undefined
+        : await ladderFor(parts, { runtime, target: own, asker, signal }),
     bufferBytes: config.memory.bufferBytes,
     freezeDeadlineMs: config.freeze.deadlineMs,
   });
@@ -129,12 +145,10 @@ async function planFor(
 
 async function ladderFor(
   { config, host }: CaptureParts,
-  runtime: Runtime,
-  target: Target,
-  signal: AbortSignal,
+  { runtime, target, asker, signal }: PlanParts & { asker: Asker },
 ): Promise<CheckpointPlan> {
   const [seen, room] = await Promise.all([
-    preflight(host, target.record.pids.map(asPid), signal),
+    preflight(host, target.record.pids.map(asPid), signal, { openAsker: () => asker }),
     memoryRoom(host.procRoot),
   ]);
   return planLadder({

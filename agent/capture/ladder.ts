@@ -33,7 +33,10 @@ const EXPECTATIONS = ['works', 'may-fail', 'fails'] as const;
 export const tmpfsRoom = (askedBytes: number, availableBytes: number): number =>
   Math.min(askedBytes, Math.floor(availableBytes * SHARE_OF_AVAILABLE));
 
-/** Pure: which ways are tried, in which order, with which options, and what is expected of each. */
+/**
+ * Pure: which ways are tried, in which order, with which options, and what is expected of each. Whatever policy says, CRIU is
+ * not asked for its own words about a process that somebody traces: it would stop the target for ten seconds first.
+ */
 export function planLadder({ offered, policy, preflight, availableBytes }: LadderInput): CheckpointPlan {
   const tmpfsBytes = tmpfsRoom(policy.tmpfsBytes, availableBytes);
   const ladder = policy.rungs
@@ -42,7 +45,8 @@ export function planLadder({ offered, policy, preflight, availableBytes }: Ladde
   const rank = ({ expected }: PlannedRung) => EXPECTATIONS.indexOf(expected);
   const sorted = ladder.toSorted((a, b) => rank(a) - rank(b));
   const hugePages = worthHugePages(preflight, tmpfsBytes);
-  return { preflight, tmpfsBytes, hugePages, whenRefused: policy.whenRefused, ladder: sorted };
+  const whenRefused = preflight.obstacles.some(({ kind }) => kind === 'traced') ? 'skip' : policy.whenRefused;
+  return { preflight, tmpfsBytes, hugePages, whenRefused, ladder: sorted };
 }
 
 /** As x86_64 and arm64 with pages of 4 KiB have them. */

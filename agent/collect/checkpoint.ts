@@ -70,7 +70,7 @@ class Climb {
   whyNot({ expected }: PlannedRung, whenRefused: 'try' | 'skip'): string | undefined {
     if (this.#reached !== undefined) return `${this.#reached} worked`;
     if (expected !== 'fails') return undefined;
-    if (whenRefused === 'skip') return 'it is expected to fail, and checkpoint.whenRefused is skip';
+    if (whenRefused === 'skip') return 'it is expected to fail, and the plan says not to ask';
     return this.#tried ? 'it is expected to fail, and another was tried for CRIU’s own words' : undefined;
   }
 

@@ -47,10 +47,16 @@ async function capture(containerId: string) {
   return { code, manifest, request };
 }
 
+/** What cannot be read of a process, whatever one does: pages that the kernel gives to nobody. */
+const UNREADABLE: Readonly<Record<string, readonly string[]>> = {
+  'unsupported-mapping': ['processes', 'memory'],
+  uprobes: ['memory'],
+};
+
 function checkpointOf(manifest: Manifest) {
   const artifact = manifest.artifacts.find(({ name }) => name === 'checkpoint');
   if (artifact === undefined) throw new Error('no checkpoint artifact');
-  const records = (artifact.facts.rungs as RungRecord[]).map((one) => rungRecordSchema.parse(one));
+  const records = ((artifact.facts.rungs ?? []) as RungRecord[]).map((one) => rungRecordSchema.parse(one));
   return { artifact, records };
 }
 
@@ -71,8 +77,13 @@ function expectOutcome(manifest: Manifest, { predicted, refusal }: LabObstacle):
     });
     if (predicted?.liftedBy !== undefined) {
       expect(tasks?.options[predicted.liftedBy]).toBe(true);
-      expect(cri).toMatchObject({ outcome: 'not-tried', expected: 'fails', reasons: [expect.any(String)] });
+      expect(cri).toMatchObject({ outcome: 'not-tried', expected: 'fails' });
+      expect(cri?.reasons.length).toBeGreaterThan(0);
     }
+    return;
+  }
+  if (predicted?.kind === 'traced') {
+    expect(artifact).toMatchObject({ status: 'skipped', reason: expect.stringContaining('is not asked') });
     return;
   }
   expect(artifact.status).toBe('failed');
@@ -87,17 +98,18 @@ function expectOutcome(manifest: Manifest, { predicted, refusal }: LabObstacle):
 }
 
 describe('a capture of a container that holds', () => {
-  test.each(ONE_OF_EACH.map((one) => [one.predicted?.kind ?? 'nothing of the kind', one] as const))(
+  test.for(ONE_OF_EACH.map((one) => [one.predicted?.kind ?? 'nothing of the kind', one] as const))(
     '%s',
-    async (_kind, obstacle) => {
+    async ([, obstacle], context) => {
       await using held = await holdObstacle(node, obstacle);
-      if (held.refused !== undefined) return expect.fail(`the kernel refuses it: ${held.refused}`);
+      if (held.refused !== undefined) return context.skip(`needs a kernel that gives it: ${held.refused}`);
       const { manifest, request } = await capture(held.containerId);
       expectPlanned(request.plan.checkpoint?.preflight, obstacle);
       expectOutcome(manifest, obstacle);
       const others = manifest.artifacts.filter(({ name }) => name !== 'checkpoint');
       const incomplete = others.filter(({ status }) => status !== 'captured');
-      expect(incomplete.map(({ name, status, gaps }) => ({ name, status, gaps }))).toEqual([]);
+      expect(incomplete.map(({ name }) => name)).toEqual(UNREADABLE[obstacle.predicted?.kind ?? ''] ?? []);
+      for (const { status, gapCount } of incomplete) expect([status, gapCount]).toEqual(['partial', 1]);
       const { stdout } = await node.exec(['ctr', '-n', 'k8s.io', 'tasks', 'ls']);
       expect(stdout.toString()).toMatch(new RegExp(`${held.containerId}\\s+\\d+\\s+RUNNING`));
     },

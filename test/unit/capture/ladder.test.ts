@@ -92,4 +92,10 @@ describe('the ladder', () => {
     expect(hugeOf({}, 100 * MIB)).toBe(false);
     expect(hugeOf({ processes: 100 })).toBe(false);
   });
+
+  test('never asks CRIU about a process that is traced: it waits ten seconds for it', () => {
+    const traced: Obstacle = { kind: 'traced', what: 'pid 7 is traced by pid 8', certainty: 'certain' };
+    expect(planLadder({ ...INPUT, preflight: seen(traced) }).whenRefused).toBe('skip');
+    expect(planLadder({ ...INPUT, preflight: seen(URING) }).whenRefused).toBe('try');
+  });
 });
