@@ -14,6 +14,8 @@ export interface AttemptOptions {
   readonly runDir: HostPath;
   readonly tmpfsBytes: number;
   readonly hugePages: boolean;
+  /** Of that memory, what is made ready before the target is stopped. */
+  readonly touchBytes: number;
   /** How long a cancelled capture waits for the runtime to finish. */
   readonly abortWaitMs: number;
 }
@@ -37,6 +39,12 @@ export interface Dumped {
   readonly stoodMs: number | undefined;
 }
 
+export interface DumpOrder extends Pick<DumpParts, 'fifo' | 'tmpfs'> {
+  /** Right before the dump, while the target still runs. */
+  readonly prepare?: () => Promise<void>;
+  readonly ask: () => Promise<void>;
+}
+
 /**
  * Asks for a dump and sees to it that the target runs afterwards. The journal knows of it meanwhile. Never throws for what
  * the runtime does.
@@ -44,12 +52,12 @@ export interface Dumped {
 export async function dump(
   context: CollectContext,
   rung: CheckpointRung,
-  parts: Pick<DumpParts, 'fifo' | 'tmpfs'>,
-  ask: () => Promise<void>,
+  { prepare, ask, ...parts }: DumpOrder,
 ): Promise<Dumped> {
   const { host, runtime, target } = context;
   await using guard = await startDumpGuard({ ...parts, host, pause: runtime.pauseOf(target) });
   if (!guard.started) context.note('no guard watched over the checkpoint: it did not start');
+  await prepare?.();
   const file = target.freeze === undefined ? undefined : freezerFileOf(target.freeze);
   // What somebody else had paused is left paused.
   const stoodBefore = file !== undefined && stands(file);

@@ -71,7 +71,10 @@ async function transferThrough(
     context.progress(doneBytes);
   });
   pumping.catch(() => {}); // Told where it is awaited, below.
-  const dumped = await dump(context, rung, { fifo: fifo.path }, () => rung.checkpoint(context.target, fifo.path));
+  const dumped = await dump(context, rung, {
+    fifo: fifo.path,
+    ask: () => rung.checkpoint(context.target, fifo.path),
+  });
   await fifo.noMoreWriters();
   const pumped = await pumping;
   return { pumped, dumped, stats: tap.stats() };

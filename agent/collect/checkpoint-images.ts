@@ -2,7 +2,7 @@
 import { parseDumpStats } from '../../evidence/criu-stats.ts';
 import type { DumpStats, PlannedRung } from '../../evidence/dump.ts';
 import { ExhibitError, isExhibitError } from '../../evidence/error.ts';
-import { type DumpRoom, dumpNames, makeDumpRoom, readDumpFile } from '../host/dump-folder.ts';
+import { type DumpRoom, dumpNames, makeDumpRoom, readDumpFile, touchRoom } from '../host/dump-folder.ts';
 import type { CheckpointRung } from '../runtime/runtime.ts';
 import { DUMP_LOG, storeDump } from './checkpoint-archive.ts';
 import {
@@ -40,7 +40,7 @@ export async function attemptImages(
     return { failure, wallMs: 0, stallMs: undefined, log: undefined, stats: undefined };
   }
   // Owns the room from here on, also when nobody waits for that any more: the runtime may still write there.
-  const transfer = dumpAndStore(room, archive, { context, rung, planned });
+  const transfer = dumpAndStore(room, archive, { context, rung, planned, touchBytes: options.touchBytes });
   // Awaited here, or the archive would be given up at once.
   return await atMostAfterAbort(transfer, context.signal, options.abortWaitMs);
 }
@@ -49,13 +49,18 @@ interface Transfer {
   readonly context: CollectContext;
   readonly rung: ImagesRung;
   readonly planned: PlannedRung;
+  readonly touchBytes: number;
 }
 
-async function dumpAndStore(room: DumpRoom, archive: Archive, { context, rung, planned }: Transfer): Promise<Attempt> {
+async function dumpAndStore(room: DumpRoom, archive: Archive, transfer: Transfer): Promise<Attempt> {
   await using _ = room;
+  const { context, rung, planned, touchBytes } = transfer;
   const { target, host, signal } = context;
-  const ask = () => rung.checkpoint(target, room.folders, planned.options);
-  const dumped = await dump(context, rung, { tmpfs: room.mounts }, ask);
+  const dumped = await dump(context, rung, {
+    tmpfs: room.mounts,
+    prepare: () => touchRoom(room, touchBytes, signal),
+    ask: () => rung.checkpoint(target, room.folders, planned.options),
+  });
   const { failure, wallMs } = dumped;
   const { log, stats, problem } = await criuWords(room, host, failure);
   if (problem !== undefined) context.note(problem);

@@ -41,6 +41,7 @@ async function collect(context: CollectContext, options: CheckpointOptions): Pro
     abortWaitMs,
     tmpfsBytes: plan.tmpfsBytes,
     hugePages: plan.hugePages,
+    touchBytes: Math.min(plan.preflight.dumpBytes, plan.tmpfsBytes),
   });
   for (const planned of plan.ladder) {
     const why = climb.whyNot(planned, plan.whenRefused);

@@ -1,7 +1,7 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
-import { readdir, truncate } from 'node:fs/promises';
+import { open, readdir, rm, truncate } from 'node:fs/promises';
 import path from 'node:path';
-import { errnoOf } from '../../evidence/error.ts';
+import { errnoOf, isErrno } from '../../evidence/error.ts';
 import { asHostPath, type DumpFolders, type HostPath } from '../runtime/runtime.ts';
 import type { Host } from './host.ts';
 import { newOutcome, type ReadOutcome, readExtents } from './regular-file.ts';
@@ -42,6 +42,31 @@ export async function makeDumpRoom(
     mounts: [room.path, work.path],
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
+}
+
+/** Written at a time: a few huge pages. */
+const TOUCH_BYTES = 8 * 1024 * 1024;
+
+/**
+ * Makes the kernel find `sizeBytes` of memory for the room now, before the target stands still, by a file that is written and
+ * removed again: its pages are the first to be taken next. Where memory has to be freed first, or a virtual machine's host has to
+ * provide it, that is most of the time that writing takes. Stops early where there is no more room. Throws the signal's reason.
+ */
+export async function touchRoom({ images }: DumpRoom, sizeBytes: number, signal: AbortSignal): Promise<void> {
+  const file = path.join(path.dirname(images), 'touched');
+  const zeros = Buffer.alloc(TOUCH_BYTES);
+  try {
+    await using handle = await open(file, 'w', 0o600);
+    for (let done = 0; done < sizeBytes; done += TOUCH_BYTES) {
+      signal.throwIfAborted();
+      await handle.write(zeros, 0, Math.min(TOUCH_BYTES, sizeBytes - done));
+    }
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!isErrno(error, 'ENOSPC', 'ENOMEM')) throw error;
+  } finally {
+    await rm(file, { force: true });
+  }
 }
 
 /** One file that CRIU wrote. `bytes` may be iterated once; `outcome` is complete after it. */
