@@ -57,13 +57,13 @@ async function storeFile(
 }
 
 /** What checkpointctl shows of a container; the names are those of CRI's and podman's own file. */
-function configOf({ record, createdAt }: Target, now: number): unknown {
+function configOf({ record, createdAt, ociRuntime }: Target, now: number): unknown {
   const { id, name, pod, image } = record;
   return {
     id,
     name: pod === undefined ? name : [name, pod.name, pod.namespace, pod.uid].join('_'),
     ...(image === undefined ? {} : { rootfsImage: image.name, rootfsImageName: image.name, rootfsImageRef: image.id }),
-    runtime: record.runtime,
+    runtime: ociRuntime ?? record.runtime,
     createdTime: createdAt ?? new Date(0).toISOString(),
     checkpointedTime: new Date(now).toISOString(),
     restoredTime: '0001-01-01T00:00:00Z',

@@ -9,7 +9,7 @@ import { SystemError, tryLibc } from './libc.ts';
  */
 
 /** open(2) on Linux, the same number on x86-64 and arm64; Node does not name it. */
-const O_PATH = 0o10000000;
+export const O_PATH = 0o10000000;
 const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW, O_NOATIME, O_NONBLOCK, O_NOCTTY, S_IFMT } = constants;
 
 export type NodeKind = 'file' | 'directory' | 'symlink' | 'fifo' | 'socket' | 'character-device' | 'block-device';

@@ -22,6 +22,8 @@ export interface Libc {
   getxattr(path: Uint8Array, name: Uint8Array): Buffer;
   /** readlinkat(2) with an empty path: the target of the symlink that an O_PATH|O_NOFOLLOW descriptor stands for. */
   readlinkFd(fd: number): Buffer;
+  /** readlinkat(2): a link's text in Latin-1, of a name below a folder's descriptor. Half the time of a path from the root. */
+  readlinkAt(fd: number, name: string): string;
   /** getdents64(2): fills `into` with linux_dirent64 records and returns how many bytes; 0 at the end. */
   getdents64(fd: number, into: Buffer): number;
   /** lseek(2) with SEEK_DATA or SEEK_HOLE; ENXIO when there is no more data after `offset`. */
@@ -153,6 +155,8 @@ function bind(koffi: FFI, library: LibraryHandle): Libc {
     getxattr: (path, name) => copy(get(cString(path), cString(name), scratch, scratch.length)),
     fgetxattr: (fd, name) => copy(fget(fd, cString(name), scratch, scratch.length)),
     readlinkFd: (fd) => copy(readlinkat(fd, empty, scratch, PATH_MAX_BYTES)),
+    readlinkAt: (fd, name) =>
+      scratch.toString('latin1', 0, readlinkat(fd, Buffer.from(`${name}\0`), scratch, PATH_MAX_BYTES)),
     getdents64: (fd, into) => getdents64(fd, into, into.length),
     seek: (fd, offset, whence) => {
       const at: unknown = lseek(fd, offset, WHENCE[whence]);

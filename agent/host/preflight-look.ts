@@ -1,8 +1,9 @@
-import { readdirSync, readlinkSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { setImmediate as turn } from 'node:timers/promises';
 import type { Pid } from '../runtime/runtime.ts';
 import { latin1 } from './decode.ts';
 import { type Host, procPath } from './host.ts';
+import { type Links, linksBelow } from './preflight-links.ts';
 import { KIB, LIMIT_BYTES, MIB, readBounded } from './procfs.ts';
 
 /**
@@ -106,20 +107,21 @@ export async function lookAtProcesses(
 /** Undefined when the process is gone. */
 export function lookAtProcess(host: Host, pid: number, limit: number): ProcessLook | undefined {
   const base = procPath(host, pid);
+  using links = linksBelow(base);
   const read = readBounded(`${base}/status`, LIMIT_BYTES.small, true);
   const status = read.kind === 'read' ? parseStatusLook(read.bytes) : undefined;
   if (status === undefined) return undefined;
   const notes: string[] = [];
   const namespaces: Record<string, string> = {};
   for (const name of NAMESPACES) {
-    const link = readText(`${base}/ns/${name}`);
+    const link = links.read(`ns/${name}`);
     if (link !== undefined) namespaces[name] = link;
   }
   const names = listDescriptors(`${base}/fd`);
   if (typeof names === 'string') notes.push(`the descriptors of process ${pid} cannot be listed (${names})`);
   const listed = typeof names === 'string' ? [] : names;
   if (listed.length > limit) notes.push(`process ${pid} has ${listed.length} descriptors: ${limit} were looked at`);
-  const descriptors = listed.slice(0, limit).flatMap((fd) => lookAtDescriptor(base, fd) ?? []);
+  const descriptors = listed.slice(0, limit).flatMap((fd) => lookAtDescriptor(base, fd, links) ?? []);
   return { pid, status, namespaces, descriptors, notes };
 }
 
@@ -133,21 +135,12 @@ export function listDescriptors(folder: string): string[] | string {
   }
 }
 
-function lookAtDescriptor(base: string, fd: string): DescriptorLook | undefined {
-  const target = readText(`${base}/fd/${fd}`);
+function lookAtDescriptor(base: string, fd: string, links: Links): DescriptorLook | undefined {
+  const target = links.read(`fd/${fd}`);
   if (target === undefined) return undefined;
   if (!tellsMore(target)) return { fd: Number(fd), target };
   const info = readBounded(`${base}/fdinfo/${fd}`, INFO_MAX_BYTES, true);
   return { fd: Number(fd), target, ...(info.kind === 'read' ? { info: latin1(info.bytes) } : {}) };
-}
-
-/** A link's text in Latin-1; undefined when it is gone. There are thousands of these, so no buffer is made. */
-export function readText(path: string): string | undefined {
-  try {
-    return readlinkSync(path, 'latin1');
-  } catch {
-    return undefined;
-  }
 }
 
 /** Files may be locked or deleted; watches are in fdinfo only. */

@@ -5,7 +5,8 @@ import { type Host, procPath } from './host.ts';
 import type { InetSocket } from './network-inet.ts';
 import { NETLINK_DUMPS, parseUnixSockets, scanDump, type UnixDiagSocket, unixQueueRequest } from './network-netlink.ts';
 import { type Asker, dumpSchema, protocolSchema, type Refusal } from './preflight-ask.ts';
-import { listDescriptors, type ProcessLook, readText } from './preflight-look.ts';
+import { linksBelow } from './preflight-links.ts';
+import { listDescriptors, type ProcessLook } from './preflight-look.ts';
 import type { Survey } from './preflight-obstacle.ts';
 import {
   type Holders,
@@ -159,8 +160,9 @@ async function judgeUnix(
   let inMessages = false;
   for (const { pid } of dumped) {
     const names = listDescriptors(procPath(host, pid, 'fd'));
+    using links = linksBelow(procPath(host, pid, 'fd'));
     for (const fd of typeof names === 'string' ? [] : names) {
-      const inode = socketInode(readText(procPath(host, pid, 'fd', fd)) ?? '');
+      const inode = socketInode(links.read(fd) ?? '');
       if (inode === undefined) continue;
       holders.set(inode, { pid, fd: Number(fd) });
       inMessages ||= hasDescriptorsInQueue(procPath(host, pid, 'fdinfo', fd));

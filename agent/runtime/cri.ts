@@ -20,6 +20,7 @@ import {
   imageConfig,
   inspectContainer,
   jsonDocument,
+  ociRuntimeOf,
   type Pausing,
   runtimePause,
 } from './inspect.ts';
@@ -219,6 +220,7 @@ async function targetOf(
       ...(found.cgroup === undefined ? {} : { cgroup: found.cgroup.path }),
     },
     createdAt: summary.createdAt,
+    ...ociRuntimeOf(found),
     freeze: undefined,
     rootfs: found.rootfs,
     mounts: found.mounts.length > 0 ? found.mounts : criMounts(status),

@@ -52,6 +52,12 @@ export interface Inspector {
   readonly signal: AbortSignal;
 }
 
+/** For the target; nothing where containerd does not say. */
+export function ociRuntimeOf({ container }: Inspection): Pick<Target, 'ociRuntime'> {
+  const name = container?.runtime?.name;
+  return name === undefined || name === '' ? {} : { ociRuntime: name };
+}
+
 /** A value as a document for people and programs. */
 export const jsonDocument = (name: string, value: unknown): SpecDocument => ({
   name,

@@ -134,7 +134,23 @@ describe('an agent that is killed while a checkpoint is made', () => {
     await pod.stop();
   });
 
-  test('and its guard with it: the next agent does what is left', async (context) => {
+  test('by the Tasks rung, and its guard with it: the next agent gives the memory back', async (context) => {
+    requireLab(context);
+    const pod = await holder('killed-both-tasks');
+    const agent = await underWay(pod, 'tasks');
+    await until('CRIU', () => criuRuns(node.procRoot));
+    process.kill(guardOf(agent), 'SIGKILL');
+    await agent.kill();
+    await until('the end of the dump', () => !criuRuns(node.procRoot));
+    expect(mountsIn(agent)).toHaveLength(2);
+    await using next = await startAgent(node, { folder: agent.folder });
+    expect(leftIn(next)).toEqual([]);
+    expect(mountsIn(next)).toEqual([]);
+    await expectRuns(pod);
+    await pod.stop();
+  });
+
+  test('by the CRI rung, and its guard with it: the next agent does what is left', async (context) => {
     requireLab(context);
     const pod = await holder('killed-both');
     const agent = await underWay(pod, 'cri', 19);

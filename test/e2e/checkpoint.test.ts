@@ -139,7 +139,7 @@ describe.each(['tasks', 'cri'] as const)('a checkpoint by the %s rung', (rung) =
     const { archive, images, folder: unpacked } = await onNode(bundle.content('checkpoint.tar.zst'));
     const show = await inside('checkpointctl', 'show', archive);
     expect(show).toMatch(/web\s+lab\.exhibit\/workload:1/);
-    expect(show).toContain('containerd');
+    expect(show).toMatch(/io\.containerd\.runc\.v2 .* containerd /);
     const tree = await inside('checkpointctl', 'inspect', '--ps-tree', '--files', archive);
     expect(tree).toMatch(/\[1\]\s+tail/);
     expect(await inside('checkpointctl', 'inspect', '--all', archive)).toContain(`Pod name: ${rung}-0`);
