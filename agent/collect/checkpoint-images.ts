@@ -71,6 +71,10 @@ async function dumpAndStore(room: DumpRoom, archive: Archive, transfer: Transfer
     return { ...attempt, failure: new ExhibitError('runtime-failed', what) };
   }
   signal.throwIfAborted();
+  if (rung.name === 'docker')
+    context.note(
+      'Docker wrote the checkpoint to /tmp and to its content store on the node first, and removed it there',
+    );
   await storeDump(context, archive, room);
   await archive.commit();
   return attempt;

@@ -52,6 +52,7 @@ const inspectedSchema = z.object({
   HostConfig: z
     .object({
       LogConfig: z.object({ Type: z.string() }).nullish(),
+      Runtime: z.string().nullish(),
       Tmpfs: z.record(z.string(), z.string()).nullish(),
     })
     .nullish(),

@@ -96,6 +96,7 @@ export async function describeDocker(
       ...(cgroup === undefined ? {} : { cgroup: cgroup.path }),
     },
     createdAt: inspected.Created,
+    ...(inspected.HostConfig?.Runtime ? { ociRuntime: inspected.HostConfig.Runtime } : {}),
     freeze: undefined,
     rootfs,
     mounts: (spec && specMounts(jsonOf(spec.bytes))) ?? mountsOf(inspected),
