@@ -7,6 +7,7 @@ import type {
   FreezeRecord,
   Manifest,
   Plan,
+  PlanStep,
   RequestRecord,
   TargetRecord,
 } from '../../evidence/manifest.ts';
@@ -249,7 +250,7 @@ async function runSteps(run: Run, artifacts: ArtifactRecord[], freezes: FreezeRe
     try {
       const artifact =
         step.action === 'skip'
-          ? skippedStep(step, step.reason, run.parts.now)
+          ? skippedStep(step, step.reason, run.parts.now, factsOfPlan(step, plan))
           : await runStep({
               captureId: run.captureId,
               step,
@@ -273,6 +274,11 @@ async function runSteps(run: Run, artifacts: ArtifactRecord[], freezes: FreezeRe
       release();
     }
   }
+}
+
+/** What is known about an artifact that is not taken. */
+function factsOfPlan({ artifact }: PlanStep, { checkpoint }: Plan): ArtifactRecord['facts'] {
+  return artifact === 'checkpoint' && checkpoint !== undefined ? { preflight: checkpoint.preflight } : {};
 }
 
 function dumpOf({ runtime, target, parts }: Run, rung: RungName | undefined): JournalEntry['dumping'] {

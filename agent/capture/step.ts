@@ -28,7 +28,12 @@ export interface StepInput {
 /** Gaps kept one by one in the manifest; beyond it they are counted, and the archive's own inventory names them. */
 const MAX_GAPS = 10_000;
 
-export function skippedStep(step: PlanStep, reason: string, now: () => number): ArtifactRecord {
+export function skippedStep(
+  step: PlanStep,
+  reason: string,
+  now: () => number,
+  facts: ArtifactRecord['facts'] = {},
+): ArtifactRecord {
   const at = new Date(now()).toISOString();
   const footprint = { wallMs: 0, cpuMs: 0, pauseMs: 0, bytesRead: 0, bytesStored: 0, filesOpened: 0 };
   return {
@@ -39,7 +44,7 @@ export function skippedStep(step: PlanStep, reason: string, now: () => number): 
     gaps: [],
     gapCount: 0,
     notes: [],
-    facts: {},
+    facts,
     startedAt: at,
     finishedAt: at,
     footprint,

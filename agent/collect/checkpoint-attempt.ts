@@ -36,7 +36,10 @@ export interface Attempt {
 export interface Dumped {
   readonly failure: unknown;
   readonly wallMs: number;
+  /** Seen at its freezer. */
   readonly stoodMs: number | undefined;
+  /** It had been paused before, by somebody else. */
+  readonly stoodBefore: boolean;
 }
 
 export interface DumpOrder extends Pick<DumpParts, 'fifo' | 'tmpfs'> {
@@ -75,7 +78,7 @@ export async function dump(
   const runs = failure === undefined || stoodBefore || (await resumed(context, failure));
   const clean = await cleaned(context, rung, since, failure);
   if (runs && clean) await context.dumping(undefined);
-  return { failure, wallMs, stoodMs: stoodBefore ? undefined : stoodMs };
+  return { failure, wallMs, stoodMs, stoodBefore };
 }
 
 /** Whatever the runtime itself should have removed. False when something may be left: the next agent looks again. */
@@ -110,8 +113,9 @@ async function resumed({ runtime, target, note, log }: CollectContext, failure: 
   }
 }
 
-/** Which is more: what CRIU counted, or what was seen at the freezer. CRIU holds tasks by ptrace(2) where the cgroup is thawed. */
-export function stallOf(stoodMs: number | undefined, stats: DumpStats | undefined): number | undefined {
+/** For how long the target stood because of the dump: what CRIU counted, or what was seen at the freezer, whichever is more. CRIU holds tasks by ptrace(2) where the cgroup is thawed. */
+export function stallOf({ stoodMs, stoodBefore }: Dumped, stats: DumpStats | undefined): number | undefined {
+  if (stoodBefore) return undefined;
   const counted = stats === undefined ? undefined : (stats.freezingTimeUs + stats.frozenTimeUs) / 1000;
   if (stoodMs === undefined || counted === undefined) return stoodMs ?? counted;
   return Math.max(stoodMs, counted);

@@ -32,8 +32,8 @@ export async function attemptArchive(
   const transfer = transferThrough(fifo, archive, { context, rung });
   const { pumped, dumped, stats } = await atMostAfterAbort(transfer, context.signal, options.abortWaitMs);
   if (pumped.failure !== undefined) throw stopped(pumped.failure, context.signal);
-  const { wallMs, stoodMs } = dumped;
-  const attempt = { wallMs, stallMs: stallOf(stoodMs, stats), stats, log: undefined };
+  const { wallMs } = dumped;
+  const attempt = { wallMs, stallMs: stallOf(dumped, stats), stats, log: undefined };
   if (dumped.failure !== undefined) {
     const { log, problem } = await criuLog(context.host, dumped.failure);
     if (problem !== undefined) context.note(problem);

@@ -64,7 +64,7 @@ async function dumpAndStore(room: DumpRoom, archive: Archive, transfer: Transfer
   const { failure, wallMs } = dumped;
   const { log, stats, problem } = await criuWords(room, host, failure);
   if (problem !== undefined) context.note(problem);
-  const attempt = { failure, wallMs, stallMs: stallOf(dumped.stoodMs, stats), log, stats };
+  const attempt = { failure, wallMs, stallMs: stallOf(dumped, stats), log, stats };
   if (failure !== undefined) return attempt;
   if (!(await dumpNames(room.images)).includes(INVENTORY)) {
     const what = `the runtime reported a checkpoint but left no CRIU image in ${room.folders.images}: it sees another folder there`;

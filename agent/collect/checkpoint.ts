@@ -24,8 +24,8 @@ export interface CheckpointOptions {
 }
 
 /**
- * A CRIU checkpoint made by the runtime, by the first way of the plan's ladder that works. Facts: `rungs`, one record for each
- * (RungRecord), and `checkpointBy`. One that fails leaves the container running; when all do, CRIU's logs are what is stored.
+ * A CRIU checkpoint made by the runtime, by the first way of the plan's ladder that works. Facts: `preflight`, what CRIU was
+ * expected to refuse; `rungs`, one record for each (RungRecord); and `checkpointBy`. One that fails leaves the container running; when all do, CRIU's logs are what is stored.
  */
 export function createCheckpointCollector(options: CheckpointOptions = {}): Collector {
   return { artifact: 'checkpoint', collect: (context) => collect(context, options) };
@@ -36,6 +36,7 @@ async function collect(context: CollectContext, options: CheckpointOptions): Pro
   const plan = context.checkpoint;
   if (plan === undefined) throw new ExhibitError('internal', 'a checkpoint was asked for without a plan for it');
   context.signal.throwIfAborted();
+  context.fact('preflight', plan.preflight);
   const climb = new Climb(context, {
     runDir,
     abortWaitMs,

@@ -1,7 +1,7 @@
 /** Whole captures of containers that CRIU stumbles over: the plan says so, CRIU says the same, and the rest is all there. */
 import { rmSync } from 'node:fs';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { type Preflight, type RungRecord, rungRecordSchema } from '../../evidence/dump.ts';
+import { type Preflight, preflightSchema, type RungRecord, rungRecordSchema } from '../../evidence/dump.ts';
 import type { Manifest, RequestRecord } from '../../evidence/manifest.ts';
 import { startAgent } from '../lab/agent.ts';
 import { type LabNode, startNode } from '../lab/node.ts';
@@ -105,6 +105,7 @@ describe('a capture of a container that holds', () => {
       if (held.refused !== undefined) return context.skip(`needs a kernel that gives it: ${held.refused}`);
       const { manifest, request } = await capture(held.containerId);
       expectPlanned(request.plan.checkpoint?.preflight, obstacle);
+      expectPlanned(preflightSchema.parse(checkpointOf(manifest).artifact.facts.preflight), obstacle);
       expectOutcome(manifest, obstacle);
       const others = manifest.artifacts.filter(({ name }) => name !== 'checkpoint');
       const incomplete = others.filter(({ status }) => status !== 'captured');

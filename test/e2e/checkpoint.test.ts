@@ -161,6 +161,24 @@ describe.each(['tasks', 'cri'] as const)('a checkpoint by the %s rung', (rung) =
   });
 });
 
+describe.each(['tasks', 'cri'] as const)('a container that somebody else had paused, by the %s rung', (rung) => {
+  test('stays paused, whatever becomes of the checkpoint', async (context) => {
+    requireLab(context);
+    const name = `paused-${rung}`;
+    const pod = await node.runPod({ namespace: 'prod', name, containers: [{ name: 'app' }] });
+    await inside('ctr', '-n', 'k8s.io', 'tasks', 'pause', pod.containerId('app'));
+    const { bundle, records } = await checkpoint(pod, 'app', { rungs: [rung] });
+    // Seen with CRIU 4.2: it is made all the same. Nobody stood still for it who did not before.
+    expect(records).toMatchObject([{ rung, outcome: 'worked' }]);
+    expect(records[0]?.stallMs).toBeUndefined();
+    expect(bundle.notes.join()).toContain('had been paused by somebody else');
+    expect(await taskState(pod, 'app')).toBe('PAUSED');
+    await inside('ctr', '-n', 'k8s.io', 'tasks', 'resume', pod.containerId('app'));
+    await expectRuns(pod, 'app');
+    await pod.stop();
+  });
+});
+
 describe('a checkpoint by containerd’s Tasks', () => {
   test('holds an established connection, which CRI’s cannot, and the connection goes on', async (context) => {
     requireLab(context);
