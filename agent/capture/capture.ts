@@ -1,5 +1,5 @@
 import type { Logger } from 'pino';
-import type { CheckpointPlan, RungName } from '../../evidence/dump.ts';
+import type { CheckpointPlan } from '../../evidence/dump.ts';
 import { isExhibitError } from '../../evidence/error.ts';
 import { type ArtifactName, bundlePath, FORMAT_VERSION, REQUEST_OBJECT } from '../../evidence/layout.ts';
 import type {
@@ -11,7 +11,7 @@ import type {
   RequestRecord,
   TargetRecord,
 } from '../../evidence/manifest.ts';
-import type { Collector } from '../collect/collector.ts';
+import type { Collector, DumpNote } from '../collect/collector.ts';
 import { memoryRoom } from '../host/memory-room.ts';
 import { preflight } from '../host/preflight.ts';
 import { type Asker, openAsker } from '../host/preflight-ask.ts';
@@ -264,7 +264,7 @@ async function runSteps(run: Run, artifacts: ArtifactRecord[], freezes: FreezeRe
               log: run.log,
               now: run.parts.now,
               freeze: () => hold.freeze(),
-              dumping: (rung) => hooks.dumping(dumpOf(run, rung)),
+              dumping: (dump) => hooks.dumping(dumpOf(run, dump)),
               progress: (doneBytes, totalBytes) =>
                 hooks.emit({ kind: 'stage-progress', stage: step.artifact, doneBytes, totalBytes }),
             });
@@ -281,9 +281,10 @@ function factsOfPlan({ artifact }: PlanStep, { checkpoint }: Plan): ArtifactReco
   return artifact === 'checkpoint' && checkpoint !== undefined ? { preflight: checkpoint.preflight } : {};
 }
 
-function dumpOf({ runtime, target, parts }: Run, rung: RungName | undefined): JournalEntry['dumping'] {
-  if (rung === undefined) return undefined;
-  const pause = runtime.pauseOf(ownTarget(target));
+function dumpOf({ runtime, target, parts }: Run, dump: DumpNote | undefined): JournalEntry['dumping'] {
+  if (dump === undefined) return undefined;
+  const { rung, resume } = dump;
+  const pause = resume ? runtime.pauseOf(ownTarget(target)) : undefined;
   return { rung, containerId: target.record.id, startedAtMs: parts.now(), ...(pause === undefined ? {} : { pause }) };
 }
 

@@ -120,7 +120,7 @@ function createTally(input: StepInput) {
     signal: input.signal,
     log: input.log.child({ artifact: input.step.artifact }),
     now: input.now,
-    dumping: (rung) => input.dumping(rung),
+    dumping: (dump) => input.dumping(dump),
     checkpoint: input.plan.checkpoint,
     consistency: input.plan.consistency,
     bufferBytes: input.plan.bufferBytes,

@@ -14,8 +14,8 @@ export interface AttemptOptions {
   readonly runDir: HostPath;
   readonly tmpfsBytes: number;
   readonly hugePages: boolean;
-  /** Of that memory, what is made ready before the target is stopped. */
-  readonly touchBytes: number;
+  /** What is expected to be written of it, and made ready before the target is stopped. */
+  readonly expectedBytes: number;
   /** How long a cancelled capture waits for the runtime to finish. */
   readonly abortWaitMs: number;
 }
@@ -42,10 +42,24 @@ export interface Dumped {
   readonly stoodBefore: boolean;
 }
 
-export interface DumpOrder extends Pick<DumpParts, 'fifo' | 'tmpfs'> {
-  /** Right before the dump, while the target still runs. */
-  readonly prepare?: () => Promise<void>;
-  readonly ask: () => Promise<void>;
+/** What watches over a dump from outside the agent, and how the target was found. Disposal says that all is over. */
+export interface Watch extends AsyncDisposable {
+  /** The target stood already, paused by somebody else: it is left so. */
+  readonly stoodBefore: boolean;
+  /** The target is known to run again. */
+  dumped(): void;
+}
+
+/** Starts the guard, which ends what `parts` name, should the agent die before disposal. */
+export async function watchOver(context: CollectContext, parts: Pick<DumpParts, 'fifo' | 'tmpfs'>): Promise<Watch> {
+  const { host, runtime, target, note } = context;
+  const file = target.freeze === undefined ? undefined : freezerFileOf(target.freeze);
+  const stoodBefore = file !== undefined && stands(file);
+  if (stoodBefore) note('the container had been paused by somebody else before the checkpoint');
+  const pause = stoodBefore ? undefined : runtime.pauseOf(target);
+  const guard = await startDumpGuard({ ...parts, host, pause });
+  if (!guard.started) note('no guard watched over the checkpoint: it did not start');
+  return { stoodBefore, dumped: guard.dumped, [Symbol.asyncDispose]: () => guard[Symbol.asyncDispose]() };
 }
 
 /**
@@ -55,18 +69,14 @@ export interface DumpOrder extends Pick<DumpParts, 'fifo' | 'tmpfs'> {
 export async function dump(
   context: CollectContext,
   rung: CheckpointRung,
-  { prepare, ask, ...parts }: DumpOrder,
+  { stoodBefore, dumped }: Watch,
+  ask: () => Promise<void>,
 ): Promise<Dumped> {
-  const { host, runtime, target } = context;
-  await using guard = await startDumpGuard({ ...parts, host, pause: runtime.pauseOf(target) });
-  if (!guard.started) context.note('no guard watched over the checkpoint: it did not start');
-  await prepare?.();
-  const file = target.freeze === undefined ? undefined : freezerFileOf(target.freeze);
-  // What somebody else had paused is left paused.
-  const stoodBefore = file !== undefined && stands(file);
-  await context.dumping(rung.name);
+  const { target } = context;
+  await context.dumping({ rung: rung.name, resume: !stoodBefore });
   const since = context.now();
   const startedAt = performance.now();
+  const file = target.freeze === undefined ? undefined : freezerFileOf(target.freeze);
   const watch = file === undefined ? undefined : watchFreezer(file);
   const failure = await ask().then(
     () => undefined,
@@ -74,8 +84,8 @@ export async function dump(
   );
   const stoodMs = watch?.stop();
   const wallMs = performance.now() - startedAt;
-  if (stoodBefore) context.note('the container had been paused by somebody else before the checkpoint');
   const runs = failure === undefined || stoodBefore || (await resumed(context, failure));
+  if (runs) dumped();
   const clean = await cleaned(context, rung, since, failure);
   if (runs && clean) await context.dumping(undefined);
   return { failure, wallMs, stoodMs, stoodBefore };
@@ -88,7 +98,7 @@ async function cleaned(
   sinceMs: number,
   failure: unknown,
 ): Promise<boolean> {
-  if (rung.delivers !== 'archive' || isExhibitError(failure, 'runtime-unsupported')) return true;
+  if (rung.clean === undefined || isExhibitError(failure, 'runtime-unsupported')) return true;
   try {
     for (const what of await rung.clean(target.record.id, sinceMs))
       note(`removed what the runtime left of the checkpoint: ${what}`);
@@ -113,7 +123,10 @@ async function resumed({ runtime, target, note, log }: CollectContext, failure: 
   }
 }
 
-/** For how long the target stood because of the dump: what CRIU counted, or what was seen at the freezer, whichever is more. CRIU holds tasks by ptrace(2) where the cgroup is thawed. */
+/**
+ * For how long the target stood because of the dump: what CRIU counted, or what was seen at the freezer, whichever is more. CRIU
+ * holds the tasks by ptrace(2) where the cgroup is thawed.
+ */
 export function stallOf({ stoodMs, stoodBefore }: Dumped, stats: DumpStats | undefined): number | undefined {
   if (stoodBefore) return undefined;
   const counted = stats === undefined ? undefined : (stats.freezingTimeUs + stats.frozenTimeUs) / 1000;

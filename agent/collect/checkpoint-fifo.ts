@@ -12,6 +12,7 @@ import {
   dump,
   stallOf,
   stopped,
+  watchOver,
 } from './checkpoint-attempt.ts';
 import { criuLog } from './checkpoint-criu.ts';
 import { type Pumped, pump } from './checkpoint-pump.ts';
@@ -61,6 +62,7 @@ async function transferThrough(
   archive: ForeignArchive,
   { context, rung }: Transfer,
 ): Promise<{ pumped: Pumped; dumped: Dumped; stats: DumpStats | undefined }> {
+  await using watch = await watchOver(context, { fifo: fifo.path });
   await using _ = fifo;
   const tap = tapArchive();
   let doneBytes = 0;
@@ -71,10 +73,7 @@ async function transferThrough(
     context.progress(doneBytes);
   });
   pumping.catch(() => {}); // Told where it is awaited, below.
-  const dumped = await dump(context, rung, {
-    fifo: fifo.path,
-    ask: () => rung.checkpoint(context.target, fifo.path),
-  });
+  const dumped = await dump(context, rung, watch, () => rung.checkpoint(context.target, fifo.path));
   await fifo.noMoreWriters();
   const pumped = await pumping;
   return { pumped, dumped, stats: tap.stats() };

@@ -12,6 +12,7 @@ import {
   CHECKPOINT_OBJECT,
   dump,
   stallOf,
+  watchOver,
 } from './checkpoint-attempt.ts';
 import { criuLog } from './checkpoint-criu.ts';
 import { STATS_MEMBER } from './checkpoint-tap.ts';
@@ -31,7 +32,7 @@ export async function attemptImages(
   options: AttemptOptions,
 ): Promise<Attempt> {
   // The object first: a sink that cannot be written must not cost the container a pause.
-  await using archive = await context.archive(CHECKPOINT_OBJECT, { estimatedBytes: options.tmpfsBytes });
+  await using archive = await context.archive(CHECKPOINT_OBJECT, { estimatedBytes: options.expectedBytes });
   let room: DumpRoom;
   try {
     const { runDir, tmpfsBytes: imagesBytes, hugePages } = options;
@@ -40,7 +41,7 @@ export async function attemptImages(
     return { failure, wallMs: 0, stallMs: undefined, log: undefined, stats: undefined };
   }
   // Owns the room from here on, also when nobody waits for that any more: the runtime may still write there.
-  const transfer = dumpAndStore(room, archive, { context, rung, planned, touchBytes: options.touchBytes });
+  const transfer = dumpAndStore(room, archive, { context, rung, planned, expectedBytes: options.expectedBytes });
   // Awaited here, or the archive would be given up at once.
   return await atMostAfterAbort(transfer, context.signal, options.abortWaitMs);
 }
@@ -49,18 +50,17 @@ interface Transfer {
   readonly context: CollectContext;
   readonly rung: ImagesRung;
   readonly planned: PlannedRung;
-  readonly touchBytes: number;
+  readonly expectedBytes: number;
 }
 
 async function dumpAndStore(room: DumpRoom, archive: Archive, transfer: Transfer): Promise<Attempt> {
-  await using _ = room;
-  const { context, rung, planned, touchBytes } = transfer;
+  const { context, rung, planned, expectedBytes } = transfer;
   const { target, host, signal } = context;
-  const dumped = await dump(context, rung, {
-    tmpfs: room.mounts,
-    prepare: () => touchRoom(room, touchBytes, signal),
-    ask: () => rung.checkpoint(target, room.folders, planned.options),
-  });
+  // Ends after the room, which it would give back in the agent's place.
+  await using watch = await watchOver(context, { tmpfs: room.mounts });
+  await using _ = room;
+  await touchRoom(room, expectedBytes, signal);
+  const dumped = await dump(context, rung, watch, () => rung.checkpoint(target, room.folders, planned.options));
   const { failure, wallMs } = dumped;
   const { log, stats, problem } = await criuWords(room, host, failure);
   if (problem !== undefined) context.note(problem);

@@ -25,7 +25,8 @@ export interface CheckpointOptions {
 
 /**
  * A CRIU checkpoint made by the runtime, by the first way of the plan's ladder that works. Facts: `preflight`, what CRIU was
- * expected to refuse; `rungs`, one record for each (RungRecord); and `checkpointBy`. One that fails leaves the container running; when all do, CRIU's logs are what is stored.
+ * expected to refuse; `rungs`, one record for each (RungRecord); and `checkpointBy`. One that fails leaves the container
+ * running; when all do, CRIU's logs are what is stored.
  */
 export function createCheckpointCollector(options: CheckpointOptions = {}): Collector {
   return { artifact: 'checkpoint', collect: (context) => collect(context, options) };
@@ -42,7 +43,7 @@ async function collect(context: CollectContext, options: CheckpointOptions): Pro
     abortWaitMs,
     tmpfsBytes: plan.tmpfsBytes,
     hugePages: plan.hugePages,
-    touchBytes: Math.min(plan.preflight.dumpBytes, plan.tmpfsBytes),
+    expectedBytes: Math.min(plan.preflight.dumpBytes, plan.tmpfsBytes),
   });
   for (const planned of plan.ladder) {
     const why = climb.whyNot(planned, plan.whenRefused);

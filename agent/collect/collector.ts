@@ -47,12 +47,18 @@ export interface CollectContext {
   /** Stops the target; the collector thaws it as soon as it has what it came for. See capture/freeze.ts. */
   freeze(): Promise<Frozen>;
   /** Durably noted before a dump is asked for, and removed when the target is known to run again. */
-  dumping(rung: RungName | undefined): Promise<void>;
+  dumping(dump: DumpNote | undefined): Promise<void>;
   /** What the plan decided for the checkpoint; absent where it has none. */
   readonly checkpoint?: CheckpointPlan | undefined;
   /** What the plan decided for memory. */
   readonly consistency: 'frozen' | 'live';
   readonly bufferBytes: number;
+}
+
+/** A dump that is asked for. `resume`: a container that is found paused afterwards was paused for it. */
+export interface DumpNote {
+  readonly rung: RungName;
+  readonly resume: boolean;
 }
 
 export interface ArchiveOptions {

@@ -150,7 +150,11 @@ function dockerRung(client: DockerClient, host: Host): CheckpointRung {
       }
     },
     /** When dockerd dies in the middle, so does its containerd, and never looks at its folder in /tmp again. */
-    clean: (_, sinceMs) => cleanDumpFolders(host, sinceMs),
+    async clean(_, sinceMs) {
+      // Only a dockerd that runs again tells which folders are nobody's.
+      await client.version({});
+      return cleanDumpFolders(host, sinceMs);
+    },
   };
 }
 

@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import path from 'node:path';
 import { spawnSmall } from '../host/small-process.ts';
-import { type DumpParts, OVER } from './dump-guard.ts';
+import { DUMPED, type DumpParts, OVER } from './dump-guard.ts';
 
 /** A guard is ready in a third of a second; a dump does not wait for one longer than this. */
 const READY_MS = 5_000;
@@ -11,6 +11,8 @@ const READY_MS = 5_000;
 export interface DumpGuard extends AsyncDisposable {
   /** False where none could be started: the next agent then ends what this one leaves. */
   readonly started: boolean;
+  /** The container runs: should somebody pause it from now on, it is theirs. */
+  readonly dumped: () => void;
 }
 
 /** Resolves when the guard watches. Never rejects: a dump without a guard is worth more than none. */
@@ -38,6 +40,7 @@ export async function startDumpGuard(parts: DumpParts): Promise<DumpGuard> {
   stdout?.destroy();
   return {
     started,
+    dumped: () => void stdin?.write(`${DUMPED}\n`),
     async [Symbol.asyncDispose]() {
       stdin?.end(`${OVER}\n`);
       await ended;

@@ -22,7 +22,8 @@ export interface DumpParts {
   readonly tmpfs?: readonly HostPath[];
 }
 
-/** Lines on stdin: the parts as JSON, then this. */
+/** Lines on stdin: the parts as JSON; then that the container is known to run; then that all is over. */
+export const DUMPED = 'dumped';
 export const OVER = 'over';
 /** Said on stdout, once. */
 export const READY = 'ready';
@@ -61,7 +62,7 @@ async function main(): Promise<void> {
   let parts: DumpParts | undefined;
   for await (const line of createInterface({ input: process.stdin })) {
     if (line === OVER) return;
-    parts = JSON.parse(line) as DumpParts;
+    parts = line === DUMPED && parts !== undefined ? { ...parts, pause: undefined } : (JSON.parse(line) as DumpParts);
   }
   if (parts !== undefined) await endDump(parts);
 }

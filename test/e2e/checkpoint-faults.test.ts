@@ -107,6 +107,20 @@ describe('an agent that is killed while a checkpoint is made', () => {
     await pod.stop();
   });
 
+  test('by the Tasks rung, while it stores: the memory is given back all the same', async (context) => {
+    requireLab(context);
+    const pod = await holder('killed-storing');
+    await using agent = await underWay(pod, 'tasks', 19);
+    await until('the first bytes', () => storedBytes(agent) > 0);
+    expect(criuRuns(node.procRoot)).toBe(false);
+    expect(mountsIn(agent)).toHaveLength(2);
+    await agent.kill();
+    await until('the guard’s work', () => leftIn(agent).length === 0);
+    expect(mountsIn(agent)).toEqual([]);
+    await expectRuns(pod);
+    await pod.stop();
+  });
+
   test('by the CRI rung, in the dump: the container runs, the FIFO goes', async (context) => {
     requireLab(context);
     const pod = await holder('killed-cri');

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { criuRuns } from '../../agent/runtime/process-tree.ts';
 import type { Manifest } from '../../evidence/manifest.ts';
 import { expectRuns } from '../contract/runtime.ts';
 import { runCli, startAgent } from '../lab/agent.ts';
@@ -194,6 +195,27 @@ describe('with Docker’s own ways', () => {
       await sleep(1);
     }
   }
+
+  test.each(['tasks', 'docker'] as const)(
+    'the agent killed in a checkpoint by the %s rung leaves it running, and no memory behind',
+    async (rung) => {
+      const agent = await startAgent(node, {
+        config: { runtime: { kind: 'docker' }, checkpoint: { rungs: [rung] } },
+      });
+      void agent.exhibit('capture', 'name:shop-web-1', '--artifacts', 'checkpoint');
+      await expect.poll(() => criuRuns(node.procRoot), { timeout: 30_000, interval: 5 }).toBe(true);
+      await agent.kill();
+      const mounts = () =>
+        readFileSync(`/proc/${node.initPid}/mountinfo`, 'utf8')
+          .split('\n')
+          .filter((line) => line.includes(path.basename(agent.folder)));
+      await expect.poll(mounts, { timeout: 60_000 }).toEqual([]);
+      await expectRuns(node, initPid);
+      expect(await node.docker('inspect', '-f', '{{.State.Status}} {{.State.Paused}}', id)).toBe('running false');
+      expect(await node.docker('exec', id, 'echo', 'alive')).toBe('alive');
+      rmSync(agent.folder, { recursive: true, force: true });
+    },
+  );
 
   test('freeze.method runtime is Docker’s pause', async () => {
     await using agent = await startAgent(node, { config: pausing });

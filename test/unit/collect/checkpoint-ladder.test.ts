@@ -5,6 +5,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, type TestContext, test } from 'vitest';
 import { createCheckpointCollector } from '../../../agent/collect/checkpoint.ts';
+import type { DumpNote } from '../../../agent/collect/collector.ts';
 import { asHostPath, type CheckpointRung, type DumpFolders, type Runtime } from '../../../agent/runtime/runtime.ts';
 import type { CheckpointPlan, DumpOptions, RungRecord } from '../../../evidence/dump.ts';
 import { ExhibitError } from '../../../evidence/error.ts';
@@ -88,7 +89,7 @@ async function climb({ rungs, plan = planFor(rungs), signal }: Run) {
       return false;
     },
   };
-  const dumping = async (rung: string | undefined) => void journal.push(rung ?? 'over');
+  const dumping = async (dump: DumpNote | undefined) => void journal.push(dump?.rung ?? 'over');
   const failure = await createCheckpointCollector({ runDir: asHostPath(runDir), abortWaitMs: 100 })
     .collect({ ...bundle.context, runtime, dumping, checkpoint: plan })
     .then(
