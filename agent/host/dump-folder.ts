@@ -4,6 +4,7 @@ import path from 'node:path';
 import { errnoOf, isErrno } from '../../evidence/error.ts';
 import { asHostPath, type DumpFolders, type HostPath } from '../runtime/runtime.ts';
 import type { Host } from './host.ts';
+import { memoryRoom } from './memory-room.ts';
 import { newOutcome, type ReadOutcome, readExtents } from './regular-file.ts';
 import { mountTmpfs } from './tmpfs.ts';
 
@@ -46,20 +47,25 @@ export async function makeDumpRoom(
 
 /** Written at a time: a few huge pages. */
 const TOUCH_BYTES = 8 * 1024 * 1024;
+/** Left of the agent's own memory limit: what is touched counts as the agent's while the file is there. */
+const SPARED_BYTES = 64 * 1024 * 1024;
 
 /**
  * Makes the kernel find `sizeBytes` of memory for the room now, before the target stands still, by a file that is written and
  * removed again: its pages are the first to be taken next. Where memory has to be freed first, or a virtual machine's host has to
- * provide it, that is most of the time that writing takes. Stops early where there is no more room. Throws the signal's reason.
+ * provide it, that is most of the time that writing takes. Less where the agent's own limit has no room for it, and stops early where
+ * the node has none. Throws the signal's reason.
  */
 export async function touchRoom({ images }: DumpRoom, sizeBytes: number, signal: AbortSignal): Promise<void> {
   const file = path.join(path.dirname(images), 'touched');
   const zeros = Buffer.alloc(TOUCH_BYTES);
+  const { cgroupRoomBytes = Number.POSITIVE_INFINITY } = await memoryRoom();
+  const mostBytes = Math.min(sizeBytes, cgroupRoomBytes - SPARED_BYTES);
   try {
     await using handle = await open(file, 'w', 0o600);
-    for (let done = 0; done < sizeBytes; done += TOUCH_BYTES) {
+    for (let done = 0; done < mostBytes; done += TOUCH_BYTES) {
       signal.throwIfAborted();
-      await handle.write(zeros, 0, Math.min(TOUCH_BYTES, sizeBytes - done));
+      await handle.write(zeros, 0, Math.min(TOUCH_BYTES, mostBytes - done));
     }
   } catch (error) {
     signal.throwIfAborted();
