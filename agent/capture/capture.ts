@@ -148,6 +148,7 @@ async function ladderFor(
   { config, host }: CaptureParts,
   { runtime, target, asker, signal }: PlanParts & { asker: Asker },
 ): Promise<CheckpointPlan> {
+  const obstacle = await runtime.dumpObstacle?.();
   const [seen, room] = await Promise.all([
     preflight(host, target.record.pids.map(asPid), signal, { openAsker: () => asker }),
     memoryRoom(host.procRoot),
@@ -156,6 +157,7 @@ async function ladderFor(
     offered: runtime.rungs,
     policy: config.checkpoint,
     preflight: seen,
+    obstacle,
     availableBytes: room.availableBytes,
   });
 }

@@ -14,6 +14,8 @@ export interface LadderInput {
   readonly offered: readonly Offered[];
   readonly policy: CheckpointPolicy;
   readonly preflight: Preflight;
+  /** Why nothing of it can work on this node. */
+  readonly obstacle?: string | undefined;
   /** MemAvailable of the node. */
   readonly availableBytes: number;
 }
@@ -34,18 +36,21 @@ export const tmpfsRoom = (askedBytes: number, availableBytes: number): number =>
   Math.min(askedBytes, Math.floor(availableBytes * SHARE_OF_AVAILABLE));
 
 /**
- * Pure: which ways are tried, in which order, with which options, and what is expected of each. Whatever policy says, CRIU is
- * not asked for its own words about a process that somebody traces: it would stop the target for ten seconds first.
+ * Pure: which ways are tried, in which order, with which options, and what is expected of each. Whatever policy says, nobody
+ * is asked for CRIU's own words where there is no CRIU, nor about a process that somebody traces: it would stop the target for
+ * ten seconds first.
  */
-export function planLadder({ offered, policy, preflight, availableBytes }: LadderInput): CheckpointPlan {
+export function planLadder({ offered, policy, preflight, obstacle, availableBytes }: LadderInput): CheckpointPlan {
   const tmpfsBytes = tmpfsRoom(policy.tmpfsBytes, availableBytes);
   const ladder = policy.rungs
     .flatMap((name) => offered.filter((rung) => rung.name === name))
-    .map((rung) => plannedRung(rung, preflight, tmpfsBytes));
+    .map((rung) => plannedRung(rung, preflight, tmpfsBytes))
+    .map((rung) => (obstacle === undefined ? rung : hopeless(rung, obstacle)));
   const rank = ({ expected }: PlannedRung) => EXPECTATIONS.indexOf(expected);
   const sorted = ladder.toSorted((a, b) => rank(a) - rank(b));
   const hugePages = worthHugePages(preflight, tmpfsBytes);
-  const whenRefused = preflight.obstacles.some(({ kind }) => kind === 'traced') ? 'skip' : policy.whenRefused;
+  const isDear = obstacle !== undefined || preflight.obstacles.some(({ kind }) => kind === 'traced');
+  const whenRefused = isDear ? 'skip' : policy.whenRefused;
   return { preflight, tmpfsBytes, hugePages, whenRefused, ladder: sorted };
 }
 
@@ -61,6 +66,12 @@ function worthHugePages({ dumpBytes, processes }: Preflight, tmpfsBytes: number)
   const files = FILES.ofAll + FILES.ofEach * processes;
   return dumpBytes >= LARGE_BYTES && dumpBytes + files * HUGE_BYTES <= tmpfsBytes;
 }
+
+const hopeless = (rung: PlannedRung, obstacle: string): PlannedRung => ({
+  ...rung,
+  expected: 'fails',
+  reasons: [obstacle, ...rung.reasons],
+});
 
 function plannedRung(rung: Offered, preflight: Preflight, tmpfsBytes: number): PlannedRung {
   const passes = rung.passes ?? [];

@@ -57,5 +57,5 @@ function lacksCheckpoint({ checkpoint, target }: PlanInput): string | undefined 
   const { ladder, whenRefused } = checkpoint;
   if (ladder.length === 0) return 'checkpoint.rungs allows no way that the runtime offers';
   if (whenRefused === 'try' || ladder.some(({ expected }) => expected !== 'fails')) return undefined;
-  return `CRIU is expected to refuse, and is not asked: ${ladder[0]?.reasons.join('; ')}`;
+  return `it is expected to fail, and nobody is asked for it: ${ladder[0]?.reasons.join('; ')}`;
 }

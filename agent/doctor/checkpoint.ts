@@ -146,7 +146,7 @@ export function checkCriu(facts: CriuFacts): Check {
   if (program === undefined) {
     return say.warning(
       `no criu in ${whose}: ${facts.folders.join(':')}`,
-      `the checkpoint artifact will fail; ${NO_MATTER}`,
+      `no checkpoint can be made; ${NO_MATTER}`,
       `install criu on the node where checkpoints are wanted (EKS images have none)${restart}`,
     );
   }

@@ -1,7 +1,9 @@
 import { constants } from 'node:fs';
 import { open, readdir } from 'node:fs/promises';
 import path from 'node:path';
-import { resolveBelow } from './below.ts';
+import { findProgram, resolveBelow } from './below.ts';
+import { findDaemons } from './daemon.ts';
+import type { Host } from './host.ts';
 import { KIB } from './procfs.ts';
 
 /** What lies about on a node that changes how CRIU works. */
@@ -27,6 +29,17 @@ const PLUGIN_FOLDERS = [
 const CONFIGURATION_BYTES = 64 * KIB;
 /** More words of a file than this help nobody. */
 const MOST_OPTIONS = 32;
+
+/**
+ * Why no dump can be made on this node: the containerd that serves `socket` (a path as the agent reaches it) would find no criu.
+ * Undefined where it finds one, and where that cannot be told.
+ */
+export async function missingCriu(host: Host, socket: string): Promise<string | undefined> {
+  const [daemon] = await findDaemons(host, 'containerd', socket).catch(() => []);
+  if (daemon?.path === undefined) return undefined;
+  if ((await findProgram(daemon.root, daemon.path, 'criu')) !== undefined) return undefined;
+  return `there is no criu in the PATH of containerd (pid ${daemon.pid}): ${daemon.path.join(':')}`;
+}
 
 /** `root`: of the system that CRIU would run on, as the agent reaches it. */
 export async function readCriuSurroundings(root: string): Promise<CriuSurroundings> {

@@ -2,6 +2,7 @@
 
 import { ExhibitError } from '../../evidence/error.ts';
 import type { Container__Output } from '../../proto/gen/containerd/services/containers/v1/Container.ts';
+import { missingCriu } from '../host/criu.ts';
 import type { Host } from '../host/host.ts';
 import { type ContainerdClient, containerdClient } from './containerd-client.ts';
 import { describeContainerd } from './describe.ts';
@@ -55,6 +56,7 @@ export function openContainerd({ socket, namespace, host, freeze }: ContainerdOp
     },
     pids: (target, signal) => containerPids({ client, host, signal }, target),
     rungs: [tasksRung(endpoint)],
+    dumpObstacle: () => missingCriu(host, socket),
     pauseOf: (target) => runtimePause(pausing, target),
     async resumeIfPaused(target) {
       return thawAfterDump(runtimePause(pausing, target), host.procRoot, AFTER_DUMP_MS);

@@ -7,6 +7,7 @@ import type { Container__Output } from '../../proto/gen/runtime/v1/Container.ts'
 import type { ContainerStatus__Output } from '../../proto/gen/runtime/v1/ContainerStatus.ts';
 import type { PodSandbox__Output } from '../../proto/gen/runtime/v1/PodSandbox.ts';
 import { loadCri } from '../../proto/load.ts';
+import { missingCriu } from '../host/criu.ts';
 import type { Host } from '../host/host.ts';
 import { type CallLimits, type Endpoint, unary } from './call.ts';
 import { find, withProcesses } from './containerd.ts';
@@ -92,6 +93,7 @@ export function openCri({ socket, host, namespace = 'k8s.io', freeze }: CriOptio
         clean: (containerId, sinceMs) => cleanCriLeftovers(client, host, containerId, sinceMs),
       },
     ],
+    dumpObstacle: () => missingCriu(host, socket),
     pauseOf: (target) => runtimePause(pausing, target),
     async resumeIfPaused(target) {
       return thawAfterDump(runtimePause(pausing, target), host.procRoot, AFTER_DUMP_MS);

@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { ExhibitError, isExhibitError } from '../../evidence/error.ts';
+import { missingCriu } from '../host/criu.ts';
 import type { Host } from '../host/host.ts';
 import { cleanDumpFolders } from './cri-leftovers.ts';
 import { type DockerClient, dockerClient } from './docker-client.ts';
@@ -59,6 +60,7 @@ export function openDocker({ socket, host, freeze, containerdSocket }: DockerOpt
     },
     pids: (target, signal) => dockerPids(client, host, target, signal),
     rungs: [...(containerd === undefined ? [] : [tasksRung(containerd)]), dockerRung(client, host)],
+    dumpObstacle: async () => (below === undefined ? undefined : missingCriu(host, below)),
     pauseOf: pause,
     async resumeIfPaused(target) {
       return thawAfterDump(pause(target), host.procRoot, AFTER_DUMP_MS);

@@ -205,6 +205,11 @@ export interface Runtime extends AsyncDisposable {
   pids(target: Target, signal: AbortSignal): Promise<Pid[]>;
   /** The ways in which a CRIU checkpoint can be asked for; empty where there is none. The order says nothing. */
   readonly rungs: readonly CheckpointRung[];
+  /**
+   * Why no rung can work on this node, as far as that is seen without asking for a dump; undefined where nothing is seen. Never
+   * rejects.
+   */
+  dumpObstacle?(): Promise<string | undefined>;
   /** The runtime's own pause of the target, as data: what the journal keeps while a checkpoint is made. Undefined where it has none. */
   pauseOf(target: Target): SingleFreezeSpec | undefined;
   /** After a failed checkpoint: resumes the target if the runtime shows it paused. True when it had to. */

@@ -98,4 +98,13 @@ describe('the ladder', () => {
     expect(planLadder({ ...INPUT, preflight: seen(traced) }).whenRefused).toBe('skip');
     expect(planLadder({ ...INPUT, preflight: seen(URING) }).whenRefused).toBe('try');
   });
+
+  test('asks nobody where there is no CRIU', () => {
+    const plan = planLadder({ ...INPUT, preflight: seen(TCP), obstacle: 'there is no criu' });
+    expect(plan.whenRefused).toBe('skip');
+    expect(plan.ladder.map(({ expected, reasons }) => [expected, reasons[0]])).toEqual([
+      ['fails', 'there is no criu'],
+      ['fails', 'there is no criu'],
+    ]);
+  });
 });

@@ -86,7 +86,7 @@ describe('the plan', () => {
     expect(stepOf({ ...CHECKPOINT, ladder: [refused] })).toMatchObject({ action: 'collect' });
     expect(stepOf({ ...CHECKPOINT, ladder: [refused], whenRefused: 'skip' })).toMatchObject({
       action: 'skip',
-      reason: 'CRIU is expected to refuse, and is not asked: pid 7 uses io_uring',
+      reason: 'it is expected to fail, and nobody is asked for it: pid 7 uses io_uring',
     });
     expect(stepOf({ ...CHECKPOINT, ladder: [] })).toMatchObject({
       action: 'skip',
