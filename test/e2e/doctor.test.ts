@@ -81,7 +81,17 @@ describe('on a node where all is well', () => {
   test('a capture would work, and what is not ok is known', async () => {
     const { ok, statuses } = await ask();
     expect(ok).toBe(true);
-    const kernel = ['soft-dirty', 'page-scan', 'proc-mem', 'yama', 'lockdown', 'selinux', 'clock', 'memory'];
+    const kernel = [
+      'soft-dirty',
+      'page-scan',
+      'proc-mem',
+      'yama',
+      'lockdown',
+      'selinux',
+      'clock',
+      'memory',
+      'checkpoint-memory',
+    ];
     const ofThisMachine = Object.fromEntries(kernel.map((name) => [name, expect.stringMatching(/^(ok|warning)$/)]));
     expect(statuses).toEqual({
       runtime: 'ok',

@@ -201,7 +201,9 @@ export function everyFreezer(
     process.kill(guardOf(process.pid), 'SIGKILL');
     await expectHealthy(at);
     expect((await frozen.thaw()).notes.join()).toContain('the agent thawed in its place');
-    expect((await frozen.registers).note).toBeTypeOf('string');
+    // Where it was killed before it had read them all, that is said.
+    const { threads, note } = await frozen.registers;
+    expect(threads.size > 0 || typeof note === 'string').toBe(true);
   });
 
   test('SIGKILL of guard and agent: the next agent thaws what the journal names', async (context) => {

@@ -333,7 +333,9 @@ function gdb(what: readonly string[]): { registers: string; vectors: string; bac
   const words = ['-nx', '-batch', ...what, ...marks.flatMap((command) => ['-ex', command])];
   const { stdout, stderr } = spawnSync('gdb', words, { encoding: 'utf8', timeout: 60_000 });
   // gdb before 14 warns of every XSAVE area with AMX in it, in the kernel's own cores too, and reads the rest.
-  const [, registers = stderr, vectors = '', backtraces = ''] = stdout.replaceAll(/^warning: .*\n/gm, '').split('@@');
+  // And on AMD it finds the mask registers k0 to k7 of a live process <unavailable>, while it reads those of a core.
+  const told = stdout.replaceAll(/^(warning: .*|k[0-7] +.*)\n/gm, '');
+  const [, registers = stderr, vectors = '', backtraces = ''] = told.split('@@');
   return { registers, vectors, backtraces };
 }
 
