@@ -74,6 +74,8 @@ export const plannedRungSchema = z.strictObject({
   expected: z.enum(['works', 'may-fail', 'fails']),
   /** What speaks against it; empty where it is expected to work. */
   reasons: z.array(z.string()),
+  /** Whether it is tried for CRIU's own words although it is expected to fail, where no other was tried. */
+  askAnyway: z.boolean(),
   /** What CRIU will be told by this way. */
   options: dumpOptionsSchema,
 });
@@ -86,11 +88,6 @@ export const checkpointPlanSchema = z.strictObject({
   tmpfsBytes: z.number().int().nonnegative(),
   /** Whether that memory is asked for in huge pages, which halves the time that writing takes. */
   hugePages: z.boolean(),
-  /**
-   * What becomes of a ladder on which nothing is expected to work: one rung is tried for CRIU's own words, or none. None either
-   * where that would stop the target for seconds.
-   */
-  whenRefused: z.enum(['try', 'skip']),
   ladder: z.array(plannedRungSchema),
 });
 export type CheckpointPlan = z.infer<typeof checkpointPlanSchema>;

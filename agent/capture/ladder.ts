@@ -35,23 +35,16 @@ const EXPECTATIONS = ['works', 'may-fail', 'fails'] as const;
 export const tmpfsRoom = (askedBytes: number, availableBytes: number): number =>
   Math.min(askedBytes, Math.floor(availableBytes * SHARE_OF_AVAILABLE));
 
-/**
- * Pure: which ways are tried, in which order, with which options, and what is expected of each. Whatever policy says, nobody
- * is asked for CRIU's own words where there is no CRIU, nor about a process that somebody traces: it would stop the target for
- * ten seconds first.
- */
-export function planLadder({ offered, policy, preflight, obstacle, availableBytes }: LadderInput): CheckpointPlan {
+/** Pure: which ways are tried, in which order, with which options, and what is expected of each. */
+export function planLadder(input: LadderInput): CheckpointPlan {
+  const { offered, policy, preflight, availableBytes } = input;
   const tmpfsBytes = tmpfsRoom(policy.tmpfsBytes, availableBytes);
   const ladder = policy.rungs
     .flatMap((name) => offered.filter((rung) => rung.name === name))
-    .map((rung) => plannedRung(rung, preflight, tmpfsBytes))
-    .map((rung) => (obstacle === undefined ? rung : hopeless(rung, obstacle)));
+    .map((rung) => plannedRung(rung, input, tmpfsBytes));
   const rank = ({ expected }: PlannedRung) => EXPECTATIONS.indexOf(expected);
   const sorted = ladder.toSorted((a, b) => rank(a) - rank(b));
-  const hugePages = worthHugePages(preflight, tmpfsBytes);
-  const isDear = obstacle !== undefined || preflight.obstacles.some(({ kind }) => kind === 'traced');
-  const whenRefused = isDear ? 'skip' : policy.whenRefused;
-  return { preflight, tmpfsBytes, hugePages, whenRefused, ladder: sorted };
+  return { preflight, tmpfsBytes, hugePages: worthHugePages(preflight, tmpfsBytes), ladder: sorted };
 }
 
 /** As x86_64 and arm64 with pages of 4 KiB have them. */
@@ -67,13 +60,7 @@ function worthHugePages({ dumpBytes, processes }: Preflight, tmpfsBytes: number)
   return dumpBytes >= LARGE_BYTES && dumpBytes + files * HUGE_BYTES <= tmpfsBytes;
 }
 
-const hopeless = (rung: PlannedRung, obstacle: string): PlannedRung => ({
-  ...rung,
-  expected: 'fails',
-  reasons: [obstacle, ...rung.reasons],
-});
-
-function plannedRung(rung: Offered, preflight: Preflight, tmpfsBytes: number): PlannedRung {
+function plannedRung(rung: Offered, { preflight, policy, obstacle }: LadderInput, tmpfsBytes: number): PlannedRung {
   const passes = rung.passes ?? [];
   const needed = (option: keyof DumpOptions) =>
     passes.includes(option) && preflight.obstacles.some(({ liftedBy }) => liftedBy === option);
@@ -83,16 +70,24 @@ function plannedRung(rung: Offered, preflight: Preflight, tmpfsBytes: number): P
     externalUnixSockets: needed('externalUnixSockets'),
   };
   const left = preflight.obstacles.filter(({ liftedBy }) => liftedBy === undefined || !options[liftedBy]);
-  const needsBytes = preflight.dumpBytes + BESIDE_PAGES_BYTES;
-  const tooLarge = rung.delivers === 'images' && needsBytes > tmpfsBytes;
-  const room = `about ${mib(needsBytes)} would be written and ${mib(tmpfsBytes)} of memory are set aside`;
-  const sure = tooLarge || left.some(({ certainty }) => certainty === 'certain');
+  const futile = [...(obstacle === undefined ? [] : [obstacle]), ...tooLarge(rung, preflight, tmpfsBytes)];
+  const sure = futile.length > 0 || left.some(({ certainty }) => certainty === 'certain');
   return {
     rung: rung.name,
     expected: sure ? 'fails' : left.length > 0 ? 'may-fail' : 'works',
-    reasons: [...(tooLarge ? [room] : []), ...reasonsOf(left)],
+    reasons: [...futile, ...reasonsOf(left)],
+    askAnyway: policy.whenRefused === 'try' && futile.length === 0 && !left.some(isDear),
     options,
   };
+}
+
+/** CRIU would stop the target for ten seconds before it gives up on a process that somebody traces. */
+const isDear = ({ kind }: Obstacle): boolean => kind === 'traced';
+
+function tooLarge(rung: Offered, preflight: Preflight, tmpfsBytes: number): string[] {
+  const needsBytes = preflight.dumpBytes + BESIDE_PAGES_BYTES;
+  if (rung.delivers !== 'images' || needsBytes <= tmpfsBytes) return [];
+  return [`about ${mib(needsBytes)} would be written and ${mib(tmpfsBytes)} of memory are set aside`];
 }
 
 const mib = (bytes: number): string => `${Math.ceil(bytes / 2 ** 20)} MiB`;

@@ -54,8 +54,8 @@ function lacks(need: Need, input: PlanInput): string | undefined {
 
 function lacksCheckpoint({ checkpoint, target }: PlanInput): string | undefined {
   if (checkpoint === undefined) return `the ${target.record.runtime} runtime offers no CRIU checkpoint`;
-  const { ladder, whenRefused } = checkpoint;
+  const { ladder } = checkpoint;
   if (ladder.length === 0) return 'checkpoint.rungs allows no way that the runtime offers';
-  if (whenRefused === 'try' || ladder.some(({ expected }) => expected !== 'fails')) return undefined;
+  if (ladder.some(({ expected, askAnyway }) => expected !== 'fails' || askAnyway)) return undefined;
   return `it is expected to fail, and nobody is asked for it: ${ladder[0]?.reasons.join('; ')}`;
 }

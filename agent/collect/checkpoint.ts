@@ -46,7 +46,7 @@ async function collect(context: CollectContext, options: CheckpointOptions): Pro
     expectedBytes: Math.min(plan.preflight.dumpBytes, plan.tmpfsBytes),
   });
   for (const planned of plan.ladder) {
-    const why = climb.whyNot(planned, plan.whenRefused);
+    const why = climb.whyNot(planned);
     if (why === undefined) await climb.try(planned);
     else climb.skip(planned, why);
   }
@@ -70,10 +70,10 @@ class Climb {
   }
 
   /** Why this rung is left out, or undefined when it is to be tried. */
-  whyNot({ expected }: PlannedRung, whenRefused: 'try' | 'skip'): string | undefined {
+  whyNot({ expected, askAnyway }: PlannedRung): string | undefined {
     if (this.#reached !== undefined) return `${this.#reached} worked`;
     if (expected !== 'fails') return undefined;
-    if (whenRefused === 'skip') return 'it is expected to fail, and the plan says not to ask';
+    if (!askAnyway) return 'it is expected to fail, and the plan does not ask for it';
     return this.#tried ? 'it is expected to fail, and another was tried for CRIU’s own words' : undefined;
   }
 

@@ -28,6 +28,8 @@ const seen = (...obstacles: Obstacle[]): Preflight => ({ ...CLEAN, obstacles, ob
 const shortOf = (input: LadderInput) =>
   checkpointPlanSchema.parse(planLadder(input)).ladder.map(({ rung, expected }) => `${rung} ${expected}`);
 
+const askedOf = (input: LadderInput) => planLadder(input).ladder.map(({ askAnyway }) => askAnyway);
+
 describe('the ladder', () => {
   test('begins with the way that stops the target for the shortest time', () => {
     expect(shortOf(INPUT)).toEqual(['tasks works', 'cri works']);
@@ -64,6 +66,8 @@ describe('the ladder', () => {
     const { ladder } = planLadder({ ...INPUT, preflight: large });
     expect(ladder.map(({ rung, expected }) => `${rung} ${expected}`)).toEqual(['cri works', 'tasks fails']);
     expect(ladder[1]?.reasons.join()).toBe('about 1104 MiB would be written and 1024 MiB of memory are set aside');
+    // It would fill the memory before it fails: there is nothing to learn.
+    expect(ladder[1]?.askAnyway).toBe(false);
     const poor = planLadder({ ...INPUT, availableBytes: 150 * MIB });
     expect(poor.tmpfsBytes).toBe(75 * MIB);
     expect(poor.ladder[0]?.rung).toBe('cri');
@@ -95,13 +99,15 @@ describe('the ladder', () => {
 
   test('never asks CRIU about a process that is traced: it waits ten seconds for it', () => {
     const traced: Obstacle = { kind: 'traced', what: 'pid 7 is traced by pid 8', certainty: 'certain' };
-    expect(planLadder({ ...INPUT, preflight: seen(traced) }).whenRefused).toBe('skip');
-    expect(planLadder({ ...INPUT, preflight: seen(URING) }).whenRefused).toBe('try');
+    expect(askedOf({ ...INPUT, preflight: seen(traced) })).toEqual([false, false]);
+    expect(askedOf({ ...INPUT, preflight: seen(URING) })).toEqual([true, true]);
+    const policy = { ...INPUT.policy, whenRefused: 'skip' } as const;
+    expect(askedOf({ ...INPUT, policy, preflight: seen(URING) })).toEqual([false, false]);
   });
 
   test('asks nobody where there is no CRIU', () => {
     const plan = planLadder({ ...INPUT, preflight: seen(TCP), obstacle: 'there is no criu' });
-    expect(plan.whenRefused).toBe('skip');
+    expect(plan.ladder.map(({ askAnyway }) => askAnyway)).toEqual([false, false]);
     expect(plan.ladder.map(({ expected, reasons }) => [expected, reasons[0]])).toEqual([
       ['fails', 'there is no criu'],
       ['fails', 'there is no criu'],

@@ -10,8 +10,7 @@ const CHECKPOINT: CheckpointPlan = {
   preflight: { processes: 1, obstacles: [], obstacleCount: 0, dumpBytes: 0, notes: [], wallMs: 1 },
   tmpfsBytes: 1024,
   hugePages: false,
-  whenRefused: 'try',
-  ladder: [{ rung: 'tasks', expected: 'works', reasons: [], options: OPTIONS }],
+  ladder: [{ rung: 'tasks', expected: 'works', reasons: [], askAnyway: true, options: OPTIONS }],
 };
 
 const input: PlanInput = {
@@ -79,12 +78,13 @@ describe('the plan', () => {
       rung: 'tasks',
       expected: 'fails',
       reasons: ['pid 7 uses io_uring'],
+      askAnyway: true,
       options: OPTIONS,
     };
     const stepOf = (checkpoint: CheckpointPlan) =>
       planCapture({ ...input, checkpoint }).steps.find(({ artifact }) => artifact === 'checkpoint');
     expect(stepOf({ ...CHECKPOINT, ladder: [refused] })).toMatchObject({ action: 'collect' });
-    expect(stepOf({ ...CHECKPOINT, ladder: [refused], whenRefused: 'skip' })).toMatchObject({
+    expect(stepOf({ ...CHECKPOINT, ladder: [{ ...refused, askAnyway: false }] })).toMatchObject({
       action: 'skip',
       reason: 'it is expected to fail, and nobody is asked for it: pid 7 uses io_uring',
     });

@@ -245,8 +245,8 @@ describe('the ladder', () => {
 
   test('tries none of them where policy says so', async () => {
     const rungs = [archiveRung(new ExhibitError('internal', 'must not be asked'))];
-    const refused = planFor(rungs, { expected: 'fails', reasons: ['io_uring'] });
-    const { failure, journal } = await climb({ rungs, plan: { ...refused, whenRefused: 'skip' } });
+    const plan = planFor(rungs, { expected: 'fails', reasons: ['io_uring'], askAnyway: false });
+    const { failure, journal } = await climb({ rungs, plan });
     expect(failure).toMatchObject({ message: expect.stringContaining('io_uring') });
     expect(journal).toEqual([]);
   });

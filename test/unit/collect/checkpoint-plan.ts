@@ -9,11 +9,11 @@ export function planFor(rungs: readonly CheckpointRung[], change: Partial<Planne
     preflight: { processes: 1, obstacles: [], obstacleCount: 0, dumpBytes: 0, notes: [], wallMs: 1 },
     tmpfsBytes: 4 * 1024 * 1024,
     hugePages: false,
-    whenRefused: 'try',
     ladder: rungs.map(({ name }) => ({
       rung: name,
       expected: 'works',
       reasons: [],
+      askAnyway: true,
       options: NO_OPTIONS,
       ...change,
     })),
