@@ -9,6 +9,7 @@
 'use strict';
 
 const { closeSync, openSync, readSync, statSync, writeSync } = require('node:fs');
+const { constants } = require('node:os');
 
 const procRoot = process.argv[2] ?? '/proc';
 const KIB = 1024;
@@ -63,6 +64,9 @@ function loadKoffi() {
   }
 }
 
+/** `EPERM` for 1. */
+const errnoName = (errno) => Object.entries(constants.errno).find(([, number]) => number === errno)?.[0] ?? `E${errno}`;
+
 let bound;
 
 /** The C library's functions, loaded when they are needed. Each throws an error with the number of errno in its code. */
@@ -75,7 +79,8 @@ function libc() {
     const call = (...values) => {
       const result = Number(foreign(...values));
       // An int result fills only half of the register.
-      if (result === -1 || result === 0xffffffff) throw Object.assign(new Error(name), { code: `E${koffi.errno()}` });
+      if (result === -1 || result === 0xffffffff)
+        throw Object.assign(new Error(name), { code: errnoName(koffi.errno()) });
       return result;
     };
     return [name, call];
