@@ -12,6 +12,8 @@ export interface Daemon {
   readonly root: string;
   /** Folders of its PATH (environ(7)), which is what it and all it starts look for programs in; undefined: not readable. */
   readonly path: readonly string[] | undefined;
+  /** Its folder for temporary files, below its root: TMPDIR, else /tmp. */
+  readonly temporary: string;
 }
 
 interface Socket {
@@ -47,7 +49,7 @@ export async function findDaemons(host: Host, name: string, socket: string): Pro
     if (!/^\d+$/.test(entry)) continue;
     const pid = asPid(Number(entry));
     if (commOf(host, pid) === name)
-      named.push({ pid, root: procPath(host, pid, 'root'), path: await pathOf(host, pid) });
+      named.push({ pid, root: procPath(host, pid, 'root'), ...(await environmentOf(host, pid)) });
   }
   const serving = await only(named, (daemon) => serves(host, daemon, socket));
   if (serving.length > 0) return serving;
@@ -69,13 +71,20 @@ async function only(daemons: readonly Daemon[], is: (daemon: Daemon) => Promise<
   return daemons.filter((_, index) => fits[index]);
 }
 
-async function pathOf(host: Host, pid: Pid): Promise<string[] | undefined> {
-  const environment = await readFile(procPath(host, pid, 'environ'), 'latin1').catch(() => undefined);
-  const path = environment?.split('\0').find((one) => one.startsWith('PATH='));
-  return path
-    ?.slice('PATH='.length)
-    .split(':')
-    .filter((folder) => folder.startsWith('/'));
+async function environmentOf(host: Host, pid: Pid): Promise<Pick<Daemon, 'path' | 'temporary'>> {
+  const text = await readFile(procPath(host, pid, 'environ'), 'latin1').catch(() => undefined);
+  const variable = (name: string): string | undefined =>
+    text
+      ?.split('\0')
+      .find((one) => one.startsWith(`${name}=`))
+      ?.slice(name.length + 1);
+  const temporary = variable('TMPDIR');
+  return {
+    path: variable('PATH')
+      ?.split(':')
+      .filter((folder) => folder.startsWith('/')),
+    temporary: temporary?.startsWith('/') ? temporary : '/tmp',
+  };
 }
 
 async function serves(host: Host, { pid, root }: Daemon, socket: string): Promise<boolean> {

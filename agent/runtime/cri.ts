@@ -90,7 +90,7 @@ export function openCri({ socket, host, namespace = 'k8s.io', freeze }: CriOptio
         name: 'cri',
         delivers: 'archive',
         checkpoint: ({ record }, location) => cri.checkpoint(record.id, location),
-        clean: (containerId, sinceMs) => cleanCriLeftovers(client, host, containerId, sinceMs),
+        clean: (containerId, sinceMs) => cleanCriLeftovers(client, { host, socket }, containerId, sinceMs),
       },
     ],
     dumpObstacle: () => missingCriu(host, socket),

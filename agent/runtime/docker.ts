@@ -4,7 +4,7 @@ import path from 'node:path';
 import { ExhibitError, isExhibitError } from '../../evidence/error.ts';
 import { missingCriu } from '../host/criu.ts';
 import type { Host } from '../host/host.ts';
-import { cleanDumpFolders } from './cri-leftovers.ts';
+import { cleanDumpFolders, type Place } from './cri-leftovers.ts';
 import { type DockerClient, dockerClient } from './docker-client.ts';
 import { describeDaemon, finishedAt, parseInspected, parseTop, parseVersion, summaries } from './docker-inspect.ts';
 import { describeDocker } from './docker-target.ts';
@@ -59,7 +59,10 @@ export function openDocker({ socket, host, freeze, containerdSocket }: DockerOpt
       return { ...target, record: { ...target.record, pids }, freeze: choice.freeze, notes };
     },
     pids: (target, signal) => dockerPids(client, host, target, signal),
-    rungs: [...(containerd === undefined ? [] : [tasksRung(containerd)]), dockerRung(client, host)],
+    rungs: [
+      ...(containerd === undefined ? [] : [tasksRung(containerd)]),
+      dockerRung(client, { host, socket: below ?? '' }),
+    ],
     dumpObstacle: async () => (below === undefined ? undefined : missingCriu(host, below)),
     pauseOf: pause,
     async resumeIfPaused(target) {
@@ -135,7 +138,7 @@ async function owners(client: DockerClient, candidates: readonly ContainerSummar
  * Docker passes CRIU none of the options. It first has containerd write everything into folders and blobs of its own, on the
  * node's disk, and unpacks it from there into the given folder; what it had there is gone afterwards.
  */
-function dockerRung(client: DockerClient, host: Host): CheckpointRung {
+function dockerRung(client: DockerClient, place: Place): CheckpointRung {
   return {
     name: 'docker',
     delivers: 'images',
@@ -155,7 +158,7 @@ function dockerRung(client: DockerClient, host: Host): CheckpointRung {
     async clean(_, sinceMs) {
       // Only a dockerd that runs again tells which folders are nobody's.
       await client.version({});
-      return cleanDumpFolders(host, sinceMs);
+      return cleanDumpFolders(place, sinceMs);
     },
   };
 }

@@ -95,6 +95,7 @@ describe('who listens on a socket', () => {
         pid: idle.pid,
         root: `/proc/${idle.pid}/root`,
         path: ['/idle', '/usr/bin'],
+        temporary: '/tmp',
       });
     } finally {
       idle.kill();
