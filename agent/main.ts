@@ -17,6 +17,7 @@ import { examine } from './doctor/doctor.ts';
 import { cleanStaleFifos } from './host/fifo.ts';
 import { makeFolder } from './host/folder.ts';
 import { type Host, reach } from './host/host.ts';
+import { codeCacheOf } from './host/small-process.ts';
 import { cleanStaleTmpfs } from './host/tmpfs.ts';
 import { openContainerd } from './runtime/containerd.ts';
 import { openCri } from './runtime/cri.ts';
@@ -65,7 +66,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   const rungs = runtimes.flatMap((one) => one.rungs);
   await tidyDumps(journal, rungs, log);
 
-  const codeCache = `${reach(host, stateDir)}/code`;
+  const codeCache = codeCacheOf(host, stateDir);
   const { keyFile } = config.signing;
   const execute = captureExecutor({
     config,

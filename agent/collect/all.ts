@@ -10,7 +10,8 @@ import { rootfsCollector } from './rootfs.ts';
 import { specCollector } from './spec.ts';
 
 /**
- * Who takes which artifact; the mapped type forces one collector an artifact. `runDir` is where the checkpoint's FIFO is made.
+ * Who takes which artifact; the mapped type forces one collector an artifact. `runDir` is the agent's folder on a tmpfs, where
+ * the checkpoint's FIFO is made.
  */
 export function allCollectors(
   runDir: HostPath,

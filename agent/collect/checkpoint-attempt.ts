@@ -1,6 +1,7 @@
 import type { DumpStats } from '../../evidence/dump.ts';
 import { ExhibitError, explain, isExhibitError } from '../../evidence/error.ts';
 import { freezerFileOf, stands, watchFreezer } from '../host/freezer-watch.ts';
+import { codeCacheOf } from '../host/small-process.ts';
 import type { DumpParts } from '../runtime/dump-guard.ts';
 import { startDumpGuard } from '../runtime/dump-guard-link.ts';
 import type { CheckpointRung, HostPath } from '../runtime/runtime.ts';
@@ -51,13 +52,17 @@ export interface Watch extends AsyncDisposable {
 }
 
 /** Starts the guard, which ends what `parts` name, should the agent die before disposal. */
-export async function watchOver(context: CollectContext, parts: Pick<DumpParts, 'fifo' | 'tmpfs'>): Promise<Watch> {
+export async function watchOver(
+  context: CollectContext,
+  { runDir }: AttemptOptions,
+  parts: Pick<DumpParts, 'fifo' | 'tmpfs'>,
+): Promise<Watch> {
   const { host, runtime, target, note } = context;
   const file = target.freeze === undefined ? undefined : freezerFileOf(target.freeze);
   const stoodBefore = file !== undefined && stands(file);
   if (stoodBefore) note('the container had been paused by somebody else before the checkpoint');
   const pause = stoodBefore ? undefined : runtime.pauseOf(target);
-  const guard = await startDumpGuard({ ...parts, host, pause });
+  const guard = await startDumpGuard({ ...parts, host, pause }, { codeCache: codeCacheOf(host, runDir) });
   if (!guard.started) note('no guard watched over the checkpoint: it did not start');
   return { stoodBefore, dumped: guard.dumped, [Symbol.asyncDispose]: () => guard[Symbol.asyncDispose]() };
 }

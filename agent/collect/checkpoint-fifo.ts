@@ -30,7 +30,7 @@ export async function attemptArchive(
   await using archive = await context.foreignArchive(CHECKPOINT_OBJECT);
   const fifo = await makeFifo(context.host, options.runDir, 'checkpoint', context.captureId);
   // Owns the FIFO from here on and removes it at its end, also when nobody waits for that any more.
-  const transfer = transferThrough(fifo, archive, { context, rung });
+  const transfer = transferThrough(fifo, archive, { context, rung, options });
   const { pumped, dumped, stats } = await atMostAfterAbort(transfer, context.signal, options.abortWaitMs);
   if (pumped.failure !== undefined) throw stopped(pumped.failure, context.signal);
   const { wallMs } = dumped;
@@ -54,15 +54,16 @@ export async function attemptArchive(
 interface Transfer {
   readonly context: CollectContext;
   readonly rung: ArchiveRung;
+  readonly options: AttemptOptions;
 }
 
 /** Runs the checkpoint and reads the FIFO to its end, whatever happens on the way. */
 async function transferThrough(
   fifo: Fifo,
   archive: ForeignArchive,
-  { context, rung }: Transfer,
+  { context, rung, options }: Transfer,
 ): Promise<{ pumped: Pumped; dumped: Dumped; stats: DumpStats | undefined }> {
-  await using watch = await watchOver(context, { fifo: fifo.path });
+  await using watch = await watchOver(context, options, { fifo: fifo.path });
   await using _ = fifo;
   const tap = tapArchive();
   let doneBytes = 0;

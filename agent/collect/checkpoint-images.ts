@@ -33,15 +33,10 @@ export async function attemptImages(
 ): Promise<Attempt> {
   // The object first: a sink that cannot be written must not cost the container a pause.
   await using archive = await context.archive(CHECKPOINT_OBJECT, { estimatedBytes: options.expectedBytes });
-  let room: DumpRoom;
-  try {
-    const { runDir, tmpfsBytes: imagesBytes, hugePages } = options;
-    room = await makeDumpRoom(context.host, runDir, { id: context.captureId, imagesBytes, hugePages });
-  } catch (failure) {
-    return { failure, wallMs: 0, stallMs: undefined, log: undefined, stats: undefined };
-  }
+  const { runDir, tmpfsBytes: imagesBytes, hugePages } = options;
+  const room = await makeDumpRoom(context.host, runDir, { id: context.captureId, imagesBytes, hugePages });
   // Owns the room from here on, also when nobody waits for that any more: the runtime may still write there.
-  const transfer = dumpAndStore(room, archive, { context, rung, planned, expectedBytes: options.expectedBytes });
+  const transfer = dumpAndStore(room, archive, { context, rung, planned, options });
   // Awaited here, or the archive would be given up at once.
   return await atMostAfterAbort(transfer, context.signal, options.abortWaitMs);
 }
@@ -50,16 +45,16 @@ interface Transfer {
   readonly context: CollectContext;
   readonly rung: ImagesRung;
   readonly planned: PlannedRung;
-  readonly expectedBytes: number;
+  readonly options: AttemptOptions;
 }
 
 async function dumpAndStore(room: DumpRoom, archive: Archive, transfer: Transfer): Promise<Attempt> {
-  const { context, rung, planned, expectedBytes } = transfer;
+  const { context, rung, planned, options } = transfer;
   const { target, host, signal } = context;
   // Ends after the room, which it would give back in the agent's place.
-  await using watch = await watchOver(context, { tmpfs: room.mounts });
+  await using watch = await watchOver(context, options, { tmpfs: room.mounts });
   await using _ = room;
-  await touchRoom(room, expectedBytes, signal);
+  await touchRoom(room, options.expectedBytes, signal);
   const dumped = await dump(context, rung, watch, () => rung.checkpoint(target, room.folders, planned.options));
   const { failure, wallMs } = dumped;
   const { log, stats, problem } = await criuWords(room, host, failure);

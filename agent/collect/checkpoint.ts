@@ -85,7 +85,7 @@ class Climb {
     const { runtime, paused, log } = this.#context;
     const rung = runtime.rungs.find(({ name }) => name === planned.rung);
     if (rung === undefined) return this.skip(planned, `the ${runtime.kind} runtime does not offer it`);
-    const attempt = await attemptBy(this.#context, rung, planned, this.#options);
+    const attempt = await this.#attempt(rung, planned);
     if (attempt.stallMs !== undefined) paused(attempt.stallMs);
     const record = recordOf(planned, attempt);
     this.#tell(record);
@@ -95,6 +95,18 @@ class Climb {
       this.#failures.push(explained(attempt.failure, record));
       if (record.outcome === 'failed') this.#tried = true;
       if (attempt.log !== undefined) this.#logs.push({ rung: planned.rung, log: attempt.log });
+    }
+  }
+
+  /** What kept a rung from being tried at all (no FIFO, no memory, no journal) is a failure of that rung alone. */
+  async #attempt(rung: CheckpointRung, planned: PlannedRung): Promise<Attempt> {
+    const { signal } = this.#context;
+    try {
+      return await attemptBy(this.#context, rung, planned, this.#options);
+    } catch (failure) {
+      if (signal.aborted || isExhibitError(failure, 'sink-failed') || isExhibitError(failure, 'sink-exists'))
+        throw failure;
+      return { failure, wallMs: 0, stallMs: undefined, log: undefined, stats: undefined };
     }
   }
 

@@ -1,4 +1,7 @@
 import { type SpawnOptions, spawn } from 'node:child_process';
+import path from 'node:path';
+import type { HostPath } from '../runtime/runtime.ts';
+import { type Host, reach } from './host.ts';
 
 /**
  * Few megabytes for a process that waits: young objects in 1 MiB, no helper threads for V8, one for libuv, one malloc arena.
@@ -14,6 +17,9 @@ export interface SmallProcessOptions {
   /** A folder of root's alone, on a tmpfs: the process leaves its compiled code there for the next. */
   readonly codeCache?: string | undefined;
 }
+
+/** Where all of them keep it. */
+export const codeCacheOf = (host: Host, stateDir: HostPath): string => path.join(reach(host, stateDir), 'code');
 
 /** A program of ours as a process that outlives the agent. */
 export function spawnSmall(program: string, stdio: SpawnOptions['stdio'], { codeCache }: SmallProcessOptions = {}) {

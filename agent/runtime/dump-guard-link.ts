@@ -1,7 +1,7 @@
 /** The agent's end of a dump guard. The guard's own end is dump-guard.ts. */
 import { once } from 'node:events';
 import path from 'node:path';
-import { spawnSmall } from '../host/small-process.ts';
+import { type SmallProcessOptions, spawnSmall } from '../host/small-process.ts';
 import { DUMPED, type DumpParts, OVER } from './dump-guard.ts';
 
 /** A guard is ready in a third of a second; a dump does not wait for one longer than this. */
@@ -16,8 +16,8 @@ export interface DumpGuard extends AsyncDisposable {
 }
 
 /** Resolves when the guard watches. Never rejects: a dump without a guard is worth more than none. */
-export async function startDumpGuard(parts: DumpParts): Promise<DumpGuard> {
-  const child = spawnSmall(path.join(import.meta.dirname, 'dump-guard.ts'), ['pipe', 'pipe', 'ignore']);
+export async function startDumpGuard(parts: DumpParts, options: SmallProcessOptions = {}): Promise<DumpGuard> {
+  const child = spawnSmall(path.join(import.meta.dirname, 'dump-guard.ts'), ['pipe', 'pipe', 'ignore'], options);
   const { stdin, stdout } = child;
   const ended = new Promise<void>((resolve) => {
     child.once('error', () => resolve());
