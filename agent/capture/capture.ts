@@ -57,12 +57,7 @@ const EXCLUSIVE: readonly ArtifactName[] = ['memory', 'checkpoint'];
 export function captureExecutor(parts: CaptureParts): Execute {
   const lock = createLock();
   return async (captureId, request, hooks) => {
-    // Started while the target is looked up: a process takes longer to start than to answer.
-    const wanted = request.artifacts.includes('checkpoint') && parts.runtimes.some(({ rungs }) => rungs.length > 0);
-    await using asker = wanted ? openAsker(parts.host, hooks.signal) : undefined;
-    const { runtime, target, conclude } = await resolve(parts, request, hooks.signal);
-    const plan = await planFor(parts, request, { runtime, target, asker, signal: hooks.signal });
-    await asker?.[Symbol.asyncDispose]();
+    const { runtime, target, conclude, plan } = await resolveAndPlan(parts, request, hooks.signal);
     const { config } = parts;
     const path = bundlePath(config.cluster, config.node, captureId);
     const bundle = openBundle({ sink: parts.sink, path, level: config.compression.level, signal: hooks.signal });
@@ -113,6 +108,19 @@ async function resolve(parts: CaptureParts, request: CaptureRequest, signal: Abo
 function withNotes(target: Target): Target {
   if (target.notes.length === 0) return target;
   return { ...target, record: { ...target.record, notes: [...target.notes] } };
+}
+
+async function resolveAndPlan(
+  parts: CaptureParts,
+  request: CaptureRequest,
+  signal: AbortSignal,
+): Promise<Resolved & { readonly plan: Plan }> {
+  // Started while the target is looked up: a process takes longer to start than to answer.
+  const wanted = request.artifacts.includes('checkpoint') && parts.runtimes.some(({ rungs }) => rungs.length > 0);
+  await using asker = wanted ? openAsker(parts.host, signal) : undefined;
+  const resolved = await resolve(parts, request, signal);
+  const plan = await planFor(parts, request, { ...resolved, asker, signal });
+  return { ...resolved, plan };
 }
 
 interface PlanParts {

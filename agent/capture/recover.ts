@@ -5,6 +5,8 @@ import type { CheckpointRung, FreezeSpec } from '../runtime/runtime.ts';
 import { thawNow } from './freeze.ts';
 import type { Journal, JournalEntry } from './journal.ts';
 
+const ENDED = 'the agent ended during the capture';
+
 type Dumping = NonNullable<JournalEntry['dumping']>;
 
 export interface RecoverOptions {
@@ -27,13 +29,13 @@ export async function recover(journal: Journal, options: RecoverOptions): Promis
       dumping === undefined ? undefined : await endDump(entry.captureId, dumping, options),
     ];
     const [thawProblem, dumpProblem] = problems;
+    // One that had ended, and of which only something is left on the node, was not interrupted.
+    const running = entry.state === 'running';
     const ended = {
       ...entry,
-      state: entry.state === 'running' ? 'interrupted' : entry.state,
+      state: running ? 'interrupted' : entry.state,
       finishedAtMs: entry.finishedAtMs === 0 ? options.now() : entry.finishedAtMs,
-      error: [entry.error === '' ? 'the agent ended during the capture' : entry.error, ...problems]
-        .filter(Boolean)
-        .join('; '),
+      error: [entry.error === '' && running ? ENDED : entry.error, ...problems].filter(Boolean).join('; '),
       // A target that would not run stays in the journal, so that the next start tries again.
       ...(thawProblem === undefined || frozen === undefined ? {} : { frozen }),
       ...(dumping === undefined ? {} : { dumping: dumpProblem === undefined ? withoutPause(dumping) : dumping }),
