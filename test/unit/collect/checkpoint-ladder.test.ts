@@ -27,7 +27,8 @@ beforeEach(async () => {
 
 afterEach(async () => {
   expect(mountsBelow(folder)).toEqual([]);
-  await rm(folder, { recursive: true });
+  // Retried: a guard that is ending may still store the code it was loaded from.
+  await rm(folder, { recursive: true, maxRetries: 10 });
 });
 
 const mountsBelow = (root: string) =>

@@ -36,7 +36,8 @@ beforeEach(async () => {
   resumed = 0;
 });
 
-afterEach(() => rm(folder, { recursive: true }));
+// Retried: a guard that is ending may still store the code it was loaded from.
+afterEach(() => rm(folder, { recursive: true, maxRetries: 10 }));
 
 /** A runtime that writes to the FIFO as containerd does: opened for reading and writing. */
 function runtimeThat(write: (fifo: Writer) => Promise<void>): Runtime {
