@@ -1,3 +1,5 @@
+import { nameInMessage, nameOfCode } from './errno.ts';
+
 /** What went wrong, in words a program can switch on. The list is closed: add a code here before you throw it. */
 export type ErrorCode =
   | 'usage'
@@ -42,21 +44,21 @@ export function isExhibitError(error: unknown, code?: ErrorCode): error is Exhib
 
 /** True for a system error with this errno name (`isErrno(e, 'ESRCH')`). */
 export function isErrno(error: unknown, ...names: string[]): error is NodeJS.ErrnoException {
-  if (!(error instanceof Error) || !('code' in error)) return false;
-  return names.includes(String(error.code));
+  const name = errnoOf(error);
+  return name !== undefined && names.includes(name);
 }
 
 /** The errno name of a system error, or undefined when the error is of another kind. */
 export function errnoOf(error: unknown): string | undefined {
   if (!(error instanceof Error) || !('code' in error) || typeof error.code !== 'string') return undefined;
-  return /^E[A-Z0-9]+$/.test(error.code) ? error.code : undefined;
+  return nameOfCode(error.code);
 }
 
 /** One line for a person: the error's message and those of its causes, outermost first, each said once. */
 export function explain(error: unknown): string {
   const words: string[] = [];
   for (let at: unknown = error, depth = 0; at !== undefined && depth < 8; depth += 1) {
-    const text = at instanceof Error ? at.message : String(at);
+    const text = at instanceof Error ? nameInMessage(at.message) : String(at);
     if (text !== '' && !words.some((earlier) => earlier.includes(text))) words.push(text);
     at = at instanceof Error ? at.cause : undefined;
   }

@@ -100,7 +100,8 @@ function lineOf(entry: Entry, as: StoredAs, verdict: Verdict): Line {
   const target = as.kind === 'member' && as.hardlinkTo !== undefined ? as.hardlinkTo : entry.linkPath;
   const link = target === undefined ? undefined : describePath(target);
   const real = describePath(entry.path.length === 0 ? '.' : entry.path);
-  const member = as.kind === 'member' ? as.member : { ...real, type: kind, sizeBytes: 0 };
+  const member =
+    as.kind === 'member' ? as.member : { ...real, type: kind, sizeBytes: kind === 'file' ? Number(stat.size) : 0 };
   const renamed = member.path !== real.path || member.pathBase64 !== real.pathBase64;
   return {
     allocatedBytes: Number(stat.blocks * 512n),

@@ -2,6 +2,7 @@ import { createRequire } from 'node:module';
 import { constants } from 'node:os';
 import type koffi from 'koffi';
 import type { LibraryHandle } from 'koffi';
+import { errnoName } from '../../evidence/errno.ts';
 import { ExhibitError } from '../../evidence/error.ts';
 
 /**
@@ -52,20 +53,6 @@ export class SystemError extends Error {
     this.errno = number;
     this.syscall = syscall;
   }
-}
-
-const NAMES: ReadonlyMap<number, string> = new Map(
-  Object.entries(constants.errno)
-    // Linux has two names for one number; EAGAIN and ENOTSUP/EOPNOTSUPP: keep the first that is listed.
-    .reverse()
-    .map(([name, number]) => [number, name]),
-);
-
-/** `ENOENT` for 2; `E` and the number where nobody has named it. ENOTSUP and EOPNOTSUPP are one number: `ENOTSUP`. */
-export function errnoName(errno: number): string {
-  if (errno === constants.errno.EOPNOTSUPP) return 'ENOTSUP';
-  if (errno === constants.errno.EAGAIN) return 'EAGAIN';
-  return NAMES.get(errno) ?? `E${errno}`;
 }
 
 /** glibc's name, then musl's on the two machines that EKS has. */

@@ -1,7 +1,8 @@
 import { closeSync, constants, openSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import type koffi from 'koffi';
-import { errnoName, SystemError } from './libc.ts';
+import { errnoName } from '../../evidence/errno.ts';
+import { SystemError } from './libc.ts';
 import { dumpRequest, NETLINK_DUMPS, type NetlinkDump, scanDump } from './network-netlink.ts';
 import { type FileReading, failed, KIB, LIMIT_BYTES } from './procfs.ts';
 

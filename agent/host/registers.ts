@@ -9,8 +9,9 @@
  */
 import { createRequire } from 'node:module';
 import type koffi from 'koffi';
+import { errnoName } from '../../evidence/errno.ts';
 import { ExhibitError, explain } from '../../evidence/error.ts';
-import { errnoName, LIBRARIES } from './libc.ts';
+import { LIBRARIES } from './libc.ts';
 
 type FFI = typeof koffi;
 

@@ -6,7 +6,8 @@ import { openSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { parentPort, workerData } from 'node:worker_threads';
 import type koffi from 'koffi';
-import { errnoName, LIBRARIES } from './libc.ts';
+import { errnoName } from '../../evidence/errno.ts';
+import { LIBRARIES } from './libc.ts';
 
 export type MountOrder =
   /** `namespace`: the namespace's file in /proc; undefined stays in the agent's own. `path`: as that namespace has it. */

@@ -14,7 +14,7 @@ import {
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { errnoName, libc, open, SystemError } from '../../../agent/host/libc.ts';
+import { libc, open, SystemError } from '../../../agent/host/libc.ts';
 import { isErrno, isExhibitError } from '../../../evidence/error.ts';
 
 let folder = '';
@@ -107,14 +107,5 @@ describe('the C library', () => {
     const fd = openSync(at, 'r');
     expect(libc().fgetxattr(fd, bytes('user.exhibit'))).toEqual(Buffer.from([0, 255, 0]));
     closeSync(fd);
-  });
-
-  test('calls numbers that nobody has named by their number', () => {
-    expect([errnoName(2), errnoName(11), errnoName(95), errnoName(4711)]).toEqual([
-      'ENOENT',
-      'EAGAIN',
-      'ENOTSUP',
-      'E4711',
-    ]);
   });
 });
