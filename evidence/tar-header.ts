@@ -148,9 +148,12 @@ function paxRecords(header: TarHeader, path: Buffer, link: Buffer | undefined, s
   return records;
 }
 
-/** GNU tar's way to keep the record's own `=` apart from one in an attribute's name. */
+/**
+ * GNU tar's way to keep the record's own `=` apart from one in an attribute's name. A `%` that it would not take for its own
+ * stays, for readers that know nothing of that.
+ */
 function escapeKey(name: string): string {
-  return name.replaceAll('%', '%25').replaceAll('=', '%3D');
+  return name.replaceAll(/%(?=25|3D)/g, '%25').replaceAll('=', '%3D');
 }
 
 /** `<length> <key>=<value>\n`, where the length counts itself. */

@@ -1,8 +1,8 @@
 """The other side of the rootfs tests, without a line of exhibit's: makes trees, changes them, lists them, applies layers.
 
-rootfs-tree.py lower DIR SEED | mutate DIR SEED COUNT | snapshot DIR | apply LAYER.tar DIR
+rootfs-tree.py lower DIR SEED | mutate DIR SEED COUNT | hostile DIR | snapshot DIR | apply LAYER.tar DIR | times DIR | headers LAYER.tar
 """
-import hashlib, json, os, random, shutil, stat, subprocess, sys, tarfile
+import hashlib, json, os, random, shutil, socket, stat, struct, subprocess, sys, tarfile
 
 
 def content(r):
@@ -106,6 +106,86 @@ def rename(old, new, copy):
             subprocess.run(["mv", "-T", old, new], check=True)
 
 
+def acl(*entries):
+    """acl(5) as its attribute has it: version 2, then (tag, permissions, id)."""
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+NOBODY = 0xFFFFFFFF
+ACCESS = acl((1, 6, NOBODY), (2, 4, 400001), (4, 4, NOBODY), (16, 4, NOBODY), (32, 0, NOBODY))
+# capabilities(7): revision 2, effective, CAP_NET_RAW and CAP_SYS_ADMIN permitted.
+CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 13 | 1 << 21, 0, 0, 0)
+
+
+def hostile(top):
+    """Through the mount, what somebody who wants an archive to go wrong leaves behind. The lower layers are those of `lower`."""
+    os.chdir(top)
+    dirs, files = entries(".")
+    os.mkdir("hostile")
+    os.chdir("hostile")
+    for name in [b"-rf", b"--help", b" ", b"...", b"a\nb", b"\x1b[31mred\x1b[0m", b"\xff\xfe", b"\xc3(", b"back\\slash", b"q\"uo'te", b"*?[x]", b"x" * 255, "ü".encode() * 127,
+                 b"tab\there", b"%2e%2e", b"a=b", b"con|pipe", b"PaxHeaders", b"./@LongLink".replace(b"/", b"_"), b"lost+found", b"\xe2\x80\xaegnp.exe"]:
+        open(name, "wb").write(name)
+    deep = os.getcwd()
+    for i in range(14):
+        os.mkdir("%02d" % i + "d" * 98)
+        os.chdir("%02d" % i + "d" * 98)
+    open("bottom", "w").write("deep")
+    os.symlink("l" * 4000, "longlink")
+    os.chdir(deep)
+    for name, target in [("dotdot", "../../../../../../etc/passwd"), ("loop-a", "loop-b"), ("loop-b", "loop-a"), ("self", "self"), ("top", "/"), ("proc", "/proc/self/exe"),
+                         (b"odd", b"\xff\n\x1b[2J"), ("slash", "hostile/")]:
+        os.symlink(target, name)
+    os.mkfifo("fifo")
+    socket.socket(socket.AF_UNIX).bind("socket")
+    for name, kind, numbers in [("null", stat.S_IFCHR, (1, 3)), ("watchdog", stat.S_IFCHR, (10, 130)), ("disk", stat.S_IFBLK, (8, 0)), ("big", stat.S_IFBLK, (4095, 1048575)), ("chr0", stat.S_IFBLK, (0, 0))]:
+        os.mknod(name, 0o600 | kind, os.makedev(*numbers))
+    for name, mode in [("suid", 0o4755), ("sgid", 0o2711), ("sticky", 0o1777), ("none", 0), ("all", 0o7777)]:
+        open(name, "w").write(name)
+        os.chown(name, 2**32 - 2, 262144)
+        os.chmod(name, mode)
+    os.mkdir("closed", 0)
+    os.mkdir("empty", 0o1777)
+    for name, time in [("old", -(2**31) * 10**9 - 1), ("epoch", 0), ("y2038", 2**31 * 10**9 + 1), ("y2242", 2**33 * 10**9 + 123456789), ("nano", 1700000000 * 10**9 + 1)]:
+        open(name, "w").write(name)
+        os.utime(name, ns=(time, time))
+    for size, name in [(2**26 + 5, "sparse"), (2**21, "all-hole")]:
+        with open(name, "wb") as f:
+            f.truncate(size)
+            if name == "sparse":
+                f.seek(2**25)
+                f.write(b"needle")
+    os.mkdir("links")
+    open("links/a", "w").write("one inode")
+    os.link("links/a", "links/b")
+    os.link("links/a", "before")
+    os.link("fifo", "links/fifo")
+    os.link("loop-a", "links/loop")
+    os.link("null", "links/null")
+    open("attributes", "w").write("x")
+    for name, value in [("user.text", b"v"), ("user.empty", b""), ("user.bin", bytes(range(256))), ("user.nl", b"a\nb=c\n"), ("user.%3D", b"percent"), ("user.a=b", b"equals"), ("user.100%", b"all"),
+                        ("user.big", b"z" * 3000), ("trusted.mine", b"root's"), ("security.capability", CAPABILITY), ("system.posix_acl_access", ACCESS)]:
+        os.setxattr("attributes", name, value)
+    open("overlay-in-overlay", "w").write("x")
+    os.mkdir("default-acl")
+    os.setxattr("default-acl", "system.posix_acl_default", ACCESS)
+    os.chdir(top)
+    # What was there is replaced by another kind, hidden, emptied and edited without a trace in size and time.
+    shutil.rmtree(dirs[-1])
+    open(dirs[-1], "w").write("a file now")
+    real = [f for f in files if os.path.lexists(f) and regular(f) and os.lstat(f).st_size]
+    os.unlink(real[0])
+    os.mkdir(real[0])
+    open(os.path.join(real[0], "inside"), "w").write("x")
+    os.unlink(real[1])
+    os.symlink("/etc/shadow", real[1])
+    was = os.lstat(real[2])
+    with open(real[2], "r+b") as f:
+        f.write(b"!")
+    os.utime(real[2], ns=(was.st_atime_ns, was.st_mtime_ns))
+    os.unlink(real[3])
+
+
 def show(path):
     return path.decode("utf8", "backslashreplace")
 
@@ -121,7 +201,7 @@ def snapshot(top):
             if kind == stat.S_IFSOCK:
                 continue
             rel = show(os.path.relpath(path, top))
-            one = {"kind": oct(kind), "mode": oct(stat.S_IMODE(s.st_mode)), "owner": [s.st_uid, s.st_gid], "mtime": s.st_mtime_ns}
+            one = {"kind": oct(kind), "mode": oct(stat.S_IMODE(s.st_mode)), "owner": [s.st_uid, s.st_gid], "mtime": str(s.st_mtime_ns)}
             if kind == stat.S_IFLNK:
                 one["link"] = show(os.readlink(path))
             if kind == stat.S_IFREG:
@@ -165,6 +245,32 @@ def apply(layer, top):
          "--warning=no-unknown-keyword", "--xattrs", "--xattrs-include=*", "--wildcards", "--exclude=.wh.*", "-C", top, "-f", layer],
         check=True,
     )
+
+
+def times(top):
+    """Access, modification and change time of all that is in a directory. Walks twice, for the first walk may set access times."""
+    top, found = os.fsencode(top), {}
+    for at, ds, fs in list(os.walk(top)) + list(os.walk(top)):
+        for name in ds + fs:
+            s = os.lstat(os.path.join(at, name))
+            found[show(os.path.relpath(os.path.join(at, name), top))] = "%d %d %d" % (s.st_atime_ns, s.st_mtime_ns, s.st_ctime_ns)
+    json.dump(found, sys.stdout)
+
+
+def nanoseconds(text):
+    sign = -1 if text.startswith("-") else 1
+    seconds, _, fraction = text.lstrip("-").partition(".")
+    return sign * (int(seconds) * 10**9 + int(fraction.ljust(9, "0")))
+
+
+def headers(layer):
+    """The same of an archive's members, as Python's tarfile finds their records."""
+    found = {}
+    for m in tarfile.open(layer, errors="surrogateescape"):
+        p = m.pax_headers
+        ns = [nanoseconds(p[k]) if k in p else int(m.mtime) * 10**9 for k in ("atime", "mtime", "ctime")]
+        found[show(os.fsencode(m.name))] = "%d %d %d" % tuple(ns)
+    json.dump(found, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -127,32 +127,45 @@ const json = (mediaType: string, value: object): Blob => ({ mediaType, data: Buf
 
 const blobPath = ({ data }: Blob): string => `blobs/sha256/${sha256(data)}`;
 
+/** A layer as it is stored, with the tar archive that it decompresses to. */
+export interface Layer extends Blob {
+  tar: Buffer;
+}
+
+/** Gzipped, as registries have them. */
+export const gzipLayer = (tar: Buffer): Layer => ({
+  mediaType: 'application/vnd.oci.image.layer.v1.tar+gzip',
+  data: gzipSync(tar),
+  tar,
+});
+
 /**
- * One OCI layout tar of one image; layers are gzipped as registries have them. `manifest.json` is Docker's own list, for
- * a Docker without containerd's image store takes no layout without it.
+ * One OCI layout tar of one image. `manifest.json` is Docker's own list, for a Docker without containerd's image store
+ * takes no layout without it.
  */
-async function layoutTar(reference: string, layers: readonly Buffer[], command: readonly string[]): Promise<Buffer> {
+export async function layoutTar(
+  reference: string,
+  layers: readonly Layer[],
+  command: readonly string[],
+): Promise<Buffer> {
   const architecture = process.arch === 'x64' ? 'amd64' : process.arch;
-  const blobs = layers.map(
-    (layer): Blob => ({ mediaType: 'application/vnd.oci.image.layer.v1.tar+gzip', data: gzipSync(layer) }),
-  );
   const config = json('application/vnd.oci.image.config.v1+json', {
     created: MTIME.toISOString(),
     architecture,
     os: 'linux',
     config: { Env: ['PATH=/usr/bin:/bin'], Cmd: command, WorkingDir: '/' },
-    rootfs: { type: 'layers', diff_ids: layers.map((layer) => `sha256:${sha256(layer)}`) },
+    rootfs: { type: 'layers', diff_ids: layers.map((layer) => `sha256:${sha256(layer.tar)}`) },
     history: layers.map(() => ({ created: MTIME.toISOString(), created_by: 'exhibit lab' })),
   });
   const manifest = json('application/vnd.oci.image.manifest.v1+json', {
     schemaVersion: 2,
     mediaType: 'application/vnd.oci.image.manifest.v1+json',
     config: descriptor(config),
-    layers: blobs.map(descriptor),
+    layers: layers.map(descriptor),
   });
   const annotations = { 'io.containerd.image.name': reference };
   const platform = { architecture, os: 'linux' };
-  const dockerList = [{ Config: blobPath(config), RepoTags: [reference], Layers: blobs.map(blobPath) }];
+  const dockerList = [{ Config: blobPath(config), RepoTags: [reference], Layers: layers.map(blobPath) }];
   const index = { schemaVersion: 2, manifests: [{ ...descriptor(manifest), platform, annotations }] };
   return tar([
     file('oci-layout', JSON.stringify({ imageLayoutVersion: '1.0.0' })),
@@ -160,7 +173,7 @@ async function layoutTar(reference: string, layers: readonly Buffer[], command: 
     file('manifest.json', JSON.stringify(dockerList)),
     folder('blobs'),
     folder('blobs/sha256'),
-    ...[...blobs, config, manifest].map((blob) => file(blobPath(blob), blob.data)),
+    ...[...layers, config, manifest].map((blob) => file(blobPath(blob), blob.data)),
   ]);
 }
 
@@ -183,7 +196,7 @@ export async function imageFiles(root: string): Promise<ImageFiles> {
   mkdirSync(cache, { recursive: true });
   const busybox = await tar(await busyboxLayer(root));
   const layers = [busybox, await tar(await perlLayer(root)), await tar(applicationLayer())];
-  saveWhole(files.pause, await layoutTar(PAUSE_IMAGE, [busybox], ['sleep', '2147483647']));
-  saveWhole(files.workload, await layoutTar(WORKLOAD_IMAGE, layers, ['sh', '/app/server.sh']));
+  saveWhole(files.pause, await layoutTar(PAUSE_IMAGE, [gzipLayer(busybox)], ['sleep', '2147483647']));
+  saveWhole(files.workload, await layoutTar(WORKLOAD_IMAGE, layers.map(gzipLayer), ['sh', '/app/server.sh']));
   return files;
 }
