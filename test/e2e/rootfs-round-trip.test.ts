@@ -24,10 +24,10 @@ import { shell } from './readers.ts';
  * Docker unpack. What they make of it is compared with the kernel's merged view of the container's root.
  */
 
-const MUTATIONS: readonly Mutation[] = [
-  { kind: 'random', seed: 31 },
-  { kind: 'random', seed: 32 },
-  { kind: 'hostile' },
+const TREES: ReadonlyArray<{ name: string; mutation: Mutation }> = [
+  { name: 'changed at random', mutation: { kind: 'random', seed: 31 } },
+  { name: 'changed at random otherwise', mutation: { kind: 'random', seed: 32 } },
+  { name: 'made to go wrong', mutation: { kind: 'hostile' } },
 ];
 const OPTIONS = 'redirect_dir=on,metacopy=on';
 const reference = (at: string): string => `lab.exhibit/${path.basename(at).toLowerCase()}:1`;
@@ -88,17 +88,14 @@ describe.skipIf(overlayObstacle !== undefined || labObstacle() !== undefined)('c
     if (code !== 0) throw new Error(`ctr ${argv.join(' ')}: ${stderr}`);
   }
 
-  test.for(MUTATIONS)(
-    'unpacks the object as it is stored into the container’s root ($kind $seed)',
-    async (mutation) => {
-      const at = await image(mutation, true);
-      await ctr('images', 'import', '--local', '--snapshotter', 'overlayfs', hand(node, at));
-      const inside = `/mnt/${path.basename(at)}`;
-      mkdirSync(path.join(node.hostRoot, inside));
-      await ctr('images', 'mount', '--snapshotter', 'overlayfs', reference(at), inside);
-      expect(carried(viewOf(path.join(node.hostRoot, inside)))).toEqual(carried(mergedView(at), 'trusted.'));
-    },
-  );
+  test.for(TREES)('unpacks the object as it is stored into the container’s root ($name)', async ({ mutation }) => {
+    const at = await image(mutation, true);
+    await ctr('images', 'import', '--local', '--snapshotter', 'overlayfs', hand(node, at));
+    const inside = `/mnt/${path.basename(at)}`;
+    mkdirSync(path.join(node.hostRoot, inside));
+    await ctr('images', 'mount', '--snapshotter', 'overlayfs', reference(at), inside);
+    expect(carried(viewOf(path.join(node.hostRoot, inside)))).toEqual(carried(mergedView(at), 'trusted.'));
+  });
 });
 
 describe.skipIf(overlayObstacle !== undefined || dockerObstacle() !== undefined)('Docker', () => {
@@ -108,7 +105,7 @@ describe.skipIf(overlayObstacle !== undefined || dockerObstacle() !== undefined)
   });
   afterAll(() => node[Symbol.asyncDispose]());
 
-  test.for(MUTATIONS)('loads the layer into the container’s root ($kind $seed)', async (mutation) => {
+  test.for(TREES)('loads the layer into the container’s root ($name)', async ({ mutation }) => {
     const at = await image(mutation, false);
     await node.docker('load', '--quiet', '--input', hand(node, at));
     const data = JSON.parse(

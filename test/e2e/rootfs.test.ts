@@ -2,12 +2,12 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import {
   captureOverlay,
   changedOverlay,
   inventoryOf,
-  type Mutation,
   mergedView,
   overlayObstacle,
   treeProgram,
@@ -28,24 +28,39 @@ afterAll(() => {
 });
 
 const OPTIONS = ['redirect_dir=off,metacopy=off,index=off', 'redirect_dir=on,metacopy=on', 'userxattr'];
-const MUTATIONS: readonly Mutation[] = [10, 20].map((seed) => ({ kind: 'random', seed }));
-const CASES = OPTIONS.flatMap((options) =>
-  [...MUTATIONS, { kind: 'hostile' } as const].map((one) => ({ ...one, options })),
-);
+const CASES = OPTIONS.flatMap((options) => [
+  { options, name: 'changed at random', mutation: { kind: 'random', seed: 10 } as const },
+  { options, name: 'made to go wrong', mutation: { kind: 'hostile' } as const },
+]);
 
-test.for(CASES)(
-  'the layer over its image equals the container’s root ($options, $kind $seed)',
-  async (one, { skip }) => {
-    if (overlayObstacle !== undefined) skip(overlayObstacle);
-    const at = mkdtempSync(path.join(folder, 'tree-'));
-    changedOverlay(at, one, one.options);
-    const bundle = await captureOverlay(at, one.options === 'userxattr');
-    expect(bundle.gaps).toEqual([]);
-    treeProgram('apply', path.join(at, 'layer.tar'), path.join(at, 'base'));
-    expect(viewOf(path.join(at, 'base'))).toEqual(mergedView(at));
-    expect(inventoryOf(bundle).length).toBeGreaterThan(5);
-  },
-);
+test.for(CASES)('the layer over its image equals the container’s root ($name, $options)', async (one, { skip }) => {
+  if (overlayObstacle !== undefined) skip(overlayObstacle);
+  const at = mkdtempSync(path.join(folder, 'tree-'));
+  changedOverlay(at, one.mutation, one.options);
+  const bundle = await captureOverlay(at, one.options === 'userxattr');
+  expect(bundle.gaps).toEqual([]);
+  treeProgram('apply', path.join(at, 'layer.tar'), path.join(at, 'base'));
+  expect(viewOf(path.join(at, 'base'))).toEqual(mergedView(at));
+  expect(inventoryOf(bundle).length).toBeGreaterThan(5);
+});
+
+test('so it does for any tree', async ({ skip }) => {
+  if (overlayObstacle !== undefined) skip(overlayObstacle);
+  const tree = fc.record({ seed: fc.nat(2 ** 31), options: fc.constantFrom(...OPTIONS) });
+  await fc.assert(
+    fc.asyncProperty(tree, async ({ seed, options }) => {
+      const at = mkdtempSync(path.join(folder, 'any-'));
+      changedOverlay(at, { kind: 'random', seed }, options);
+      const { gaps } = await captureOverlay(at, options === 'userxattr');
+      treeProgram('apply', path.join(at, 'layer.tar'), path.join(at, 'base'));
+      expect(gaps).toEqual([]);
+      expect(viewOf(path.join(at, 'base'))).toEqual(mergedView(at));
+      rmSync(at, { recursive: true });
+    }),
+    // A second and a half each; a smaller tree is not a simpler one.
+    { numRuns: 8, endOnFailure: true },
+  );
+});
 
 test('every member has the access, modification and change time that its inode had, to the nanosecond', async ({
   skip,
