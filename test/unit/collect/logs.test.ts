@@ -12,7 +12,9 @@ import {
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { isLogOf, logsCollector } from '../../../agent/collect/logs.ts';
+import { logsCollector } from '../../../agent/collect/logs.ts';
+import { isLogOf } from '../../../agent/collect/logs-held.ts';
+import { LOGS_DEFAULTS } from '../../../agent/collect/logs-options.ts';
 import { asHostPath } from '../../../agent/runtime/runtime.ts';
 import { type BundleContext, bundleContext, makeTarget } from './bundle-context.ts';
 
@@ -29,7 +31,7 @@ async function collect(logPath: string, change?: (bundle: BundleContext) => void
   const target = makeTarget({ logPath: asHostPath(logPath) });
   const bundle = bundleContext(path.join(root, 'out'), target, { hostRoot: path.join(root, 'host') });
   change?.(bundle);
-  await logsCollector.collect(bundle.context);
+  await logsCollector({ ...LOGS_DEFAULTS, node: [] }).collect(bundle.context);
   return bundle;
 }
 
@@ -132,7 +134,7 @@ test('a log or a folder that is not there is a gap', async () => {
 
 test('a target without a log path leaves an empty archive and a note', async () => {
   const bundle = bundleContext(path.join(root, 'out'), makeTarget({}));
-  await logsCollector.collect(bundle.context);
+  await logsCollector({ ...LOGS_DEFAULTS, node: [] }).collect(bundle.context);
   expect(members(bundle)).toEqual([]);
   expect(bundle.notes[0]).toMatch(/no log file/);
 });
