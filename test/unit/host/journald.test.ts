@@ -134,7 +134,7 @@ describe('a journal that systemd wrote', () => {
 });
 
 describe('the sample journals', () => {
-  for (const flavour of ['regular', 'compact'] as const) {
+  for (const flavour of ['regular', 'compact', 'lz4'] as const) {
     test(`have their entries in order: ${flavour}`, () => {
       const journal = open(sampleJournal(flavour));
       expect(journal.count).toBe(SAMPLE_ENTRIES);
@@ -145,6 +145,21 @@ describe('the sample journals', () => {
       expect(exportAll(journal).includes('MESSAGE=plain\n')).toBe(true);
     });
   }
+
+  test('are unpacked where systemd packed a field with LZ4, as journalctl unpacks it', (context) => {
+    requireLogJudges(context);
+    const file = path.join(folder, 'lz4.journal');
+    writeFileSync(file, sampleJournal('lz4'));
+    expect(exportAll(open(file)).equals(journalctl(file))).toBe(true);
+  });
+
+  test('have a missing field where systemd packed it with XZ', () => {
+    const journal = open(sampleJournal('xz'));
+    const items = Array.from({ length: journal.count }, (_, index) => journal.entry(index)?.items ?? []).flat();
+    const missing = items.map((offset) => journal.field(offset)).filter(({ kind }) => kind === 'missing');
+    expect(missing).toEqual(Array.from({ length: 3 }, () => ({ kind: 'missing', name: undefined, why: 'xz' })));
+    expect([...journal.damage]).toEqual([]);
+  });
 
   test('are bisected to the first entry that is not from before a time', () => {
     const journal = open(sampleJournal('regular'));
