@@ -1,6 +1,6 @@
 import path from 'node:path';
 import { errnoOf, explain, isErrno } from '../../evidence/error.ts';
-import { type Directory, type Node, openNode } from '../host/directory.ts';
+import { type Directory, type Node, openNode, statNow } from '../host/directory.ts';
 import { listNames } from '../host/listing.ts';
 import type { HostPath } from '../runtime/runtime.ts';
 import type { CollectContext } from './collector.ts';
@@ -17,7 +17,7 @@ const MAX_LOOKS = 5;
 export interface LogFile {
   readonly name: Buffer;
   readonly node: Node;
-  /** When it was opened. */
+  /** After all were held: what one was given before its successor was found is in it. */
   readonly sizeBytes: number;
   readonly compressed: boolean;
 }
@@ -44,9 +44,9 @@ export async function heldLogs(context: CollectContext, folder: Directory, file:
   const seen = new Set<string>();
   const vanished = new Set<string>();
   let [beyond, looks] = [0, 0];
-  for (let isNew = true; isNew && looks < MAX_LOOKS; looks += 1) {
+  let isNew = true;
+  for (; isNew && looks < MAX_LOOKS; looks += 1) {
     isNew = false;
-    // The running log first: a rotation gives its file a name that is opened later.
     const { names } = await listNames(folder, (_, name) => name.toString('latin1') === logName, MAX_NAMES);
     for (const name of names.filter((one) => isLogOf(logName, one) && !seen.has(one))) {
       isNew = true;
@@ -64,9 +64,10 @@ export async function heldLogs(context: CollectContext, folder: Directory, file:
       files.push(log);
     }
   }
-  report(context, file, { beyond, seen, vanished });
+  report(context, file, { beyond, seen, vanished, isSettled: !isNew });
   const held = stack.move();
-  return { files, [Symbol.dispose]: () => held.dispose() };
+  const sized = files.map((log) => ({ ...log, sizeBytes: Number(statNow(log.node).size) }));
+  return { files: sized, [Symbol.dispose]: () => held.dispose() };
 }
 
 function hold(context: CollectContext, folder: Directory, name: Buffer): LogFile | 'vanished' | undefined {
@@ -94,11 +95,17 @@ interface Findings {
   readonly beyond: number;
   readonly seen: ReadonlySet<string>;
   readonly vanished: ReadonlySet<string>;
+  /** The last look found nothing new. */
+  readonly isSettled: boolean;
 }
 
-function report(context: CollectContext, file: HostPath, { beyond, seen, vanished }: Findings): void {
+function report(context: CollectContext, file: HostPath, { beyond, seen, vanished, isSettled }: Findings): void {
   const isThere = seen.has(path.posix.basename(file));
   if (!isThere) context.gap({ what: file, why: 'there is no such log file', errno: 'ENOENT' });
+  if (!isSettled) {
+    const why = `new log files came each of the ${MAX_LOOKS} times that the folder was looked at: some may be missing`;
+    context.gap({ what: path.posix.dirname(file), why });
+  }
   if (beyond > 0) {
     const why = `only ${MAX_LOG_FILES} of ${seen.size} log files are stored`;
     context.gap({ what: path.posix.dirname(file), why });
