@@ -27,7 +27,7 @@ const MAX_ENTRY_BYTES = 16 * 1024 * 1024;
 /** How long entries are read before timers and sockets of the agent get their turn. */
 const TURN_MS = 10;
 /** Verdicts on fields kept a file: about 100 bytes each. */
-const MAX_VERDICTS = 200_000;
+const MAX_VERDICTS = 30_000;
 
 /** What may still be read. */
 interface Budget {
@@ -39,8 +39,9 @@ interface OpenJournal {
   readonly log: OpenLog;
   readonly file: WindowedFile;
   readonly journal: JournaldFile;
-  /** Indexes of the entries to take, the newest first, and the reasons of each. */
-  readonly taken: { readonly index: number; readonly reasons: number }[];
+  /** Indexes of the entries to take, the newest first, and at the same place the reasons of each: there may be a million. */
+  readonly taken: number[];
+  readonly reasons: number[];
   seen: number;
 }
 
@@ -132,7 +133,7 @@ function openJournal({ context }: NodeLogs, log: OpenLog): OpenJournal | undefin
   try {
     const journal = JournaldFile.open(file);
     file.drop();
-    if (typeof journal !== 'string') return { log, file, journal, taken: [], seen: 0 };
+    if (typeof journal !== 'string') return { log, file, journal, taken: [], reasons: [], seen: 0 };
     context.gap({ what: log.path, why: journal });
   } catch (error) {
     const errno = errnoOf(error);
@@ -169,7 +170,8 @@ async function select(logs: NodeLogs, one: OpenJournal, budget: Budget): Promise
     const own = entry.items.map((offset) => verdictOf(journal, offset, logs, verdicts));
     const reasons = judgeEntry(own, entry.realtimeUs, sought);
     if (reasons === 0) continue;
-    one.taken.push({ index, reasons });
+    one.taken.push(index);
+    one.reasons.push(reasons);
     room.bytes -= costOf(own);
   }
   budget.readBytes -= file.bytesRead - readBefore;
@@ -229,15 +231,15 @@ function costOf(verdicts: readonly Verdict[]): number {
 }
 
 async function* read({ context }: NodeLogs, one: OpenJournal): AsyncGenerator<{ exported: Buffer; line: Buffer }> {
-  const { journal, log, taken } = one;
+  const { journal, log, taken, reasons } = one;
   const turns = takeTurns(context.signal);
-  for (const { index, reasons } of taken.reverse()) {
+  for (let at = taken.length - 1; at >= 0; at -= 1) {
     await turns();
-    const entry = journal.entry(index);
+    const entry = journal.entry(taken[at] ?? 0);
     if (entry === undefined) continue;
     const fields = fieldsOf(journal, entry);
     const { seqnumId } = journal.header;
-    const line = journalLine(entry, fields, { seqnumId, file: log.path, because: reasonsOf(reasons) });
+    const line = journalLine(entry, fields, { seqnumId, file: log.path, because: reasonsOf(reasons[at] ?? 0) });
     if (line !== undefined) yield { exported: exportEntry(entry, seqnumId, fields.read), line };
   }
 }

@@ -2,8 +2,8 @@ import { readSync } from 'node:fs';
 
 /** Pieces that are read at a time: neighbouring objects of a journal mostly lie in one. */
 export const WINDOW_BYTES = 64 * 1024;
-/** Pieces that are kept, 16 MiB. */
-const WINDOWS = 256;
+/** Pieces that are kept, 4 MiB. */
+const WINDOWS = 64;
 
 /**
  * A file that is read here and there, by pread(2) into windows of which the last used are kept. Not by mmap: a file that is cut
