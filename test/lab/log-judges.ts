@@ -15,7 +15,7 @@ export function requireLogJudges(context: Skippable): void {
 }
 
 /** Their own libraries come first. */
-function environment(): NodeJS.ProcessEnv {
+export function judgeEnvironment(): NodeJS.ProcessEnv {
   const root = logJudges();
   const folders = ['lib', 'usr/lib'].flatMap((lib) => {
     const triplets = existsSync(join(root, lib))
@@ -46,7 +46,7 @@ export function judge(
   argv: readonly string[],
   options: { env?: NodeJS.ProcessEnv; input?: Uint8Array } = {},
 ): Judged {
-  const env = { ...environment(), ...options.env };
+  const env = { ...judgeEnvironment(), ...options.env };
   // By the judges' own PATH: spawn looks in that of the caller.
   const { status, stdout, stderr } = spawnSync('/usr/bin/env', [program, ...argv], {
     env,
