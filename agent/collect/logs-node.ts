@@ -1,5 +1,11 @@
 import { errnoOf, explain } from '../../evidence/error.ts';
-import { AUDIT_RECORDS, KERNEL_RECORDS, type LogSource, NODE_LOGS_OBJECT } from '../../evidence/log-records.ts';
+import {
+  AUDIT_RECORDS,
+  JOURNAL_RECORDS,
+  KERNEL_RECORDS,
+  type LogSource,
+  NODE_LOGS_OBJECT,
+} from '../../evidence/log-records.ts';
 import { jsonLine } from '../host/decode.ts';
 import type { Archive, CollectContext } from './collector.ts';
 import { createLogParts, type LogParts } from './log-parts.ts';
@@ -67,7 +73,7 @@ export async function collectNodeLogs(context: CollectContext, options: LogsOpti
     records: {
       [KERNEL_RECORDS]: count(sources, 'kernel'),
       [AUDIT_RECORDS]: count(sources, 'audit'),
-      journal: count(sources, 'journal'),
+      [JOURNAL_RECORDS]: count(sources, 'journal'),
     },
   });
 }
