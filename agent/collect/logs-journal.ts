@@ -1,23 +1,14 @@
-import path from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { errnoOf, explain } from '../../evidence/error.ts';
 import { microsecondTime } from '../../evidence/log-records.ts';
-import { DirectoryPool, openNode } from '../host/directory.ts';
 import { exportEntry } from '../host/journald-export.ts';
-import { type FieldReading, JournaldFile } from '../host/journald-file.ts';
+import type { FieldReading, JournaldFile } from '../host/journald-file.ts';
 import type { JournaldEntry } from '../host/journald-format.ts';
 import { judgeEntry, judgeField, reasonsOf, type Verdict } from '../host/journald-verdict.ts';
-import { WindowedFile } from '../host/windowed-file.ts';
-import { asHostPath, type HostPath } from '../runtime/runtime.ts';
-import { logFolder, type OpenLog, openLog } from './logs-folder.ts';
 import { type EntryFields, journalLine } from './logs-journal-line.ts';
+import { type OpenJournal, openJournals } from './logs-journal-open.ts';
 import type { NodeLogs } from './logs-node.ts';
 
-/** systemd-journald(8): volatile and persistent; below are folders by machine id, with a namespace's name after a dot. */
-const JOURNAL_FOLDERS = [asHostPath('/run/log/journal'), asHostPath('/var/log/journal')] as const;
-const MAX_FOLDERS = 64;
-/** journald keeps SystemMaxFiles, 100 by default, of each of system and users. All are held open. */
-const MAX_FILES = 400;
 /** journald lets a journal have 4 GiB (SystemMaxUse); what is older than this much reading is left. */
 const MAX_READ_BYTES = 2 * 1024 * 1024 * 1024;
 /** Some five times what 4 GiB hold; a damaged list may name one entry without end. */
@@ -33,16 +24,6 @@ const MAX_VERDICTS = 30_000;
 interface Budget {
   readBytes: number;
   entries: number;
-}
-
-interface OpenJournal {
-  readonly log: OpenLog;
-  readonly file: WindowedFile;
-  readonly journal: JournaldFile;
-  /** Indexes of the entries to take, the newest first, and at the same place the reasons of each: there may be a million. */
-  readonly taken: number[];
-  readonly reasons: number[];
-  seen: number;
 }
 
 /**
@@ -84,69 +65,6 @@ async function guarded({ context }: NodeLogs, one: OpenJournal, work: () => Prom
     context.gap({ what: one.log.path, why: `reading failed: ${explain(error)}`, errno });
   }
   one.file.drop();
-}
-
-/** Undefined where there is no journal at all. */
-async function openJournals(logs: NodeLogs, stack: DisposableStack): Promise<OpenJournal[] | undefined> {
-  const { context, sought } = logs;
-  const pool = stack.use(new DirectoryPool());
-  const found: OpenJournal[] = [];
-  const inodes = new Set<string>();
-  let [count, beyond] = [0, 0];
-  for (const folder of await machineFolders(logs, pool)) {
-    const listed = await logFolder(context, pool, folder);
-    for (const name of listed?.names.filter((one) => /\.journal~?$/.test(one)) ?? []) {
-      count += 1;
-      if (found.length === MAX_FILES) beyond += 1;
-      if (listed === undefined || found.length === MAX_FILES) continue;
-      const log = openLog(context, listed.directory, folder, name);
-      if (log === undefined) continue;
-      const one = openJournal(logs, log);
-      const inode = `${log.node.stat.dev}:${log.node.stat.ino}`;
-      const isWanted = one !== undefined && isWithin(one.journal, sought.fromUs, sought.toUs) && !inodes.has(inode);
-      if (isWanted) {
-        inodes.add(inode);
-        found.push(one);
-        stack.use(log);
-      } else log[Symbol.dispose]();
-    }
-  }
-  if (beyond > 0) context.gap({ what: 'the journal', why: `${beyond} of ${count} files are not looked at` });
-  return count === 0 ? undefined : found;
-}
-
-async function machineFolders({ context }: NodeLogs, pool: DirectoryPool): Promise<HostPath[]> {
-  const found: HostPath[] = [];
-  for (const folder of JOURNAL_FOLDERS) {
-    const listed = await logFolder(context, pool, folder);
-    for (const name of listed?.names.filter((one) => /^[0-9a-f]{32}(\.[\w.-]+)?$/.test(one)) ?? []) {
-      if (listed === undefined || found.length === MAX_FOLDERS) break;
-      using node = openNode(listed.directory, Buffer.from(name));
-      if (node.kind === 'directory') found.push(asHostPath(path.posix.join(folder, name)));
-    }
-  }
-  return found;
-}
-
-function openJournal({ context }: NodeLogs, log: OpenLog): OpenJournal | undefined {
-  const file = new WindowedFile(log.fd, log.sizeBytes);
-  try {
-    const journal = JournaldFile.open(file);
-    file.drop();
-    if (typeof journal !== 'string') return { log, file, journal, taken: [], reasons: [], seen: 0 };
-    context.gap({ what: log.path, why: journal });
-  } catch (error) {
-    const errno = errnoOf(error);
-    if (errno === undefined) throw error;
-    context.gap({ what: log.path, why: `it cannot be read: ${explain(error)}`, errno });
-  }
-  return undefined;
-}
-
-/** By the header, which journald keeps up to date. One without times is looked into. */
-function isWithin({ header }: JournaldFile, fromUs: bigint, toUs: bigint): boolean {
-  if (header.headRealtimeUs > toUs) return false;
-  return header.tailRealtimeUs === 0n || header.tailRealtimeUs >= fromUs;
 }
 
 async function select(logs: NodeLogs, one: OpenJournal, budget: Budget): Promise<void> {

@@ -80,9 +80,12 @@ export function parseAuditLine(line: string): AuditLine | undefined {
   };
 }
 
+/** A name begins where no name's character is before: otherwise a long word without `=` would be tried from each of its characters. */
+const PAIR = /(?<![A-Za-z0-9_.[\]-])([A-Za-z0-9_.[\]-]{1,64})=("[^"]*"|'[^']*'|[^ \x1d]*)/g;
+
 /** `name=value`, `name="a b"`, `name='...'`: programs put `op=... acct="x"` into `msg='...'`, whose pairs count as the record's. */
 function* pairsOf(text: string): Generator<[string, string]> {
-  for (const match of text.matchAll(/([A-Za-z0-9_.[\]-]+)=("[^"]*"|'[^']*'|[^ \x1d]*)/g)) {
+  for (const match of text.matchAll(PAIR)) {
     const [, name = '', raw = ''] = match;
     if (name === 'msg' && raw.startsWith("'")) yield* pairsOf(raw.slice(1, -1));
     else yield [name, raw];
