@@ -40,14 +40,18 @@ export async function whatIsSought(context: CollectContext, options: WindowOptio
   else if (fromMs < earliestMs)
     context.note('the target is older than logs.windowMaxMs: what node logs say from before is left out');
   const { record } = target;
-  const ids = [record.id, record.pod?.uid, record.pod?.uid.replaceAll('-', '_'), record.pod?.sandboxId];
+  const { pod } = record;
+  const companions = (record.companions ?? []).map(({ id }) => id);
+  const ids = [
+    record.id,
+    ...companions,
+    ...(pod === undefined ? [] : [pod.uid, pod.uid.replaceAll('-', '_'), pod.sandboxId]),
+  ];
   return {
     fromUs: microseconds(Math.max(fromMs, earliestMs, 0)),
     toUs: microseconds(toMs),
     pidsSinceUs: new Map([...starts].map(([pid, startMs]) => [pid, sinceUs(startMs ?? createdMs ?? toMs)])),
-    mentions: [...new Set(ids.filter((id) => id !== undefined && id.length >= MIN_MENTION_LENGTH))].filter(
-      (id) => id !== undefined,
-    ),
+    mentions: [...new Set(ids.filter((id) => id.length >= MIN_MENTION_LENGTH))],
     units: new Set([...options.units, ...ownUnit(record.cgroup)]),
   };
 }

@@ -7,6 +7,7 @@ import { exportEntry } from '../../agent/host/journald-export.ts';
 import { JournaldFile } from '../../agent/host/journald-file.ts';
 import { ARRAY_ITEMS_AT, OBJECT, parseHeader } from '../../agent/host/journald-format.ts';
 import { WindowedFile } from '../../agent/host/windowed-file.ts';
+import { judge, requireLogJudges } from '../lab/log-judges.ts';
 import { SAMPLE_ENTRIES, type SampleJournal, sampleJournal } from '../unit/fixtures/journal/journals.ts';
 
 let folder = '';
@@ -19,6 +20,8 @@ interface Reading {
   readonly entries: number;
   readonly fields: number;
   readonly damage: readonly string[];
+  /** Latin-1. */
+  readonly exported: string;
 }
 
 /** All that can be read, or why nothing can; it must come to its end. */
@@ -37,6 +40,7 @@ function readFile(fd: number, sizeBytes: number): Reading | string {
   const journal = JournaldFile.open(new WindowedFile(fd, sizeBytes));
   if (typeof journal === 'string') return journal;
   let [entries, fields] = [0, 0];
+  const exported: Buffer[] = [];
   for (let index = journal.firstSince(0n); index < journal.count; index += 1) {
     const entry = journal.entry(index);
     if (entry === undefined) continue;
@@ -46,9 +50,9 @@ function readFile(fd: number, sizeBytes: number): Reading | string {
       return reading.kind === 'read' ? [reading.bytes] : [];
     });
     fields += read.length;
-    exportEntry(entry, journal.header.seqnumId, read);
+    exported.push(exportEntry(entry, journal.header.seqnumId, read));
   }
-  return { entries, fields, damage: [...journal.damage] };
+  return { entries, fields, damage: [...journal.damage], exported: Buffer.concat(exported).toString('latin1') };
 }
 
 /** What is not zeros lies in the header, and from the first object after the hash tables on. */
@@ -135,3 +139,25 @@ test('noise is no journal', () => {
     }),
   );
 });
+
+test('what journalctl verifies is read without damage and as journalctl reads it, whichever bits were flipped', (context) => {
+  requireLogJudges(context);
+  const whole = sampleJournal('regular');
+  const array = arrayOffset(whole);
+  const flip = fc.tuple(fc.integer({ min: array - 3000, max: array + 5000 }), fc.integer({ min: 1, max: 255 }));
+  let verified = 0;
+  fc.assert(
+    fc.property(flip, ([at, mask]) => {
+      const bytes = Buffer.from(whole);
+      bytes.writeUInt8(bytes.readUInt8(at) ^ mask, at);
+      const file = path.join(folder, 'some.journal');
+      const reading = readAll(bytes);
+      if (judge('journalctl', ['--verify', '--file', file]).status !== 0) return;
+      verified += 1;
+      const told = judge('journalctl', ['--file', file, '-o', 'export', '--no-pager']).stdout.toString('latin1');
+      expect(reading).toMatchObject({ damage: [], exported: told.replaceAll(/^__SEQNUM(_ID)?=.*\n/gm, '') });
+    }),
+    { numRuns: 40, examples: [[[whole.length - 1, 1]]] },
+  );
+  expect(verified).toBeGreaterThan(0);
+}, 60_000);

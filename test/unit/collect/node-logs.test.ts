@@ -36,6 +36,7 @@ const POD = { namespace: 'ns', name: 'pod', uid: '11111111-2222-3333-4444-555555
 /** Of no process here, so that its time is the container's. */
 const PID = 4_194_303;
 const CREATED_AT = new Date(Number((NOW_US - 60n * SECOND_US) / 1000n)).toISOString();
+const RECORD = { ...TARGET_RECORD, id: ID, pod: POD, initPid: PID, pids: [PID] };
 const MACHINE = 'aa'.repeat(16);
 
 let root = '';
@@ -49,9 +50,10 @@ beforeEach(() => {
 afterEach(() => rmSync(root, { recursive: true, force: true }));
 
 let runs = 0;
-async function collect(options: Partial<LogsOptions> = {}): Promise<BundleContext> {
-  const record = { ...TARGET_RECORD, id: ID, pod: POD, initPid: PID, pids: [PID] };
-  const target = makeTarget({ record, createdAt: CREATED_AT });
+async function collect(
+  options: Partial<LogsOptions> = {},
+  target = makeTarget({ record: RECORD, createdAt: CREATED_AT }),
+): Promise<BundleContext> {
   runs += 1;
   const bundle = bundleContext(path.join(root, `out-${runs}`), target, { hostRoot: host });
   await logsCollector({
@@ -220,6 +222,52 @@ describe('the node’s journal', () => {
       ['none.journal', 'it has no journal signature'],
       ['system@torn.journal~', 'the list of entries breaks off after 0 of 1'],
     ]);
+  });
+});
+
+describe('the window and what is looked for', () => {
+  const messages = (bundle: BundleContext) =>
+    records(bundle, 'journal.jsonl', journalRecordSchema).map(({ message }) => message);
+
+  test('are of a service where the target is one, and of the other containers of a pod that is captured as one', async (context) => {
+    requireLogJudges(context);
+    const other = 'fedcba9876543210'.repeat(4);
+    plantJournal([
+      [30, { MESSAGE: 'of the service', _SYSTEMD_UNIT: 'shop.service' }],
+      [20, { MESSAGE: `kills ${other}`, _SYSTEMD_UNIT: 'other.service' }],
+      [10, { MESSAGE: 'of its companion', _PID: '4194302' }],
+    ]);
+    const companion = { ...TARGET_RECORD, id: other, pids: [4_194_302] };
+    const record = { ...RECORD, cgroup: '/system.slice/shop.service', companions: [companion] };
+    const bundle = await collect({}, makeTarget({ record, createdAt: CREATED_AT }));
+    expect(messages(bundle)).toEqual(['of the service', `kills ${other}`, 'of its companion']);
+  });
+
+  test('go back no further than they may, which is a note', async (context) => {
+    requireLogJudges(context);
+    plantJournal([
+      [55, { MESSAGE: 'too old', _SYSTEMD_UNIT: 'kubelet.service' }],
+      [30, { MESSAGE: 'young', _SYSTEMD_UNIT: 'kubelet.service' }],
+    ]);
+    const bundle = await collect({ windowMaxMs: 40_000 });
+    expect(messages(bundle)).toEqual(['young']);
+    expect(bundle.notes).toContain(
+      'the target is older than logs.windowMaxMs: what node logs say from before is left out',
+    );
+    const unknown = await collect({ windowMaxMs: 40_000 }, makeTarget({ record: RECORD }));
+    expect(messages(unknown)).toEqual(['young']);
+    expect(unknown.notes).toContainEqual(expect.stringMatching(/^it is not known since when the target lives/));
+  });
+
+  test('give a pid to the target only since its process was started', async (context) => {
+    requireLogJudges(context);
+    // This test's own process, which was started less than an hour ago.
+    plantJournal([[3600, { MESSAGE: 'another with this pid', _PID: String(process.pid) }]]);
+    const record = { ...RECORD, initPid: process.pid, pids: [process.pid] };
+    const createdAt = new Date(Number(ago(7200) / 1000n)).toISOString();
+    const bundle = await collect({}, makeTarget({ record, createdAt }));
+    expect(members(bundle)).toEqual(['sources.jsonl']);
+    expect(records(bundle, 'sources.jsonl', logSourceSchema)).toMatchObject([{ seen: 1, taken: 0 }]);
   });
 });
 
