@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { RUNGS } from '../evidence/dump.ts';
 import { ExhibitError } from '../evidence/error.ts';
 import { ARTIFACTS } from '../evidence/layout.ts';
+import { LOGS_DEFAULTS, NODE_LOG_SOURCES } from './collect/logs-options.ts';
 import { INCLUDABLE, WHEN_LARGER } from './collect/memory-choices.ts';
 import { sinkSchema } from './sink/open.ts';
 
@@ -80,6 +81,16 @@ const checkpointSchema = z.strictObject({
   whenRefused: z.enum(['try', 'skip']).default('try'),
 });
 
+/** See LogsOptions in collect/logs-options.ts. */
+const logsSchema = z.strictObject({
+  containerBytes: byteSize.default(LOGS_DEFAULTS.containerBytes),
+  node: z.array(z.enum(NODE_LOG_SOURCES)).default([...LOGS_DEFAULTS.node]),
+  nodeBytes: byteSize.default(LOGS_DEFAULTS.nodeBytes),
+  windowMarginMs: z.number().int().nonnegative().default(LOGS_DEFAULTS.windowMarginMs),
+  windowMaxMs: z.number().int().positive().default(LOGS_DEFAULTS.windowMaxMs),
+  units: z.array(z.string().min(1)).default([...LOGS_DEFAULTS.units]),
+});
+
 const schema = z.strictObject({
   cluster: z.string().min(1).default('local'),
   node: z
@@ -100,6 +111,7 @@ const schema = z.strictObject({
   memory: memorySchema.prefault({}),
   freeze: freezeSchema.prefault({}),
   checkpoint: checkpointSchema.prefault({}),
+  logs: logsSchema.prefault({}),
   compression: z.strictObject({ level: z.number().int().min(0).max(19).default(1) }).prefault({}),
   signing: z.strictObject({ keyFile: absolutePath.optional() }).prefault({}),
   log: z

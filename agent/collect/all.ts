@@ -3,6 +3,7 @@ import type { HostPath } from '../runtime/runtime.ts';
 import { createCheckpointCollector } from './checkpoint.ts';
 import type { Collector } from './collector.ts';
 import { logsCollector } from './logs.ts';
+import type { LogsOptions } from './logs-options.ts';
 import { type MemoryOptions, memoryCollector } from './memory.ts';
 import { networkCollector } from './network.ts';
 import { processesCollector } from './processes.ts';
@@ -16,6 +17,7 @@ import { specCollector } from './spec.ts';
 export function allCollectors(
   runDir: HostPath,
   memory: Pick<MemoryOptions, 'whenLarger' | 'include'>,
+  logs?: LogsOptions,
 ): Readonly<{ [Name in ArtifactName]: Collector }> {
   return {
     processes: processesCollector(),
@@ -23,7 +25,7 @@ export function allCollectors(
     memory: memoryCollector(memory),
     checkpoint: createCheckpointCollector({ runDir }),
     rootfs: rootfsCollector,
-    logs: logsCollector,
+    logs: logsCollector(logs),
     spec: specCollector,
   };
 }

@@ -59,6 +59,11 @@ function nodeOf(fd: number): Node {
   }
 }
 
+/** What the inode that `node` holds is now. */
+export function statNow(node: Node): BigIntStats {
+  return fstatSync(node.fd, { bigint: true });
+}
+
 /** The target of a symlink, any bytes. Reading it may update the link's own access time: there is no O_NOATIME for links. */
 export function readLink(node: Node, directory: Directory, name: Uint8Array): Buffer {
   const libc = tryLibc();

@@ -80,3 +80,8 @@ function text(path: string): string | undefined {
   const reading = readBounded(path, 64 * KIB);
   return reading.kind === 'read' ? latin1(reading.bytes).trim() : undefined;
 }
+
+/** What CLOCK_MONOTONIC lacks to the wall clock, in microseconds: for times that the kernel counts since boot. */
+export function wallMinusMonotonicUs(now: () => number): bigint {
+  return BigInt(Math.round(now())) * 1000n - process.hrtime.bigint() / 1000n;
+}

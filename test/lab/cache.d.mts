@@ -16,3 +16,5 @@ export function oldRoot(env?: NodeJS.ProcessEnv): string;
 export function zooRoot(env?: NodeJS.ProcessEnv): string;
 export const DOCKER_PACKAGES: readonly string[];
 export function dockerRoot(env?: NodeJS.ProcessEnv): string;
+export const LOG_JUDGE_PACKAGES: readonly string[];
+export function logJudges(env?: NodeJS.ProcessEnv): string;

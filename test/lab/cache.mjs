@@ -50,6 +50,9 @@ export const S3_PACKAGES = [
 /** What is added to a copy of the node's root for Docker: dockerd 28.5 and its command line. */
 export const DOCKER_PACKAGES = ['docker.io', 'docker-cli'];
 
+/** What judges journals and audit logs: journalctl, systemd-journal-remote, ausearch. Unpacked, never installed: they have services. */
+export const LOG_JUDGE_PACKAGES = ['systemd', 'systemd-journal-remote', 'auditd'];
+
 /** What real programs of the memory tests consist of; they are only unpacked, so nothing of theirs is started or configured. */
 export const ZOO_PACKAGES = ['openjdk-25-jre-headless', 'python3', 'nginx', 'redis-server'];
 
@@ -99,3 +102,7 @@ export function zooRoot(env = process.env) {
   const recipe = [RECIPE, ZOO_RECIPE, DEBIAN_SUITE, arch(), NODE_PACKAGES, ZOO_PACKAGES, ZOO_COMPILERS, sources];
   return env.EXHIBIT_ZOO_ROOT || join(cacheFolder(env), `lab-zoo-root-${digest(...recipe)}`);
 }
+
+/** What is unpacked of LOG_JUDGE_PACKAGES, of this machine's own suite. @param {NodeJS.ProcessEnv} [env] */
+export const logJudges = (env = process.env) =>
+  env.EXHIBIT_LOG_JUDGES || join(cacheFolder(env), `lab-log-judges-${digest(RECIPE, arch(), LOG_JUDGE_PACKAGES)}`);

@@ -11,7 +11,9 @@ import {
   DEBIAN_SUITE,
   DOCKER_PACKAGES,
   dockerRoot,
+  LOG_JUDGE_PACKAGES,
   labRoot,
+  logJudges,
   NODE_PACKAGES,
   NODE_VERSION,
   nodeFolder,
@@ -390,6 +392,36 @@ function buildDockerRoot() {
   });
 }
 
+/** Programs that judge logs, of this machine's own suite: fetched with what they lack here, and unpacked. */
+function buildLogJudges() {
+  const folder = logJudges();
+  if (existsSync(folder)) return;
+  step(`judges of journals and audit logs (a few seconds, kept in ${dirname(folder)})`, () => {
+    const partial = beginFolder(folder);
+    const archives = join(partial, 'var/cache/apt/archives');
+    mkdirSync(join(archives, 'partial'), { recursive: true });
+    const options = [
+      '--download-only',
+      '--reinstall',
+      '--no-install-recommends',
+      '-o',
+      `Dir::Cache::archives=${archives}`,
+    ];
+    const fetch = () => apt(['install', ...options, ...LOG_JUDGE_PACKAGES]);
+    let fetched = fetch();
+    if (!fetched.ok) {
+      // An index that is out of date names packages that are gone.
+      apt(['update']);
+      fetched = fetch();
+    }
+    const { ok, text } = fetched;
+    if (!ok) throw new SetupError(`cannot fetch ${LOG_JUDGE_PACKAGES.join(' ')}:\n  ${lastLines(text)}`);
+    unpackArchives(partial);
+    rmSync(archives, { recursive: true });
+    finishFolder(partial, folder);
+  });
+}
+
 /** Where programs of the memory tests are in their root, and what builds them there. */
 const ZOO = '/opt/zoo';
 const GO = '/opt/compilers';
@@ -530,6 +562,7 @@ function main() {
     if (command.old) orSkip('on containerd 1.6', buildOldRoot);
     if (command.s3) buildS3Root();
     if (command.docker) buildDockerRoot();
+    if (command.s3) orSkip('that ask journalctl and ausearch', buildLogJudges);
     if (command.zoo) orSkip('that capture programs of many languages', () => buildZooRoot(node));
   };
   locked(parts);
