@@ -1,0 +1,80 @@
+import type { FindingLine } from './finding-record.ts';
+import { withReason } from './finding-record.ts';
+import { burstOf, MANY_IN_A_BURST } from './finding-times.ts';
+import type { SearchResult, Wanted } from './rootfs-image-search.ts';
+
+/**
+ * Findings that only the end of the walk can judge: whether the image has a content under another name, and whether a time
+ * was set among many others. They are held within a bound; beyond it they are told at once, as what they are without that.
+ */
+
+/** Half a KiB each, and their path. */
+const HELD_FINDINGS = 8_000;
+/** Of their paths; together a few MiB. */
+const HELD_PATH_BYTES = 2 * 1024 * 1024;
+/** Ten-second spans that are counted: a layer written for days. */
+const HELD_BURSTS = 50_000;
+
+interface Suspect {
+  readonly line: FindingLine;
+  readonly wanted: Wanted;
+}
+
+interface Older {
+  readonly line: FindingLine;
+  readonly burst: bigint;
+}
+
+export class HeldFindings {
+  readonly #suspects: Suspect[] = [];
+  readonly #older: Older[] = [];
+  readonly #bursts = new Map<bigint, number>();
+  readonly #limit: number;
+  #pathBytes = 0;
+
+  constructor(limit: number = HELD_FINDINGS) {
+    this.#limit = limit;
+  }
+
+  /** The line to write at once, when it is not held. */
+  suspect(line: FindingLine, sizeBytes: bigint, sha256: string | undefined): FindingLine | undefined {
+    if (sha256 === undefined || !this.#hasRoom(line)) return withReason(line, 'image-not-searched', 'low');
+    this.#suspects.push({ line, wanted: { sizeBytes, sha256 } });
+    return undefined;
+  }
+
+  /** The same for a file whose mtime is older than itself. */
+  older(line: FindingLine, ctimeNs: bigint): FindingLine | undefined {
+    const burst = burstOf({ ctimeNs });
+    const count = this.#bursts.get(burst);
+    if (count !== undefined || this.#bursts.size < HELD_BURSTS) this.#bursts.set(burst, (count ?? 0) + 1);
+    if ((count ?? 0) >= MANY_IN_A_BURST || !this.#hasRoom(line)) return withReason(line, 'among-many', 'low');
+    this.#older.push({ line, burst });
+    return undefined;
+  }
+
+  get wanted(): Wanted[] {
+    return this.#suspects.map(({ wanted }) => wanted);
+  }
+
+  /** What is left of them, once the image has been searched. */
+  *resolve({ found, incomplete }: SearchResult): Generator<FindingLine, void, void> {
+    for (const { line, burst } of this.#older) {
+      const isMany = (this.#bursts.get(burst) ?? 0) >= MANY_IN_A_BURST;
+      yield isMany ? withReason(line, 'among-many', 'low') : line;
+    }
+    for (const { line, wanted } of this.#suspects) {
+      if (found.has(wanted.sha256)) continue;
+      if (incomplete === undefined) yield withReason(line, 'not-in-image', undefined);
+      else yield withReason(line, 'image-not-searched', 'low');
+    }
+  }
+
+  #hasRoom(line: FindingLine): boolean {
+    const bytes = (line.path?.length ?? 0) + (line.pathBase64?.length ?? 0);
+    const held = this.#suspects.length + this.#older.length;
+    if (held >= this.#limit || this.#pathBytes + bytes > HELD_PATH_BYTES) return false;
+    this.#pathBytes += bytes;
+    return true;
+  }
+}
