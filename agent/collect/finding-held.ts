@@ -1,5 +1,5 @@
-import type { FindingLine } from './finding-record.ts';
-import { withReason } from './finding-record.ts';
+import { type FindingLine, withReason } from './finding-record.ts';
+import type { Subject } from './finding-subject.ts';
 import { burstOf, MANY_IN_A_BURST } from './finding-times.ts';
 import type { SearchResult, Wanted } from './rootfs-image-search.ts';
 
@@ -22,6 +22,8 @@ interface Suspect {
 
 interface Older {
   readonly line: FindingLine;
+  readonly sizeBytes: bigint;
+  readonly mtimeNs: bigint;
   readonly burst: bigint;
 }
 
@@ -44,30 +46,41 @@ export class HeldFindings {
   }
 
   /** The same for a file whose mtime is older than itself. */
-  older(line: FindingLine, ctimeNs: bigint): FindingLine | undefined {
-    const burst = burstOf({ ctimeNs });
+  older(line: FindingLine, subject: Pick<Subject, 'ctimeNs' | 'mtimeNs' | 'sizeBytes'>): FindingLine | undefined {
+    const burst = burstOf(subject);
+    const { sizeBytes, mtimeNs } = subject;
     const count = this.#bursts.get(burst);
     if (count !== undefined || this.#bursts.size < HELD_BURSTS) this.#bursts.set(burst, (count ?? 0) + 1);
     if ((count ?? 0) >= MANY_IN_A_BURST || !this.#hasRoom(line)) return withReason(line, 'among-many', 'low');
-    this.#older.push({ line, burst });
+    this.#older.push({ line, sizeBytes, mtimeNs, burst });
     return undefined;
   }
 
   get wanted(): Wanted[] {
-    return this.#suspects.map(({ wanted }) => wanted);
+    const few = this.#older.filter((older) => !this.#isMany(older));
+    return [
+      ...this.#suspects.map(({ wanted }) => wanted),
+      ...few.flatMap(({ line: { sha256 }, sizeBytes }) => (sha256 === undefined ? [] : [{ sizeBytes, sha256 }])),
+    ];
   }
 
   /** What is left of them, once the image has been searched. */
   *resolve({ found, incomplete }: SearchResult): Generator<FindingLine, void, void> {
-    for (const { line, burst } of this.#older) {
-      const isMany = (this.#bursts.get(burst) ?? 0) >= MANY_IN_A_BURST;
-      yield isMany ? withReason(line, 'among-many', 'low') : line;
+    for (const older of this.#older) {
+      const { line, mtimeNs } = older;
+      if (this.#isMany(older)) yield withReason(line, 'among-many', 'low');
+      // A copy of a file of the image that kept its time, as `cp -p` makes it.
+      else if (line.sha256 === undefined || found.get(line.sha256) !== mtimeNs) yield line;
     }
     for (const { line, wanted } of this.#suspects) {
       if (found.has(wanted.sha256)) continue;
       if (incomplete === undefined) yield withReason(line, 'not-in-image', undefined);
       else yield withReason(line, 'image-not-searched', 'low');
     }
+  }
+
+  #isMany({ burst }: Older): boolean {
+    return (this.#bursts.get(burst) ?? 0) >= MANY_IN_A_BURST;
   }
 
   #hasRoom(line: FindingLine): boolean {

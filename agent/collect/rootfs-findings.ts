@@ -111,7 +111,7 @@ export class RootfsFindings {
     const { context, layers } = this.#parts;
     const { wanted } = this.#held;
     const nothing = {
-      found: new Set<string>(),
+      found: new Map<string, bigint>(),
       incomplete: layers === undefined ? 'its layers were not read' : undefined,
     };
     const result = wanted.length === 0 || layers === undefined ? nothing : await searchImage(layers, wanted, context);
@@ -147,7 +147,7 @@ export class RootfsFindings {
     if (one.kind === 'executable-not-in-image') {
       return this.#line(this.#held.suspect(line, subject.sizeBytes, subject.sha256));
     }
-    return this.#line(mayBeUnpacked(one) ? this.#held.older(line, subject.ctimeNs) : line);
+    return this.#line(mayBeUnpacked(one) ? this.#held.older(line, subject) : line);
   }
 
   async #hidden(

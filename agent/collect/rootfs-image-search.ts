@@ -21,8 +21,8 @@ export interface SearchBounds {
 export const SEARCH_BOUNDS: SearchBounds = { entries: 1_000_000, digestBytes: 2n * 1024n ** 3n };
 
 export interface SearchResult {
-  /** Digests that some file of some layer has, also of one that a layer above deletes. */
-  readonly found: ReadonlySet<string>;
+  /** Digests that some file of some layer has, also of one that a layer above deletes; with such a file's mtime. */
+  readonly found: ReadonlyMap<string, bigint>;
   /** Why what was not found may be there all the same; undefined when everything was looked at. */
   readonly incomplete: string | undefined;
 }
@@ -50,7 +50,7 @@ export async function searchImage(
 }
 
 class Search {
-  readonly found = new Set<string>();
+  readonly found = new Map<string, bigint>();
   incomplete: string | undefined;
   /** Digests still to be found. */
   left = 0;
@@ -89,7 +89,7 @@ class Search {
     try {
       const sha256 = await digestNode(node, outcome, this.#context.signal);
       if (sha256 === undefined) this.incomplete ??= 'some of its files cannot be read';
-      else if (digests.delete(sha256)) this.#take(sha256);
+      else if (digests.delete(sha256)) this.#take(sha256, node.stat.mtimeNs);
     } catch (error) {
       if (errnoOf(error) === undefined) throw error;
       this.incomplete ??= 'some of its files cannot be read';
@@ -98,8 +98,8 @@ class Search {
     }
   }
 
-  #take(sha256: string): void {
-    this.found.add(sha256);
+  #take(sha256: string, mtimeNs: bigint): void {
+    this.found.set(sha256, mtimeNs);
     this.left -= 1;
   }
 }
