@@ -125,6 +125,8 @@ export class RootfsCapture {
     const { rdev, size } = node.stat;
     using lookup = this.#lookup(path, frame.lowers, { kind: 'here', name });
     const isWhite = isWhiteout({ kind: node.kind, rdev, sizeBytes: size, marks, parent: frame.opaque });
+    // Whiteouts belong to who mounted the overlay.
+    if (!isWhite && ids?.has(node.stat) === false) this.tally.unmappedOwners += 1;
     if (isWhite) await this.#whiteout(frame, entry, name, lookup);
     else await this.#present(frame, entry, marks, lookup);
     await findings.hidden(entry, marks, isWhite, lookup, event.parent, name);

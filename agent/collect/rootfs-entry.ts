@@ -41,7 +41,7 @@ export function readEntry(
   const linkPath =
     node.kind === 'symlink' ? orGap('target', undefined, () => readLink(node, directory, name)) : undefined;
   const split = insideXattrs(splitXattrs(xattrs, ofClass), ids);
-  const owner = fromLayer === undefined ? ids?.inside(node.stat) : ids?.insideOfLower(node.stat);
+  const owner = ids?.inside(node.stat);
   const entry = {
     path,
     memberPath,

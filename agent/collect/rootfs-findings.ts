@@ -179,12 +179,7 @@ export class RootfsFindings {
     const text = path.toString('latin1');
     const place = logPlace(text) ?? systemPlace(text);
     const severity = place === undefined ? 'low' : place.reason === 'log-or-history' ? 'high' : 'medium';
-    const subject = subjectOfNode(
-      path,
-      object.node,
-      this.#parts.ids?.insideOfLower(object.node.stat),
-      original?.sha256,
-    );
+    const subject = subjectOfNode(path, object.node, this.#parts.ids?.inside(object.node.stat), original?.sha256);
     const judgement: Judgement = {
       kind: 'image-file-deleted',
       severity,
@@ -202,7 +197,7 @@ export class RootfsFindings {
     const sha256 = sizes ? await this.#digest(node) : undefined;
     const below = sizes && data !== undefined ? await this.#digest(data.node) : undefined;
     if (sizes && (sha256 === undefined || sha256 === below)) return;
-    const lower = subjectOfNode(path, object.node, ids?.insideOfLower(object.node.stat), below);
+    const lower = subjectOfNode(path, object.node, ids?.inside(object.node.stat), below);
     const subject: Subject = {
       ...subjectOfNode(path, node, ids?.inside(node.stat), sha256),
       change: 'modified',

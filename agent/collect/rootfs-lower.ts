@@ -41,7 +41,7 @@ export class LowerReader {
   async describe(path: Buffer, object: LowerObject, data: LowerObject | undefined): Promise<LowerSide> {
     const { node, layer, directory, name, xattrs } = object;
     const { stat, kind } = node;
-    const owner = this.#ids?.insideOfLower(stat) ?? stat;
+    const owner = this.#ids?.inside(stat) ?? stat;
     const linkPath = kind === 'symlink' ? readLink(node, directory, name) : undefined;
     const sha256 = kind === 'file' && data !== undefined ? await this.#digest(path, data) : undefined;
     const link = linkPath === undefined ? undefined : describePath(linkPath);

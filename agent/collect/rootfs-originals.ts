@@ -67,7 +67,7 @@ export class Originals implements AsyncDisposable {
 
   async #store(path: Buffer, object: LowerObject, fd: number, sizeBytes: number): Promise<Member> {
     const { stat } = object.node;
-    const owner = this.#ids?.insideOfLower(stat) ?? stat;
+    const owner = this.#ids?.inside(stat) ?? stat;
     const xattrs = splitXattrs(object.xattrs, this.#ofClass).visible;
     const outcome = newOutcome();
     const whole = sizeBytes <= WHOLE_BYTES ? readWhole(fd, sizeBytes) : undefined;

@@ -55,7 +55,7 @@ async function collectRootfs(context: CollectContext): Promise<void> {
   await output.commit();
   await originals.commit();
   report(context, capture);
-  reportIds(context, ids);
+  if (ids !== undefined) reportIds(context, ids, capture.tally.unmappedOwners);
 }
 
 function openUpper(context: CollectContext, pool: DirectoryPool, { upper }: OverlayRootfs): Directory {
@@ -87,14 +87,13 @@ function openLowers(
   }
 }
 
-function reportIds(context: CollectContext, ids: IdMaps | undefined): void {
-  if (ids === undefined) return;
+function reportIds(context: CollectContext, ids: IdMaps, unmapped: number): void {
   context.fact('userNamespace', { uids: ids.uids, gids: ids.gids });
   context.note(
     'the container has a user namespace: owners and ACLs are its own numbers, `hostUid` and `hostGid` in the inventory are the node’s; security.capability is as it is stored, with the node’s root id',
   );
-  if (ids.unmapped > 0) {
-    context.note(`${ids.unmapped} entries have owners that are nobody in the container; they keep the node’s numbers`);
+  if (unmapped > 0) {
+    context.note(`${unmapped} entries have owners that are nobody in the container; they keep the node’s numbers`);
   }
 }
 

@@ -11,13 +11,11 @@ export interface Owner {
 
 /**
  * How the ids of a container's user namespace lie among the node's: user_namespaces(7). Files that the container made bear
- * the node's numbers; those of an image that is mounted id-mapped bear the container's own. Pure but for `read`.
+ * the node's numbers; those of an image that is mounted id-mapped bear the container's own.
  */
 export class IdMaps {
   readonly uids: readonly IdMapEntry[];
   readonly gids: readonly IdMapEntry[];
-  /** Owners that are no user of the container; it sees them as the overflow id. */
-  unmapped = 0;
 
   constructor(uids: readonly IdMapEntry[], gids: readonly IdMapEntry[]) {
     this.uids = uids;
@@ -34,19 +32,17 @@ export class IdMaps {
     return isIdentity(uids) && isIdentity(gids) ? undefined : new IdMaps(uids, gids);
   }
 
-  /** The container's numbers. An id that it has no number for stays the node's. */
+  /**
+   * The container's numbers. An id that it has no number for, which it sees as the overflow id, stays the node's. So does an
+   * owner of an image that is mounted id-mapped, whose files bear the container's numbers on the disk: no range that
+   * kubelet gives begins below 65536.
+   */
   inside({ uid, gid }: Owner): Owner {
-    const [user, group] = [insideOf(this.uids, uid), insideOf(this.gids, gid)];
-    if (user === undefined || group === undefined) this.unmapped += 1;
-    return { uid: user ?? uid, gid: group ?? gid };
+    return { uid: insideOf(this.uids, uid) ?? uid, gid: insideOf(this.gids, gid) ?? gid };
   }
 
-  /**
-   * The same for a file of the image: mounted id-mapped it bears the container's numbers already, and those are outside of
-   * the namespace's range, since kubelet gives no range below 65536; copied for the namespace it bears the node's.
-   */
-  insideOfLower({ uid, gid }: Owner): Owner {
-    return { uid: insideOf(this.uids, uid) ?? uid, gid: insideOf(this.gids, gid) ?? gid };
+  has({ uid, gid }: Owner): boolean {
+    return insideOf(this.uids, uid) !== undefined && insideOf(this.gids, gid) !== undefined;
   }
 
   /** The ids within an ACL as `system.posix_acl_*` has them; anything that is no such ACL is returned as it is. */
