@@ -21,8 +21,10 @@ export function judgeTimes(subject: Subject, moments: Moments): Judgement | unde
   const isLowers = lower !== undefined && lower.mtimeNs === mtimeNs;
   const restored = isLowers && subject.sizeBytes > 0n && contentDiffers(subject) === true;
   if (restored) reasons.push('mtime-restored');
-  if (mtimeNs > ctimeNs + SLACK_NS) reasons.push('mtime-after-change');
-  if (mtimeNs > moments.nowNs + FUTURE_NS) reasons.push('mtime-in-future');
+  if (mtimeNs > ctimeNs + SLACK_NS) {
+    reasons.push('mtime-after-change');
+    if (mtimeNs > moments.nowNs + FUTURE_NS) reasons.push('mtime-in-future');
+  }
   if (birthNs > ctimeNs + SLACK_NS) reasons.push('birth-after-change');
   const impossible = reasons.length > 0;
   // What is copied up keeps its mtime and gets a new birth.
