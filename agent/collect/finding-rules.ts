@@ -123,7 +123,7 @@ function judgePlace(subject: Subject, text: string): Array<Judgement | undefined
 function judgeSystem(subject: Subject, text: string): Judgement | undefined {
   const { change, lower } = subject;
   if (lower === undefined || (change !== 'modified' && change !== 'metadata')) return undefined;
-  const isOther = change === 'modified';
+  const isOther = contentDiffers(subject) === true;
   const isRegranted =
     (Number(lower.mode) & 0o7777) !== subject.mode || lower.uid !== subject.uid || lower.gid !== subject.gid;
   if (!isOther && !isRegranted) return undefined;

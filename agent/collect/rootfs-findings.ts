@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { errnoOf } from '../../evidence/error.ts';
 import type { Finding, FindingKind, FindingReason } from '../../evidence/rootfs-finding.ts';
 import type { Directory, Node } from '../host/directory.ts';
@@ -102,8 +103,8 @@ export class RootfsFindings {
     const by = hidesBy(entry.node, marks, isWhite, lookup);
     const { layers } = this.#parts;
     if (by === undefined || lookup === undefined || layers === undefined) return undefined;
-    const upper = by === 'directory-replaced' ? parent.child(name, entry.node) : undefined;
-    return this.#hidden(entry.path, by, layers, lookup, upper);
+    const open = by === 'directory-replaced' ? () => parent.child(name, entry.node) : () => undefined;
+    return this.#hidden(entry.path, by, layers, lookup, open);
   }
 
   /** Judges what had to wait, writes it, and tells the numbers. */
@@ -155,14 +156,20 @@ export class RootfsFindings {
     by: FindingReason,
     layers: LowerLayers,
     lookup: LowerLookup,
-    upper: Directory | undefined,
+    open: () => Directory | undefined,
   ): Promise<void> {
     const { context } = this.#parts;
+    let upper: Directory | undefined;
+    let turnMs = performance.now();
     try {
+      upper = open();
       for await (const hidden of hiddenFiles(layers, lookup, path, context.signal)) {
         using remade = upper && openBelow(upper, hidden.path.subarray(path.length + 1));
         if (remade?.kind === 'file') await this.#remade(hidden, remade);
         else await this.#deleted(hidden, by);
+        if (performance.now() - turnMs < TURN_MS) continue;
+        await setImmediate();
+        turnMs = performance.now();
       }
     } catch (error) {
       const errno = errnoOf(error);
@@ -245,6 +252,8 @@ export class RootfsFindings {
   }
 }
 
+/** How long the image is read before timers and sockets of the agent get their turn, as in host/walk.ts. */
+const TURN_MS = 10;
 /** What the walk does not say of a file that it finds as `added`. */
 const REMADE_KINDS: ReadonlySet<FindingKind> = new Set(['system-file-changed', 'same-size-edit', 'log-silenced']);
 const IN_NO_PLACE: Place = { worldWritable: false, memory: false };

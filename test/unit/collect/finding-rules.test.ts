@@ -233,6 +233,10 @@ const EXAMPLES: Readonly<Record<Exclude<FindingKind, 'image-file-deleted'>, { ar
       ['a changed file of the application', edited({ path: 'app/usr/bin/ls' })],
       ['a new program beside the image’s', { path: 'usr/bin/new' }],
       ['the backup that useradd writes', edited({ path: 'etc/passwd-' })],
+      [
+        'a program whose content could not be compared',
+        edited({ path: 'usr/bin/ls', sizeBytes: 10n }, { sha256: undefined }),
+      ],
       ['a program that was touched', { path: 'usr/bin/ls', change: 'metadata', lower: lower() }],
     ],
   },
