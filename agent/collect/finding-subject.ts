@@ -51,6 +51,8 @@ export interface Place {
   readonly memory: boolean;
 }
 
+export const IN_NO_PLACE: Place = { worldWritable: false, memory: false };
+
 /** The moments that times are held against. */
 export interface Moments {
   readonly nowNs: bigint;

@@ -1,41 +1,21 @@
 import { setImmediate } from 'node:timers/promises';
 import { errnoOf } from '../../evidence/error.ts';
-import type { Finding, FindingKind, FindingReason } from '../../evidence/rootfs-finding.ts';
+import type { FindingKind, FindingReason } from '../../evidence/rootfs-finding.ts';
 import type { Directory, Node } from '../host/directory.ts';
-import { readHead } from '../host/file-head.ts';
 import type { IdMaps } from '../host/id-map.ts';
 import type { LowerEntry, LowerLayers, LowerLookup, LowerObject } from '../host/lower.ts';
 import type { OverlayMarks } from '../host/overlay.ts';
 import { newOutcome } from '../host/regular-file.ts';
 import type { CollectContext, TextObject } from './collector.ts';
-import { HeldFindings } from './finding-held.ts';
+import { FindingLog } from './finding-log.ts';
 import { logPlace, systemPlace } from './finding-places.ts';
-import { type FindingExtras, type FindingLine, findingLine } from './finding-record.ts';
 import { judge } from './finding-rules.ts';
-import {
-  HEAD_BYTES,
-  type Judgement,
-  type LowerFacts,
-  type Moments,
-  type Place,
-  type Subject,
-} from './finding-subject.ts';
-import { mayBeUnpacked } from './finding-times.ts';
-import { type Content, digestNode } from './rootfs-content.ts';
+import { IN_NO_PLACE, type Judgement, type Moments, type Place, type Subject } from './finding-subject.ts';
+import { digestNode } from './rootfs-content.ts';
 import { hiddenFiles, hidesBy, openBelow } from './rootfs-hidden.ts';
-import { searchImage } from './rootfs-image-search.ts';
-import type { LowerSide } from './rootfs-lower.ts';
 import type { Originals } from './rootfs-originals.ts';
-import { type Entry, octalMode, permissionBits, reportGap, type Verdict } from './rootfs-store.ts';
-
-/** An entry as it was stored, and what the lower layers have at its path. */
-export interface Examined extends Pick<Verdict, 'change'> {
-  readonly entry: Entry;
-  readonly content: Content | undefined;
-  readonly sha256: string | undefined;
-  readonly lower: LowerSide | undefined;
-  readonly lookup: LowerLookup | undefined;
-}
+import { type Entry, reportGap } from './rootfs-store.ts';
+import { type Examined, lowerOf, lowerOfObject, subjectOf, subjectOfNode } from './rootfs-subject.ts';
 
 export interface FindingsParts {
   readonly context: Pick<CollectContext, 'fact' | 'gap' | 'note' | 'now' | 'read' | 'signal' | 'target'>;
@@ -44,7 +24,6 @@ export interface FindingsParts {
   readonly ids: IdMaps | undefined;
   readonly output: TextObject;
   readonly originals: Originals;
-  readonly held?: HeldFindings;
 }
 
 /** Kinds whose file an analyst compares with the image's, which is kept. */
@@ -66,15 +45,14 @@ const REMADE_DIGEST_BYTES = 1024n ** 3n;
 export class RootfsFindings {
   readonly #parts: FindingsParts;
   readonly #moments: Moments;
-  readonly #held: HeldFindings;
-  readonly #counts: Partial<Record<FindingKind, number>> = {};
+  readonly #log: FindingLog;
   /** The top-most directory of the branch that anybody may write to, with a slash at its end. */
   #writable: Buffer | undefined;
   #remadeLeft = REMADE_DIGEST_BYTES;
 
   constructor(parts: FindingsParts) {
     this.#parts = parts;
-    this.#held = parts.held ?? new HeldFindings();
+    this.#log = new FindingLog(parts.output);
     this.#moments = { nowNs: BigInt(parts.context.now()) * MILLISECOND_NS, containerNs: createdNs(parts.context) };
   }
 
@@ -109,22 +87,9 @@ export class RootfsFindings {
 
   /** Judges what had to wait, writes it, and tells the numbers. */
   async finish(): Promise<void> {
-    const { context, layers } = this.#parts;
-    const { wanted } = this.#held;
-    const nothing = {
-      found: new Map<string, bigint>(),
-      incomplete: layers === undefined ? 'its layers were not read' : undefined,
-    };
-    const result = wanted.length === 0 || layers === undefined ? nothing : await searchImage(layers, wanted, context);
-    for (const line of this.#held.resolve(result)) await this.#line(line);
-    if (result.incomplete !== undefined && wanted.length > 0) {
-      context.note(
-        `whether the image has the content of executables was not told for all of them: ${result.incomplete}; see image-not-searched in the findings`,
-      );
-    }
-    context.fact('findings', { ...this.#counts });
-    const { files, bytes } = this.#parts.originals;
-    context.fact('originals', { files, bytes });
+    const { context, layers, originals } = this.#parts;
+    await this.#log.finish(layers, context);
+    context.fact('originals', { files: originals.files, bytes: originals.bytes });
   }
 
   #placeOf({ path, node }: Entry): Place {
@@ -140,15 +105,7 @@ export class RootfsFindings {
     const keeps = found.some(({ kind }) => COMPARED.has(kind)) && examined.change === 'modified';
     const original = keeps ? await this.#keep(entry.path, lookup?.object, lookup?.data) : undefined;
     const extras = { inode: entry.node.stat.ino, lower: lower && lowerOf(lower), original: original?.path };
-    for (const one of found) await this.#judged(one, subject, extras);
-  }
-
-  async #judged(one: Judgement, subject: Subject, extras: FindingExtras): Promise<void> {
-    const line = findingLine(one, subject, extras);
-    if (one.kind === 'executable-not-in-image') {
-      return this.#line(this.#held.suspect(line, subject.sizeBytes, subject.sha256));
-    }
-    return this.#line(mayBeUnpacked(one) ? this.#held.older(line, subject) : line);
+    for (const one of found) await this.#log.say(one, subject, extras);
   }
 
   async #hidden(
@@ -194,7 +151,7 @@ export class RootfsFindings {
     };
     const lower = lowerOfObject(object, subject, original?.sha256);
     const extras = { inode: object.node.stat.ino, lower, original: original?.path };
-    await this.#line(findingLine(judgement, { ...subject, change: 'deleted' }, extras));
+    await this.#log.say(judgement, { ...subject, change: 'deleted' }, extras);
   }
 
   /** A file of the image that was made again below a directory that hides the image's: compared as if it were an edit. */
@@ -218,7 +175,7 @@ export class RootfsFindings {
       lower: lowerOfObject(object, lower, below ?? original?.sha256),
       original: original?.path,
     };
-    for (const one of found) await this.#line(findingLine(one, subject, extras));
+    for (const one of found) await this.#log.say(one, subject, extras);
   }
 
   async #digest(node: Node): Promise<string | undefined> {
@@ -244,19 +201,12 @@ export class RootfsFindings {
     const member = await this.#parts.originals.keep(path, object, data);
     return member && { path, sha256: member.sha256 };
   }
-
-  async #line(line: FindingLine | undefined): Promise<void> {
-    if (line?.kind === undefined) return;
-    this.#counts[line.kind] = (this.#counts[line.kind] ?? 0) + 1;
-    await this.#parts.output.line(JSON.stringify(line));
-  }
 }
 
 /** How long the image is read before timers and sockets of the agent get their turn, as in host/walk.ts. */
 const TURN_MS = 10;
 /** What the walk does not say of a file that it finds as `added`. */
 const REMADE_KINDS: ReadonlySet<FindingKind> = new Set(['system-file-changed', 'same-size-edit', 'log-silenced']);
-const IN_NO_PLACE: Place = { worldWritable: false, memory: false };
 const IN_WRITABLE: Place = { worldWritable: true, memory: false };
 const MILLISECOND_NS = 1_000_000n;
 const SLASH = Buffer.from('/');
@@ -269,81 +219,4 @@ function createdNs({ target }: Pick<CollectContext, 'target'>): bigint | undefin
 
 function startsWith(path: Buffer, prefix: Buffer): boolean {
   return path.length > prefix.length && prefix.equals(path.subarray(0, prefix.length));
-}
-
-function subjectOf({ entry, content, sha256, change, lower }: Examined, place: Place): Subject {
-  const { node, owner, xattrs, linkPath, path } = entry;
-  return {
-    ...subjectOfNode(path, node, owner, sha256),
-    linkPath,
-    capability: xattrs.visible.get(CAPABILITY),
-    head: () => headOf(node, content),
-    change,
-    lower: lower && factsOf(lower),
-    place,
-  };
-}
-
-const CAPABILITY = 'security.capability';
-
-function subjectOfNode(
-  path: Buffer,
-  node: Node,
-  owner: Entry['owner'] | undefined,
-  sha256: string | undefined,
-): Subject {
-  const { stat, kind } = node;
-  const { uid, gid } = owner ?? stat;
-  return {
-    path,
-    kind,
-    mode: permissionBits(stat.mode),
-    uid,
-    gid,
-    sizeBytes: stat.size,
-    mtimeNs: stat.mtimeNs,
-    ctimeNs: stat.ctimeNs,
-    birthNs: stat.birthtimeNs,
-    rdev: stat.rdev,
-    linkPath: undefined,
-    capability: undefined,
-    sha256,
-    head: () => undefined,
-    change: undefined,
-    lower: undefined,
-    place: IN_NO_PLACE,
-  };
-}
-
-/** A small file was read as a whole; a large one is opened once more, which costs nothing beside reading it. */
-function headOf(node: Node, content: Content | undefined): Uint8Array | undefined {
-  if (content === undefined) return undefined;
-  return content.body instanceof Uint8Array ? content.body.subarray(0, HEAD_BYTES) : readHead(node, HEAD_BYTES);
-}
-
-function factsOf({ compared }: LowerSide): LowerFacts {
-  return { ...compared, capability: compared.xattrs.get(CAPABILITY) };
-}
-
-function lowerOf({ record }: LowerSide): NonNullable<Finding['lower']> {
-  const { ctimeNs, gid, layer, mode, mtimeNs, sha256, sizeBytes, uid } = record;
-  return { ctimeNs, gid, layer, mode, mtimeNs, ...(sha256 !== undefined && { sha256 }), sizeBytes, uid };
-}
-
-function lowerOfObject(
-  { node, layer }: LowerObject,
-  { uid, gid }: Pick<Subject, 'uid' | 'gid'>,
-  sha256: string | undefined,
-): NonNullable<Finding['lower']> {
-  const { ctimeNs, mode, mtimeNs, size } = node.stat;
-  return {
-    ctimeNs: String(ctimeNs),
-    gid: Number(gid),
-    layer,
-    mode: octalMode(mode),
-    mtimeNs: String(mtimeNs),
-    ...(sha256 !== undefined && { sha256 }),
-    sizeBytes: Number(size),
-    uid: Number(uid),
-  };
 }
