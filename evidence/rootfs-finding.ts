@@ -43,6 +43,7 @@ export const FINDING_REASONS = {
   'mtime-after-change': 'it claims to have been written after its inode was last changed',
   'mtime-in-future': 'its modification time has not come yet',
   'birth-after-change': 'its inode was made after it was last changed: the clock was set back',
+  'whole-seconds': 'its modification time has no fraction of a second: touch -d and archives set it like this',
   'set-after-creation': 'the time was set more than a minute after the file was made',
   'among-many': 'many files were given older times in the same ten seconds, as archives and packages do',
   setuid: 'runs with its owner’s rights',

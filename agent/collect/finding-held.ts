@@ -8,9 +8,9 @@ import type { SearchResult, Wanted } from './rootfs-image-search.ts';
  * was set among many others. They are held within a bound; beyond it they are told at once, as what they are without that.
  */
 
-/** Half a KiB each, and their path. */
-const HELD_FINDINGS = 8_000;
-/** Of their paths; together a few MiB. */
+/** A KiB each, and their path: an intruder brings fewer programs, and an installation is told all the same. */
+const HELD_FINDINGS = 4_000;
+/** Of their paths: 500 bytes each. */
 const HELD_PATH_BYTES = 2 * 1024 * 1024;
 /** Ten-second spans that are counted: a layer written for days. */
 const HELD_BURSTS = 50_000;

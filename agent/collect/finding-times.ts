@@ -31,6 +31,7 @@ export function judgeTimes(subject: Subject, moments: Moments): Judgement | unde
   const isOlder = birthNs !== 0n && mtimeNs < birthNs - SLACK_NS && !isLowers;
   if (isOlder) reasons.push('mtime-before-birth');
   if (reasons.length === 0) return undefined;
+  if (isOlder && mtimeNs % SECOND_NS === 0n) reasons.push('whole-seconds');
   if (isOlder && ctimeNs > birthNs + LATER_NS) reasons.push('set-after-creation');
   if (isOlder && moments.containerNs !== undefined && mtimeNs < moments.containerNs) {
     reasons.push('mtime-before-container');

@@ -190,7 +190,7 @@ describe('the facts of a finding', () => {
     expect(found?.sha256).toBe(sha256(readFileSync(path.join(upper, 'usr/bin/rootsh'))));
     expect(one('timestomped', 'etc/old.conf')).toMatchObject({
       mtimeNs: '1500000000000000000',
-      reasons: ['mtime-before-birth', 'mtime-before-container'],
+      reasons: ['mtime-before-birth', 'whole-seconds', 'mtime-before-container'],
     });
     expect(one('file-capability', 'usr/bin/ping')?.capability).toBeDefined();
     expect(one('device-node', 'srv/sda')).toMatchObject({ deviceMajor: 8, deviceMinor: 0 });
