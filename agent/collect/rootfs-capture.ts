@@ -129,7 +129,8 @@ export class RootfsCapture {
     if (!isWhite && ids?.has(node.stat) === false) this.tally.unmappedOwners += 1;
     if (isWhite) await this.#whiteout(frame, entry, name, lookup);
     else await this.#present(frame, entry, marks, lookup);
-    await findings.hidden(entry, marks, isWhite, lookup, event.parent, name);
+    // Below a renamed directory the image's files are gone from where they were, and are told there.
+    if (!frame.renamed) await findings.hidden(entry, marks, isWhite, lookup, event.parent, name);
   }
 
   async #whiteout(frame: Frame, entry: Entry, name: Buffer, lookup: LowerLookup | undefined): Promise<void> {

@@ -249,6 +249,84 @@ test.for(['redirect_dir=on,metacopy=on', 'redirect_dir=off,metacopy=off'])(
   },
 );
 
+/** What python saw of a tree through the mount: rootfs-tree.py, `snapshot`. */
+interface Seen {
+  readonly kind: string;
+  readonly mode: string;
+  readonly sha256?: string;
+}
+const REGULAR = '0o100000';
+const DEVICES = ['0o20000', '0o60000'];
+const isSetId = ({ kind, mode }: Seen): boolean => {
+  const bits = Number(mode);
+  return kind === REGULAR && ((bits & 0o4000) !== 0 || (bits & 0o2010) === 0o2010);
+};
+
+/** As python shows bytes that are not UTF-8; in these trees that is 0xff alone. */
+const shown = ({ path: text, pathBase64 }: Finding): string =>
+  pathBase64 === undefined
+    ? text
+    : Buffer.from(pathBase64, 'base64')
+        .toString('latin1')
+        .split('\xff')
+        .map((part) => Buffer.from(part, 'latin1').toString())
+        .join(String.raw`\xff`);
+
+test.for(
+  ['redirect_dir=off,metacopy=off,index=off', 'redirect_dir=on,metacopy=on'].flatMap((options) =>
+    [300, 400].map((seed) => ({ options, seed })),
+  ),
+)(
+  'trees changed at random are told of as python sees them before and after ($options, $seed)',
+  async (one, { skip }) => {
+    if (obstacle !== undefined) skip(obstacle);
+    const at = path.join(folder, `random-${one.options.length}-${one.seed}`);
+    const tree = `python3 ${path.join(import.meta.dirname, 'rootfs-tree.py')}`;
+    mkdirSync(at);
+    const script = `set -e
+    mkdir -p upper work merged lowers
+    ${tree} lower top ${one.seed}; ${tree} lower bottom ${one.seed + 1}
+    mount -t overlay overlay -o lowerdir=top:bottom lowers
+    ${tree} snapshot lowers > before.json
+    mount -t overlay overlay -o lowerdir=top:bottom,upperdir=upper,workdir=work,${one.options} merged
+    ${tree} mutate merged ${one.seed + 2} 150
+    ${tree} snapshot merged > after.json`;
+    execFileSync('unshare', ['--mount', 'sh', '-c', script], { cwd: at, stdio: ['ignore', 'pipe', 'pipe'] });
+    const read = (name: string) =>
+      new Map(
+        Object.entries(
+          (JSON.parse(readFileSync(path.join(at, name), 'utf8')) as { entries: Record<string, Seen> }).entries,
+        ),
+      );
+    const [before, after] = [read('before.json'), read('after.json')];
+    const random = await capture(at);
+    expect(random.gaps).toEqual([]);
+    const told = (kind: FindingKind) =>
+      linesOf(random)
+        .filter((finding) => finding.kind === kind)
+        .map(shown)
+        .sort();
+    const where = (tree: Map<string, Seen>, is: (name: string, seen: Seen) => boolean) =>
+      [...tree]
+        .filter(([name, seen]) => is(name, seen))
+        .map(([name]) => name)
+        .sort();
+    expect(told('image-file-deleted')).not.toEqual([]);
+    expect(told('image-file-deleted')).toEqual(
+      where(before, (name, { kind }) => kind === REGULAR && after.get(name)?.kind !== REGULAR),
+    );
+    expect(told('set-id')).toEqual(
+      where(after, (name, seen) => {
+        const was = before.get(name);
+        const had = was?.kind === REGULAR && Number(was.mode) === Number(seen.mode) && was.sha256 === seen.sha256;
+        return isSetId(seen) && !had;
+      }),
+    );
+    expect(told('device-node')).toEqual(where(after, (_, { kind }) => DEVICES.includes(kind)));
+    expect(told('hidden-name')).toEqual(where(after, (name) => path.basename(name).includes('\n')));
+  },
+);
+
 test('a whole package that is unpacked weighs less than one file with a false date', async ({ skip }) => {
   if (obstacle !== undefined) skip(obstacle);
   const at = path.join(folder, 'package');
