@@ -19,7 +19,8 @@ export function chooseObject(manifest: Manifest, name: string): Choice {
       ? object.name === name || object.name === `${name}.zst`
       : artifact.objects.includes(object.name),
   );
-  const object = objects.find((one) => isTar(one.mediaType)) ?? objects[0];
+  const archives = objects.filter((one) => isTar(one.mediaType));
+  const object = archives.find((one) => one.name === `${name}.tar.zst`) ?? archives[0] ?? objects[0];
   if (object !== undefined) {
     const others = objects.filter((one) => one !== object).map((one) => one.name);
     return { object, others };

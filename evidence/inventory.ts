@@ -29,6 +29,9 @@ const lowerSchema = z.strictObject({
   mode: octal,
   uid: z.number(),
   gid: z.number(),
+  /** Both absent in older bundles; the birth is zero where the file system keeps none. */
+  atimeNs: decimal.optional(),
+  birthNs: decimal.optional(),
   mtimeNs: decimal,
   ctimeNs: decimal,
   inode: decimal,
@@ -64,8 +67,12 @@ export const inventoryLineSchema = memberSchema.omit({ type: true }).extend({
   dev: decimal,
   nlink: z.number().int(),
   mode: octal,
+  /** As the container sees them, and as the member has them. */
   uid: z.number().int(),
   gid: z.number().int(),
+  /** The node's numbers, in a container with a user namespace where they differ. */
+  hostUid: z.number().int().optional(),
+  hostGid: z.number().int().optional(),
   atimeNs: decimal,
   mtimeNs: decimal,
   ctimeNs: decimal,

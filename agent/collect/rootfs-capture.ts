@@ -1,5 +1,6 @@
 import { ExhibitError, errnoOf, isErrno } from '../../evidence/error.ts';
 import { type Directory, openNode } from '../host/directory.ts';
+import type { IdMaps } from '../host/id-map.ts';
 import { SystemError } from '../host/libc.ts';
 import { D_TYPE } from '../host/listing.ts';
 import { type LowerDirectory, type LowerLayers, type LowerLookup, lowerTree } from '../host/lower.ts';
@@ -17,6 +18,7 @@ import { readXattrs } from '../host/xattr.ts';
 import type { CollectContext } from './collector.ts';
 import { compare } from './rootfs-change.ts';
 import { readEntry } from './rootfs-entry.ts';
+import type { RootfsFindings } from './rootfs-findings.ts';
 import { comparedOf, LowerReader, type LowerSide } from './rootfs-lower.ts';
 import { MemberWriter, refused, type Stored } from './rootfs-member.ts';
 import { join, memberName, memberPathOf, opaqueMember, whiteoutName } from './rootfs-names.ts';
@@ -44,6 +46,9 @@ export interface CaptureParts {
   readonly layers: LowerLayers | undefined;
   readonly ofClass: OverlayClass;
   readonly outputs: Outputs;
+  readonly findings: RootfsFindings;
+  /** Of the container's user namespace; undefined when it has the node's own ids. */
+  readonly ids: IdMaps | undefined;
 }
 
 /** One pass over an upper directory. */
@@ -57,7 +62,7 @@ export class RootfsCapture {
   constructor(parts: CaptureParts) {
     this.#parts = parts;
     this.members = new MemberWriter(parts.outputs.layer, parts.context);
-    this.lowerReader = new LowerReader(parts.context, parts.ofClass);
+    this.lowerReader = new LowerReader(parts.context, parts.ofClass, parts.ids);
   }
 
   async run(): Promise<void> {
@@ -77,15 +82,10 @@ export class RootfsCapture {
 
   /** The root itself has an inventory line and no member: a layer changes what is in the root, not the root. */
   async #root(): Promise<void> {
-    const { context, upper, ofClass, outputs } = this.#parts;
+    const { context, upper, ofClass, outputs, ids } = this.#parts;
     using node = openNode(upper, Buffer.from('.'));
-    const { entry } = readEntry(context, ofClass, {
-      path: EMPTY,
-      memberPath: EMPTY,
-      directory: upper,
-      name: EMPTY,
-      node,
-    });
+    const place = { path: EMPTY, memberPath: EMPTY, directory: upper, name: EMPTY, node };
+    const { entry } = readEntry(context, ofClass, place, ids);
     await list(outputs, entry, { kind: 'none' }, { change: undefined });
   }
 
@@ -115,20 +115,22 @@ export class RootfsCapture {
   }
 
   async #found(event: Found): Promise<void> {
-    const { context, ofClass } = this.#parts;
+    const { context, ofClass, findings, ids } = this.#parts;
     const frame = this.#top();
     const { path, name, node } = event;
     const memberPath = join(frame.memberPath, memberName(name));
     if (memberPath.length !== join(frame.memberPath, name).length) this.tally.escapedNames += 1;
     const place = { path, memberPath, directory: event.parent, name, node };
-    const { entry, marks } = readEntry(context, ofClass, place);
+    const { entry, marks } = readEntry(context, ofClass, place, ids);
     const { rdev, size } = node.stat;
     using lookup = this.#lookup(path, frame.lowers, { kind: 'here', name });
-    if (isWhiteout({ kind: node.kind, rdev, sizeBytes: size, marks, parent: frame.opaque })) {
-      await this.#whiteout(frame, entry, name, lookup);
-    } else {
-      await this.#present(frame, entry, marks, lookup);
-    }
+    const isWhite = isWhiteout({ kind: node.kind, rdev, sizeBytes: size, marks, parent: frame.opaque });
+    // Whiteouts belong to who mounted the overlay.
+    if (!isWhite && ids?.has(node.stat) === false) this.tally.unmappedOwners += 1;
+    if (isWhite) await this.#whiteout(frame, entry, name, lookup);
+    else await this.#present(frame, entry, marks, lookup);
+    // Below a renamed directory the image's files are gone from where they were, and are told there.
+    if (!frame.renamed) await findings.hidden(entry, marks, isWhite, lookup, event.parent, name);
   }
 
   async #whiteout(frame: Frame, entry: Entry, name: Buffer, lookup: LowerLookup | undefined): Promise<void> {
@@ -181,13 +183,10 @@ export class RootfsCapture {
     const compared = comparedOf(entry, sizeBytes, stored.sha256);
     // Unknown lower layers are no proof that the container added it.
     const verdict = lookup && compare(compared, lower?.compared, marks.opaque === 'opaque');
-    await this.#list(entry, as, {
-      change: verdict?.change,
-      contentCompared: verdict?.contentCompared ?? true,
-      lower: lower?.record,
-      content,
-      gap,
-    });
+    const change = verdict?.change;
+    const contentCompared = verdict?.contentCompared ?? true;
+    await this.#list(entry, as, { change, contentCompared, lower: lower?.record, content, gap });
+    await this.#parts.findings.examine({ entry, content, sha256: stored.sha256, change, lower, lookup });
   }
 
   /** The member that hides the directory below; it follows its directory at once. */
@@ -214,7 +213,7 @@ export class RootfsCapture {
   }
 
   async #lowerPart(frame: Frame, lowers: readonly LowerDirectory[], upper: Directory | undefined): Promise<void> {
-    const { context, layers, ofClass } = this.#parts;
+    const { context, layers, ofClass, ids } = this.#parts;
     if (layers === undefined) return;
     try {
       if (upper === undefined) throw new SystemError('ENOENT', 'open');
@@ -223,7 +222,8 @@ export class RootfsCapture {
         const { node, layer, directory, name } = found.object;
         const path = join(frame.path, found.path);
         const memberPath = join(frame.memberPath, memberPathOf(found.path));
-        const { entry } = readEntry(context, ofClass, { path, memberPath, directory, name, node, fromLayer: layer });
+        const place = { path, memberPath, directory, name, node, fromLayer: layer };
+        const { entry } = readEntry(context, ofClass, place, ids);
         const stored = await this.members.write(entry, found.data?.node ?? node);
         if (stored.gap !== undefined) reportGap(context, path, stored.gap.why, stored.gap.errno);
         await this.#list(entry, stored.as, { change: 'unchanged', content: stored.content, gap: stored.gap });

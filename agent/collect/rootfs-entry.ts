@@ -1,8 +1,10 @@
 import { errnoOf } from '../../evidence/error.ts';
 import { type Directory, type Node, readLink } from '../host/directory.ts';
+import type { IdMaps } from '../host/id-map.ts';
 import { type OverlayClass, type OverlayMarks, readMarks, splitXattrs } from '../host/overlay.ts';
 import { NO_XATTRS, readXattrs, type Xattrs } from '../host/xattr.ts';
 import type { CollectContext } from './collector.ts';
+import { insideXattrs } from './rootfs-owner.ts';
 import { type Entry, reportGap } from './rootfs-store.ts';
 
 /** Where an entry is. */
@@ -20,6 +22,7 @@ export function readEntry(
   context: Pick<CollectContext, 'gap'>,
   ofClass: OverlayClass,
   { path, memberPath, directory, name, node, fromLayer }: Place,
+  ids: IdMaps | undefined,
 ): { entry: Entry; marks: OverlayMarks } {
   const orGap = <T>(what: string, otherwise: T, read: () => T): T => {
     try {
@@ -37,7 +40,17 @@ export function readEntry(
   }
   const linkPath =
     node.kind === 'symlink' ? orGap('target', undefined, () => readLink(node, directory, name)) : undefined;
-  const split = splitXattrs(xattrs, ofClass);
-  const entry = { path, memberPath, node, xattrs: split, unnamedXattrs: xattrs.unnamed, linkPath, fromLayer };
+  const split = insideXattrs(splitXattrs(xattrs, ofClass), ids);
+  const owner = ids?.inside(node.stat);
+  const entry = {
+    path,
+    memberPath,
+    node,
+    owner: owner ?? node.stat,
+    xattrs: split,
+    unnamedXattrs: xattrs.unnamed,
+    linkPath,
+    fromLayer,
+  };
   return { entry, marks: readMarks(xattrs, ofClass) };
 }

@@ -2,12 +2,14 @@ import { errnoOf } from '../../evidence/error.ts';
 import type { LowerRecord } from '../../evidence/inventory.ts';
 import { describePath } from '../../evidence/member-path.ts';
 import { readLink } from '../host/directory.ts';
+import type { IdMaps } from '../host/id-map.ts';
 import type { LowerObject } from '../host/lower.ts';
 import { type OverlayClass, splitXattrs } from '../host/overlay.ts';
 import { newOutcome } from '../host/regular-file.ts';
 import type { CollectContext } from './collector.ts';
 import type { Compared } from './rootfs-change.ts';
 import { DIGEST_ALL_BYTES, DIGEST_FILE_BYTES, digestNode } from './rootfs-content.ts';
+import { insideXattrs } from './rootfs-owner.ts';
 import { type Entry, octalMode, reportGap } from './rootfs-store.ts';
 
 /** What a lower layer had, for the inventory and for the comparison. */
@@ -20,27 +22,36 @@ export interface LowerSide {
 export class LowerReader {
   readonly #context: Pick<CollectContext, 'gap' | 'read' | 'signal'>;
   readonly #ofClass: OverlayClass;
+  readonly #ids: IdMaps | undefined;
   #digestLeft = DIGEST_ALL_BYTES;
   /** Files that were within no bound. */
   undigested = 0;
 
-  constructor(context: Pick<CollectContext, 'gap' | 'read' | 'signal'>, ofClass: OverlayClass) {
+  constructor(
+    context: Pick<CollectContext, 'gap' | 'read' | 'signal'>,
+    ofClass: OverlayClass,
+    ids: IdMaps | undefined,
+  ) {
     this.#context = context;
     this.#ofClass = ofClass;
+    this.#ids = ids;
   }
 
   /** `path` is for gaps. `data` has the content where `object` is a file. */
   async describe(path: Buffer, object: LowerObject, data: LowerObject | undefined): Promise<LowerSide> {
     const { node, layer, directory, name, xattrs } = object;
     const { stat, kind } = node;
+    const owner = this.#ids?.inside(stat) ?? stat;
     const linkPath = kind === 'symlink' ? readLink(node, directory, name) : undefined;
     const sha256 = kind === 'file' && data !== undefined ? await this.#digest(path, data) : undefined;
     const link = linkPath === undefined ? undefined : describePath(linkPath);
     return {
       // Sorted, as they are written.
       record: {
+        atimeNs: String(stat.atimeNs),
+        birthNs: String(stat.birthtimeNs),
         ctimeNs: String(stat.ctimeNs),
-        gid: Number(stat.gid),
+        gid: Number(owner.gid),
         inode: String(stat.ino),
         layer,
         linkPath: link?.path,
@@ -50,19 +61,19 @@ export class LowerReader {
         sha256,
         sizeBytes: Number(stat.size),
         type: kind,
-        uid: Number(stat.uid),
+        uid: Number(owner.uid),
       },
       compared: {
         kind,
         mode: stat.mode,
-        uid: stat.uid,
-        gid: stat.gid,
+        uid: owner.uid,
+        gid: owner.gid,
         mtimeNs: stat.mtimeNs,
         sizeBytes: stat.size,
         rdev: stat.rdev,
         sha256,
         linkPath,
-        xattrs: splitXattrs(xattrs, this.#ofClass).visible,
+        xattrs: insideXattrs(splitXattrs(xattrs, this.#ofClass), this.#ids).visible,
       },
     };
   }
@@ -93,8 +104,8 @@ export function comparedOf(entry: Entry, sizeBytes: bigint, sha256: string | und
   return {
     kind,
     mode: stat.mode,
-    uid: stat.uid,
-    gid: stat.gid,
+    uid: entry.owner.uid,
+    gid: entry.owner.gid,
     mtimeNs: stat.mtimeNs,
     sizeBytes,
     rdev: stat.rdev,

@@ -3,6 +3,7 @@ import type { Member } from '../../evidence/manifest.ts';
 import { describePath } from '../../evidence/member-path.ts';
 import type { TarHeader } from '../../evidence/tar.ts';
 import { deviceNumbers, type Node } from '../host/directory.ts';
+import type { Owner } from '../host/id-map.ts';
 import type { SplitXattrs } from '../host/overlay.ts';
 import type { Xattrs } from '../host/xattr.ts';
 import type { Archive, CollectContext, TextObject } from './collector.ts';
@@ -16,6 +17,8 @@ export interface Entry {
   /** In the layer. */
   readonly memberPath: Buffer;
   readonly node: Node;
+  /** As the container sees it; `node.stat` has the node's numbers. */
+  readonly owner: Owner;
   readonly xattrs: SplitXattrs;
   readonly unnamedXattrs: Xattrs['unnamed'];
   /** Of a symlink. */
@@ -53,8 +56,8 @@ export function tarHeader(entry: Entry, type: Member['type']): TarHeader {
     path: entry.memberPath,
     type,
     mode: permissionBits(stat.mode),
-    uid: Number(stat.uid),
-    gid: Number(stat.gid),
+    uid: Number(entry.owner.uid),
+    gid: Number(entry.owner.gid),
     mtimeNs: stat.mtimeNs,
     atimeNs: stat.atimeNs,
     ctimeNs: stat.ctimeNs,
@@ -77,8 +80,8 @@ export async function list(outputs: Outputs, entry: Entry, as: StoredAs, verdict
       kind: verdict.change === 'deleted' ? 'whiteout' : kind,
       inode: stat.ino,
       mode: permissionBits(stat.mode),
-      uid: stat.uid,
-      gid: stat.gid,
+      uid: entry.owner.uid,
+      gid: entry.owner.gid,
       sizeBytes: stat.size,
       atimeNs: stat.atimeNs,
       mtimeNs: stat.mtimeNs,
@@ -93,7 +96,7 @@ type Line = { readonly [Key in keyof InventoryLine]: InventoryLine[Key] | undefi
 
 /** The keys are in the order in which they are written: sorted. */
 function lineOf(entry: Entry, as: StoredAs, verdict: Verdict): Line {
-  const { node, xattrs, unnamedXattrs, fromLayer } = entry;
+  const { node, owner, xattrs, unnamedXattrs, fromLayer } = entry;
   const { stat, kind } = node;
   const { change, contentCompared, content, gap, lower } = verdict;
   const device = kind === 'character-device' || kind === 'block-device' ? deviceNumbers(stat.rdev) : undefined;
@@ -116,7 +119,9 @@ function lineOf(entry: Entry, as: StoredAs, verdict: Verdict): Line {
     deviceMinor: device?.minor,
     fromLayer,
     gap,
-    gid: Number(stat.gid),
+    gid: Number(owner.gid),
+    hostGid: owner.gid === stat.gid ? undefined : Number(stat.gid),
+    hostUid: owner.uid === stat.uid ? undefined : Number(stat.uid),
     inArchive: as.kind === 'none' ? false : undefined,
     inode: String(stat.ino),
     linkPath: link?.path,
@@ -134,7 +139,7 @@ function lineOf(entry: Entry, as: StoredAs, verdict: Verdict): Line {
     sizeBytes: member.sizeBytes,
     sparse: content?.sparse,
     type: member.type,
-    uid: Number(stat.uid),
+    uid: Number(owner.uid),
     unnamedXattrs: unnamedXattrs.length === 0 ? undefined : unnamedXattrs.map(unnamed),
     xattrs: attributeRecord(xattrs.visible),
   };

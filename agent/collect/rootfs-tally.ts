@@ -15,6 +15,8 @@ export class Tally {
   sparseFiles = 0;
   escapedNames = 0;
   changedWhileRead = 0;
+  /** Entries whose owner is nobody in the container's user namespace. */
+  unmappedOwners = 0;
   /** Directories whose access time listing may have updated. */
   directoriesTouched = 0;
   readonly changes: Partial<Record<Change, number>> = {};

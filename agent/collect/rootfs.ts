@@ -2,16 +2,21 @@ import { ExhibitError, errnoOf, explain } from '../../evidence/error.ts';
 import { effectiveCapabilities } from '../host/capabilities.ts';
 import { type Directory, DirectoryPool } from '../host/directory.ts';
 import { reach } from '../host/host.ts';
+import type { IdMaps } from '../host/id-map.ts';
 import { tryLibc } from '../host/libc.ts';
 import { LowerLayers } from '../host/lower.ts';
 import { type OverlayClass, overlayClass } from '../host/overlay.ts';
 import type { OverlayRootfs } from '../runtime/runtime.ts';
 import type { CollectContext, Collector } from './collector.ts';
 import { RootfsCapture } from './rootfs-capture.ts';
+import { RootfsFindings } from './rootfs-findings.ts';
+import { Originals } from './rootfs-originals.ts';
+import { containerIds } from './rootfs-owner.ts';
 
 const ROOTFS_LAYER = 'rootfs.tar.zst';
 const ROOTFS_INVENTORY = 'rootfs.inventory.jsonl.zst';
 const ROOTFS_BODY = 'rootfs.body.zst';
+const ROOTFS_FINDINGS = 'rootfs.findings.jsonl.zst';
 
 /**
  * The container's writable layer, taken from overlayfs' upper directory itself: an OCI layer, an inventory with a line for
@@ -36,12 +41,21 @@ async function collectRootfs(context: CollectContext): Promise<void> {
   await using inventory = await context.text(ROOTFS_INVENTORY, 'jsonl');
   await using body = await context.text(ROOTFS_BODY, 'bodyfile');
   const layers = openLowers(context, pool, rootfs, ofClass);
-  const capture = new RootfsCapture({ context, upper, layers, ofClass, outputs: { layer, inventory, body } });
+  const ids = containerIds(context);
+  await using output = await context.text(ROOTFS_FINDINGS, 'jsonl');
+  await using originals = new Originals(context, ofClass, ids);
+  const findings = new RootfsFindings({ context, layers, ids, output, originals });
+  const outputs = { layer, inventory, body };
+  const capture = new RootfsCapture({ context, upper, layers, ofClass, outputs, findings, ids });
   await capture.run();
   await layer.commit();
   await inventory.commit();
   await body.commit();
+  await findings.finish();
+  await output.commit();
+  await originals.commit();
   report(context, capture);
+  if (ids !== undefined) reportIds(context, ids, capture.tally.unmappedOwners);
 }
 
 function openUpper(context: CollectContext, pool: DirectoryPool, { upper }: OverlayRootfs): Directory {
@@ -70,6 +84,16 @@ function openLowers(
       errno,
     });
     return undefined;
+  }
+}
+
+function reportIds(context: CollectContext, ids: IdMaps, unmapped: number): void {
+  context.fact('userNamespace', { uids: ids.uids, gids: ids.gids });
+  context.note(
+    'the container has a user namespace: owners and ACLs are its own numbers, `hostUid` and `hostGid` in the inventory are the node’s; security.capability is as it is stored, with the node’s root id',
+  );
+  if (unmapped > 0) {
+    context.note(`${unmapped} entries have owners that are nobody in the container; they keep the node’s numbers`);
   }
 }
 

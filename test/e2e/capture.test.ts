@@ -216,6 +216,16 @@ describe('what the intruder did is in the bundle', () => {
     expect(inventory).toContain('"modified"');
   });
 
+  test('what to look at first, and the original of what was deleted', async () => {
+    const { code, stdout, stderr } = await runCli(['findings', bundle]);
+    expect(code, stderr).toBe(0);
+    const { deleted, setuid, backdated } = victim.files;
+    for (const found of [`set-id +${setuid} `, `timestomped +${backdated} `, `image-file-deleted +${deleted} `])
+      expect(stdout).toMatch(new RegExp(found));
+    const original = await runCli(['extract', bundle, 'rootfs-originals.tar', deleted.slice(1)]);
+    expect(original.stdout).toBe('Deleted by tests.\n');
+  });
+
   test('what the container wrote to its log', () => {
     const text = shell('zstd -dc "$1" | tar -xO', path.join(bundle, 'logs.tar.zst'));
     for (const line of victim.logLines) expect(text).toContain(line);

@@ -27,6 +27,8 @@ export interface PodSpec {
   containers: readonly ContainerSpec[];
   /** True: the pod has the node's network (hostNetwork). */
   hostNetwork?: boolean;
+  /** A user namespace whose ids from 0 on are these of the node (hostUsers: false); containerd maps the image for it. */
+  userNamespace?: { hostId: number; length: number };
   /** True: one pid namespace for the pod (shareProcessNamespace). */
   shareProcesses?: boolean;
 }
@@ -84,7 +86,15 @@ function sandboxConfig(spec: PodSpec, uid: string, cgroupParent: string) {
 }
 
 function namespaceOptions(spec: PodSpec) {
-  return { network: spec.hostNetwork ? 'NODE' : 'POD', pid: spec.shareProcesses ? 'POD' : 'CONTAINER', ipc: 'POD' };
+  const pid = spec.shareProcesses ? 'POD' : 'CONTAINER';
+  return { network: spec.hostNetwork ? 'NODE' : 'POD', pid, ipc: 'POD', ...userNamespaceOptions(spec) };
+}
+
+function userNamespaceOptions({ userNamespace }: PodSpec) {
+  if (userNamespace === undefined) return {};
+  const { hostId, length } = userNamespace;
+  const mapping = [{ host_id: hostId, container_id: 0, length }];
+  return { userns_options: { mode: 'POD', uids: mapping, gids: mapping } };
 }
 
 function containerConfig(pod: PodSpec, uid: string, spec: ContainerSpec) {

@@ -24,6 +24,7 @@ describe('help', () => {
       'doctor',
       'verify',
       'extract',
+      'findings',
       'agent',
     ]) {
       expect(text).toMatch(new RegExp(`^  ${name} `, 'm'));
