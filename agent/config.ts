@@ -5,7 +5,9 @@ import { z } from 'zod';
 import { RUNGS } from '../evidence/dump.ts';
 import { ExhibitError } from '../evidence/error.ts';
 import { ARTIFACTS } from '../evidence/layout.ts';
+import { CONTENT_CLASSES } from '../evidence/volumes.ts';
 import { INCLUDABLE, WHEN_LARGER } from './collect/memory-choices.ts';
+import { VOLUMES_POLICY } from './collect/volumes-policy.ts';
 import { sinkSchema } from './sink/open.ts';
 
 const UNITS = new Map([
@@ -80,6 +82,17 @@ const checkpointSchema = z.strictObject({
   whenRefused: z.enum(['try', 'skip']).default('try'),
 });
 
+/** What is taken of what is mounted into the container; docs/volumes.md. */
+const volumesSchema = z.strictObject({
+  content: z
+    .array(z.enum(CONTENT_CLASSES))
+    .default(() => CONTENT_CLASSES.filter((one) => VOLUMES_POLICY.content.includes(one))),
+  contentBytes: byteSize.default(VOLUMES_POLICY.contentBytes),
+  fileBytes: byteSize.default(VOLUMES_POLICY.fileBytes),
+  entries: z.number().int().min(1).default(VOLUMES_POLICY.entries),
+  nodePaths: z.array(absolutePath).default(() => [...VOLUMES_POLICY.nodePaths]),
+});
+
 const schema = z.strictObject({
   cluster: z.string().min(1).default('local'),
   node: z
@@ -100,6 +113,7 @@ const schema = z.strictObject({
   memory: memorySchema.prefault({}),
   freeze: freezeSchema.prefault({}),
   checkpoint: checkpointSchema.prefault({}),
+  volumes: volumesSchema.prefault({}),
   compression: z.strictObject({ level: z.number().int().min(0).max(19).default(1) }).prefault({}),
   signing: z.strictObject({ keyFile: absolutePath.optional() }).prefault({}),
   log: z

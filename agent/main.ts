@@ -73,7 +73,11 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     host,
     sink,
     runtimes,
-    collectors: allCollectors(stateDir, { whenLarger: config.memory.whenLarger, include: config.memory.include }),
+    collectors: allCollectors(
+      stateDir,
+      { whenLarger: config.memory.whenLarger, include: config.memory.include },
+      config.volumes,
+    ),
     signer: keyFile === undefined ? generateSigner() : await loadSigner(keyFile),
     startFreezer: (spec, signal, options) => startFreezer(spec, signal, { codeCache, ...options }),
     version: agentVersion(),

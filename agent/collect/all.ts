@@ -8,6 +8,8 @@ import { networkCollector } from './network.ts';
 import { processesCollector } from './processes.ts';
 import { rootfsCollector } from './rootfs.ts';
 import { specCollector } from './spec.ts';
+import { volumesCollector } from './volumes.ts';
+import type { VolumesPolicy } from './volumes-policy.ts';
 
 /**
  * Who takes which artifact; the mapped type forces one collector an artifact. `runDir` is the agent's folder on a tmpfs, where
@@ -16,12 +18,14 @@ import { specCollector } from './spec.ts';
 export function allCollectors(
   runDir: HostPath,
   memory: Pick<MemoryOptions, 'whenLarger' | 'include'>,
+  volumes: VolumesPolicy,
 ): Readonly<{ [Name in ArtifactName]: Collector }> {
   return {
     processes: processesCollector(),
     network: networkCollector(),
     memory: memoryCollector(memory),
     checkpoint: createCheckpointCollector({ runDir }),
+    volumes: volumesCollector({ policy: volumes }),
     rootfs: rootfsCollector,
     logs: logsCollector,
     spec: specCollector,

@@ -1,6 +1,6 @@
 import { errnoOf } from '../../evidence/error.ts';
 import { type Directory, type Node, readLink } from '../host/directory.ts';
-import { type OverlayClass, type OverlayMarks, readMarks, splitXattrs } from '../host/overlay.ts';
+import { NO_MARKS, type OverlayClass, type OverlayMarks, readMarks, splitXattrs } from '../host/overlay.ts';
 import { NO_XATTRS, readXattrs, type Xattrs } from '../host/xattr.ts';
 import type { CollectContext } from './collector.ts';
 import { type Entry, reportGap } from './rootfs-store.ts';
@@ -15,10 +15,10 @@ export interface Place {
   readonly fromLayer?: number;
 }
 
-/** Reads all of an entry but its content. What cannot be read is a gap and is left out. */
+/** Reads all of an entry but its content; `ofClass` is undefined outside of an overlay, where every attribute is the entry's own. What cannot be read is a gap and is left out. */
 export function readEntry(
   context: Pick<CollectContext, 'gap'>,
-  ofClass: OverlayClass,
+  ofClass: OverlayClass | undefined,
   { path, memberPath, directory, name, node, fromLayer }: Place,
 ): { entry: Entry; marks: OverlayMarks } {
   const orGap = <T>(what: string, otherwise: T, read: () => T): T => {
@@ -37,7 +37,8 @@ export function readEntry(
   }
   const linkPath =
     node.kind === 'symlink' ? orGap('target', undefined, () => readLink(node, directory, name)) : undefined;
-  const split = splitXattrs(xattrs, ofClass);
+  const split =
+    ofClass === undefined ? { visible: xattrs.named, internal: NO_XATTRS.named } : splitXattrs(xattrs, ofClass);
   const entry = { path, memberPath, node, xattrs: split, unnamedXattrs: xattrs.unnamed, linkPath, fromLayer };
-  return { entry, marks: readMarks(xattrs, ofClass) };
+  return { entry, marks: ofClass === undefined ? NO_MARKS : readMarks(xattrs, ofClass) };
 }

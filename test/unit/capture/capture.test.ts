@@ -188,6 +188,7 @@ describe('the spine', () => {
       'network',
       'memory',
       'checkpoint',
+      'volumes',
       'rootfs',
       'logs',
       'spec',

@@ -1,0 +1,136 @@
+import { CONTENT_CLASSES, type NotStored, type VolumeClass } from '../../evidence/volumes.ts';
+import { isWithin } from '../host/mount-table.ts';
+import { answersByItself, type Classified } from './volumes-class.ts';
+
+/** What is taken of which mount, decided on data. */
+export interface VolumesPolicy {
+  /** Classes of which content is taken. */
+  readonly content: readonly VolumeClass[];
+  /** Content of all volumes together, and of one file. */
+  readonly contentBytes: number;
+  readonly fileBytes: number;
+  /** Entries of one mount. */
+  readonly entries: number;
+  /** Of mounts that show these, or something above or below of them, no content is taken. */
+  readonly nodePaths: readonly string[];
+}
+
+/**
+ * Not what kubelet writes for the API server, which still has it and where the container can change nothing: secrets,
+ * tokens, config maps and the like are metadata only.
+ */
+const DEFAULT_CONTENT: readonly VolumeClass[] = [
+  'shm',
+  'tmpfs',
+  'empty-dir-memory',
+  'empty-dir',
+  'pod-file',
+  'docker-volume',
+  'persistent-volume',
+  'host-path',
+];
+
+/** The node's system, its runtimes' stores, and kubelet's folder with the secrets of all pods. */
+const NODE_PATHS: readonly string[] = [
+  '/bin',
+  '/boot',
+  '/dev',
+  '/lib',
+  '/lib64',
+  '/proc',
+  '/run/containerd',
+  '/run/docker',
+  '/sbin',
+  '/sys',
+  '/usr',
+  '/var/lib/containerd',
+  '/var/lib/docker',
+  '/var/lib/etcd',
+  '/var/lib/kubelet',
+];
+
+const MIB = 1024 * 1024;
+
+/**
+ * Two seconds of zstd on one core or ten of a slow network for the content; a file that is larger than a quarter of it
+ * is a database's or a decoy. A million entries are some 700 MB of inventory before compression.
+ */
+export const VOLUMES_POLICY: VolumesPolicy = {
+  content: DEFAULT_CONTENT,
+  contentBytes: 1024 * MIB,
+  fileBytes: 256 * MIB,
+  entries: 1_000_000,
+  nodePaths: NODE_PATHS,
+};
+
+/** Of the node's own folders less is listed: a mount of the node's root has all of its system's files. */
+export const NODE_PATH_ENTRIES = 100_000;
+
+export interface Decision {
+  readonly taken: 'content' | 'metadata' | 'listed';
+  /** For the record; a sentence's end. */
+  readonly why: string;
+  /** Also a gap: the policy asks for more than could be taken. */
+  readonly gap: boolean;
+  /** Of the files that are not stored. */
+  readonly notStored?: NotStored;
+  readonly entries: number;
+}
+
+/** `shared`: the target is no container, and the node has the mount at the same place. */
+export function decide(
+  { class: of, hostPath }: Pick<Classified, 'class' | 'hostPath'>,
+  { fileSystem, shared }: { readonly fileSystem: string; readonly shared: boolean },
+  policy: VolumesPolicy,
+): Decision {
+  const listed = (why: string, gap: boolean): Decision => ({ taken: 'listed', why, gap, entries: 0 });
+  switch (of) {
+    case 'root':
+      return listed('the container’s own root is the artifact rootfs', false);
+    case 'kernel':
+      return listed('a file system of the kernel, in which nothing is a file', false);
+    case 'overlay':
+      return listed(
+        'another overlay is not entered: its upper directory lies on a mount or a layer that is, and its lower ones may wait',
+        true,
+      );
+    case 'remote':
+      return listed(`a file system of type ${fileSystem} may wait for somebody for ever, and is never entered`, true);
+    case 'made-inside':
+      return listed('the container mounted a device that the node has nowhere: it is not entered', true);
+  }
+  if (shared) return listed('a mount of the node, which these processes share', false);
+  if (!answersByItself(fileSystem)) {
+    return listed(`a file system of type ${fileSystem} may wait for somebody for ever, and is never entered`, true);
+  }
+  if (!policy.content.includes(of)) {
+    const why = `content of the class ${of} is not taken (volumes.content)`;
+    return { taken: 'metadata', why, gap: false, notStored: 'class', entries: policy.entries };
+  }
+  if (of === 'host-path' && hostPath !== undefined && isNodePath(hostPath, policy.nodePaths)) {
+    const why = `${JSON.stringify(hostPath)} has the node’s own files, of which no content is taken (volumes.nodePaths)`;
+    const entries = Math.min(policy.entries, NODE_PATH_ENTRIES);
+    return { taken: 'metadata', why, gap: true, notStored: 'node-path', entries };
+  }
+  return { taken: 'content', why: `content of the class ${of} is taken`, gap: false, entries: policy.entries };
+}
+
+export function isNodePath(hostPath: string, nodePaths: readonly string[]): boolean {
+  return nodePaths.some((one) => isWithin(hostPath, one) || isWithin(one, hostPath));
+}
+
+/** In this order the budget is spent: what is gone first, first. Those that are not here come last. */
+const ORDER: readonly VolumeClass[] = [
+  'shm',
+  'tmpfs',
+  'empty-dir-memory',
+  'pod-file',
+  'empty-dir',
+  'docker-volume',
+  'persistent-volume',
+];
+
+export function rank({ class: of, memoryBacked }: Pick<Classified, 'class' | 'memoryBacked'>): number {
+  const at = ORDER.indexOf(of);
+  return (memoryBacked ? 0 : ORDER.length + CONTENT_CLASSES.length) + (at === -1 ? ORDER.length : at);
+}
