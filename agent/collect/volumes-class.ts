@@ -20,6 +20,8 @@ export interface Surroundings {
 export interface Classified {
   readonly class: VolumeClass;
   readonly memoryBacked: boolean;
+  /** Nobody but this kernel and its devices has to answer for it. */
+  readonly answers: boolean;
   readonly hostPath: string | undefined;
   readonly runtime: TargetMount | undefined;
   /** kubelet's plugin and its name for the volume. */
@@ -67,9 +69,10 @@ const LOCAL: ReadonlySet<string> = new Set([
   'erofs',
 ]);
 
-/** True where nobody but this kernel and its devices has to answer. */
-export function answersByItself(fileSystem: string): boolean {
-  return (MEMORY.has(fileSystem) || LOCAL.has(fileSystem)) && !mayWait(fileSystem);
+/** An overlay is as good as its lower directories, which the container chooses for one of its own; not for the node's root. */
+function answersByItself({ type, device }: MountLine, nodeTable: readonly MountLine[]): boolean {
+  if (type === 'overlay') return device === nodeTable.findLast(({ mountPoint }) => mountPoint === '/')?.device;
+  return (MEMORY.has(type) || LOCAL.has(type)) && !mayWait(type);
 }
 
 /** Files that kubelet, containerd and Docker make for every container. */
@@ -101,21 +104,23 @@ export function classify(mount: MountLine, around: Surroundings): Classified {
   const told = around.runtime.get(mount.mountPoint);
   const found = hostPathOf(mount, around.nodeTable);
   const hostPath = found ?? (told?.hostPath ? latin1Of(told.hostPath) : undefined);
+  const answers = answersByItself(mount, around.nodeTable);
   const as = (verdict: VolumeClass, more: Pick<Classified, 'plugin' | 'name'> = {}): Classified => ({
     class: verdict,
     memoryBacked: MEMORY.has(mount.type),
+    answers,
     hostPath,
     runtime: told,
     ...more,
   });
   if (isRoot(mount, around.root)) return as('root');
   if (KERNEL.has(mount.type)) return as('kernel');
-  if (mount.type === 'overlay') return as('overlay');
+  if (mount.type === 'overlay' && !answers) return as('overlay');
   const ofPod = hostPath === undefined ? undefined : podVolume(mount, hostPath, around.podUid);
   if (ofPod !== undefined) return as(ofPod.class, ofPod);
   const docker = told?.type === 'volume' || DOCKER_VOLUME.test(told?.hostPath ?? '');
   if (docker) return as('docker-volume', { name: DOCKER_VOLUME.exec(hostPath ?? '')?.[1] ?? '' });
-  if (!answersByItself(mount.type)) return as('remote');
+  if (!answers) return as('remote');
   const perPod = hostPath !== undefined && POD_FILE.test(hostPath);
   if (perPod || (POD_FILES.has(mount.mountPoint) && told?.type === 'bind')) return as('pod-file');
   if (mount.mountPoint === '/dev/shm' && MEMORY.has(mount.type)) return as('shm');

@@ -4,7 +4,7 @@ import { type MountSpace, mountNamespaceOf, openMountSpace } from '../host/mount
 import { isWithin, type MountLine, readMountTable, sourceOf } from '../host/mount-table.ts';
 import { asPid, type Pid, type TargetMount } from '../runtime/runtime.ts';
 import type { CollectContext } from './collector.ts';
-import { answersByItself, type Classified, classify } from './volumes-class.ts';
+import { type Classified, classify } from './volumes-class.ts';
 import { type Decision, decide, rank, type VolumesPolicy } from './volumes-policy.ts';
 
 /** One mount of the target, judged by the tables. */
@@ -51,6 +51,7 @@ export function findMounts(context: CollectContext, pids: readonly Pid[], policy
   const root = spaces[0]?.table.findLast(({ mountPoint }) => mountPoint === '/');
   // Processes of the node, with mounts of their own or without: most of what they see is the node's.
   const isProcesses = context.target.record.kind !== 'container';
+  const ofOwn = new Map<string, Classified>();
   const judged: Judged[] = [];
   for (const space of spaces) {
     const inContainer = space.namespace === own;
@@ -62,14 +63,18 @@ export function findMounts(context: CollectContext, pids: readonly Pid[], policy
     };
     if (space.truncated) context.gap({ what: `the mount table of pid ${space.pid}`, why: 'it is longer than is read' });
     for (const mount of space.table) {
-      const classified = classify(mount, around);
+      // What a namespace was made with is the container's; only there does the runtime's list say anything.
+      const place = `${mount.device} ${mount.root} ${mount.mountPoint}`;
+      const classified = (inContainer ? undefined : ofOwn.get(place)) ?? classify(mount, around);
+      if (inContainer) ofOwn.set(place, classified);
       const shared = isProcesses && classified.hostPath === mount.mountPoint;
+      const cameAlong = !isProcesses && classified.runtime === undefined;
       judged.push({
         space,
         ofContainer: inContainer,
         mount,
         classified,
-        decision: decide(classified, { fileSystem: mount.type, shared }, policy),
+        decision: decide(classified, { fileSystem: mount.type, shared, cameAlong }, policy),
       });
     }
   }
@@ -124,8 +129,8 @@ function runtimeMounts(mounts: readonly TargetMount[]): ReadonlyMap<string, Targ
 }
 
 /**
- * Pure: numbers them, and says which have the files of another that was reached. Of the same files the first mount is taken,
- * and of nested ones that which shows the most, where as much is taken of it.
+ * Pure: numbers them, and says which have the files of another that was reached. Of the same files one mount is taken, and of
+ * nested ones that which shows the most, where as much is taken of it.
  */
 export function numberVolumes(judged: readonly Judged[], reached: Pick<ReadonlySet<MountLine>, 'has'>): Volume[] {
   const numbered = judged.map((one, index) => ({ judged: one, number: index + 1 }));
@@ -156,8 +161,15 @@ function holds(wide: Numbered, narrow: Numbered): boolean {
   if (mount.device !== other.mount.device) return false;
   if (decision.taken !== other.decision.taken || decision.notStored !== other.decision.notStored) return false;
   const [root, below] = [sourceOf(mount).root, sourceOf(other.mount).root];
-  if (root === below) return wide.number < narrow.number;
-  return isWithin(below, root);
+  return root === below ? isPreferred(wide, narrow) : isWithin(below, root);
+}
+
+/** Of mounts that show the same: where the runtime put it, not where it is seen once more through a mount of the node. */
+function isPreferred(one: Numbered, other: Numbered): boolean {
+  const [a, b] = [one.judged, other.judged];
+  const told = Number(b.classified.runtime !== undefined) - Number(a.classified.runtime !== undefined);
+  const apart = told || a.mount.mountPoint.length - b.mount.mountPoint.length || one.number - other.number;
+  return apart < 0;
 }
 
 /** In the order in which the budget is spent. */
@@ -167,11 +179,11 @@ export function inOrder(volumes: readonly Volume[]): Volume[] {
 
 /** Mounts that a path may lead through: the container's root, and what answers by itself. */
 export function mayPass(mounts: readonly Judged[]): (mount: MountLine) => boolean {
-  const classes = new Map(mounts.map(({ mount, classified }) => [mount, classified.class]));
+  const known = new Map(mounts.map(({ mount, classified }) => [mount, classified]));
   return (mount) => {
-    const of = classes.get(mount);
-    if (of === 'root') return mount.type === 'overlay' || answersByItself(mount.type);
+    const { class: of, answers = false } = known.get(mount) ?? {};
+    if (of === 'root') return mount.type === 'overlay' || answers;
     if (of === 'kernel') return mount.type === 'proc' || mount.type === 'sysfs';
-    return of !== 'overlay' && of !== 'remote' && of !== 'made-inside' && answersByItself(mount.type);
+    return answers && of !== 'made-inside';
   };
 }

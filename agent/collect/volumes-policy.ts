@@ -1,6 +1,6 @@
 import { CONTENT_CLASSES, type NotStored, type VolumeClass } from '../../evidence/volumes.ts';
 import { isWithin } from '../host/mount-table.ts';
-import { answersByItself, type Classified } from './volumes-class.ts';
+import type { Classified } from './volumes-class.ts';
 
 /** What is taken of which mount, decided on data. */
 export interface VolumesPolicy {
@@ -77,10 +77,18 @@ export interface Decision {
   readonly entries: number;
 }
 
-/** `shared`: the target is no container, and the node has the mount at the same place. */
+/** How a mount came to the target. */
+export interface Origin {
+  readonly fileSystem: string;
+  /** The target is no container, and the node has the mount at the same place. */
+  readonly shared: boolean;
+  /** The runtime was not asked for it: it lies inside of one that it was asked for, or the container made it. */
+  readonly cameAlong: boolean;
+}
+
 export function decide(
-  { class: of, hostPath }: Pick<Classified, 'class' | 'hostPath'>,
-  { fileSystem, shared }: { readonly fileSystem: string; readonly shared: boolean },
+  { class: of, hostPath, answers }: Pick<Classified, 'class' | 'hostPath' | 'answers'>,
+  { fileSystem, shared, cameAlong }: Origin,
   policy: VolumesPolicy,
 ): Decision {
   const listed = (why: string, gap: boolean): Decision => ({ taken: 'listed', why, gap, entries: 0 });
@@ -100,15 +108,16 @@ export function decide(
       return listed('the container mounted a device that the node has nowhere: it is not entered', true);
   }
   if (shared) return listed('a mount of the node, which these processes share', false);
-  if (!answersByItself(fileSystem)) {
+  if (!answers) {
     return listed(`a file system of type ${fileSystem} may wait for somebody for ever, and is never entered`, true);
   }
   if (!policy.content.includes(of)) {
     const why = `content of the class ${of} is not taken (volumes.content)`;
     return { taken: 'metadata', why, gap: false, notStored: 'class', entries: policy.entries };
   }
-  if (of === 'host-path' && hostPath !== undefined && isNodePath(hostPath, policy.nodePaths)) {
-    const why = `${JSON.stringify(hostPath)} has the node’s own files, of which no content is taken (volumes.nodePaths)`;
+  if (of === 'host-path' && (cameAlong || isNodePath(hostPath ?? '/', policy.nodePaths))) {
+    const why =
+      'the node’s own folders (volumes.nodePaths, and what lies mounted inside), of whose files no content is taken';
     const entries = Math.min(policy.entries, NODE_PATH_ENTRIES);
     return { taken: 'metadata', why, gap: true, notStored: 'node-path', entries };
   }

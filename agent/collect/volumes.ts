@@ -113,14 +113,12 @@ interface TakeParts {
 
 async function takeAll(parts: TakeParts): Promise<ReadonlyMap<Volume, VolumeOutcome>> {
   const { context, policy, volumes, reached } = parts;
+  reportLeftOut(context, volumes);
   const budget = new VolumesBudget(policy.contentBytes);
   const outcomes = new Map<Volume, VolumeOutcome>();
   for (const volume of inOrder(volumes)) {
-    const { decision, sameAs, mount, classified } = volume;
-    if (decision.gap && sameAs === undefined)
-      context.gap({ what: shown(volume), why: `mount ${mount.id} (${classified.class}): ${decision.why}` });
     const copy = reached.get(volume.mount);
-    if (copy === undefined || sameAs !== undefined) continue;
+    if (copy === undefined || volume.sameAs !== undefined) continue;
     const space = spaceOf(copy);
     const usedBytes = space && space.totalBytes - space.freeBytes;
     const { outputs, onEntry } = parts;
@@ -129,6 +127,22 @@ async function takeAll(parts: TakeParts): Promise<ReadonlyMap<Volume, VolumeOutc
     outcomes.set(volume, taken);
   }
   return outcomes;
+}
+
+/** What policy and caution leave out that one might look for: once for each reason, with the first mount of it. */
+function reportLeftOut(context: CollectContext, volumes: readonly Volume[]): void {
+  const kinds = new Map<string, { readonly first: Volume; count: number }>();
+  for (const volume of volumes) {
+    const { decision, classified, sameAs } = volume;
+    if (!decision.gap || sameAs !== undefined) continue;
+    const kind = kinds.get(decision.notStored ?? classified.class);
+    if (kind !== undefined) kind.count += 1;
+    else kinds.set(decision.notStored ?? classified.class, { first: volume, count: 1 });
+  }
+  for (const { first, count } of kinds.values()) {
+    const others = count === 1 ? '' : ` (and ${count - 1} mounts more, see ${VOLUMES_RECORDS})`;
+    context.gap({ what: shown(first), why: `mount ${first.mount.id}${others}: ${first.decision.why}` });
+  }
 }
 
 async function deletedOn(context: CollectContext, pids: readonly Pid[], { spaces }: FoundMounts): Promise<DeletedOn[]> {
