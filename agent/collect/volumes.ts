@@ -62,6 +62,7 @@ async function collectVolumes(context: CollectContext, policy: VolumesPolicy, on
     };
     await records.line(jsonLine(volumeRecord(volume, learned)));
   }
+  reportLeftOut(context, volumes, outcomes);
   for (const object of [layer, inventory, body, records]) await object.commit();
   report(context, volumes, outcomes, [...reached.values()]);
 }
@@ -113,7 +114,6 @@ interface TakeParts {
 
 async function takeAll(parts: TakeParts): Promise<ReadonlyMap<Volume, VolumeOutcome>> {
   const { context, policy, volumes, reached } = parts;
-  reportLeftOut(context, volumes);
   const budget = new VolumesBudget(policy.contentBytes);
   const outcomes = new Map<Volume, VolumeOutcome>();
   for (const volume of inOrder(volumes)) {
@@ -130,11 +130,18 @@ async function takeAll(parts: TakeParts): Promise<ReadonlyMap<Volume, VolumeOutc
 }
 
 /** What policy and caution leave out that one might look for: once for each reason, with the first mount of it. */
-function reportLeftOut(context: CollectContext, volumes: readonly Volume[]): void {
+function reportLeftOut(
+  context: CollectContext,
+  volumes: readonly Volume[],
+  outcomes: ReadonlyMap<Volume, VolumeOutcome>,
+): void {
   const kinds = new Map<string, { readonly first: Volume; count: number }>();
   for (const volume of volumes) {
     const { decision, classified, sameAs } = volume;
     if (!decision.gap || sameAs !== undefined) continue;
+    const left = outcomes.get(volume)?.counts.notStored;
+    // A device that was let in has no content to miss.
+    if (left !== undefined && Object.keys(left).length === 0) continue;
     const kind = kinds.get(decision.notStored ?? classified.class);
     if (kind !== undefined) kind.count += 1;
     else kinds.set(decision.notStored ?? classified.class, { first: volume, count: 1 });
