@@ -52,8 +52,8 @@ export function volumeRecord(volume: Volume, { space, outcome, deletedOpen }: Le
   return volumeSchema.parse(given);
 }
 
-function deletedLine({ pid, fd, path, inode }: DeletedOpen) {
-  return { heldBy: `${pid}/fd/${fd}`, ...worded('path', path), inode };
+function deletedLine({ heldBy, path, inode }: DeletedOpen) {
+  return { heldBy, ...worded('path', path), inode };
 }
 
 /** Latin-1 as words, and as bytes where it is not UTF-8. */

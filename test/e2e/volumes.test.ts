@@ -99,7 +99,10 @@ beforeAll(async () => {
      cd /cache && cp /bin/busybox tool && chmod 4755 tool && echo "$(printf 'a\\nb')" > "$(printf 'new\\nline')"
      cd /dev/shm && echo implant > .x && dd if=/dev/zero of=sparse bs=1 count=1 seek=3000000000 2>/dev/null
      cd /data && echo row > table && chown 70:70 table && touch -d @1580608922 table; echo new > /host/log/new.log
-     (exec 7> /dev/shm/gone; echo "deleted but open" >&7; rm /dev/shm/gone; exec tail -f /dev/null) > /dev/null 2>&1 < /dev/null &`,
+     exec 7> /dev/shm/gone; echo "deleted but open" >&7; rm /dev/shm/gone; tail -f /dev/null > /dev/null 2>&1 < /dev/null &
+     exec 7>&-
+     cp /bin/busybox /cache/tail; /cache/tail -f /dev/null > /dev/null 2>&1 < /dev/null &
+     until [ "$(readlink /proc/$!/exe)" = /cache/tail ]; do kill -0 $!; done; rm /cache/tail`,
   ]);
   truth = (await must(['sh', '-c', LOOK])).split('\n').filter((line) => line !== '');
   mountsBefore = await must(['cat', '/proc/1/mountinfo']);
@@ -221,8 +224,9 @@ describe('the volumes of a pod', () => {
   });
 
   test('lead to the deleted file that a process holds on one of them, and to its content', () => {
-    const [held] = at('/dev/shm').deletedOpen ?? [];
-    expect(held).toMatchObject({ path: '/dev/shm/gone' });
+    const held = at('/dev/shm').deletedOpen?.find((one) => one.path === '/dev/shm/gone');
+    const run = at('/cache').deletedOpen?.find((one) => one.path === '/cache/tail');
+    expect(run?.heldBy).toMatch(/^\d+\/exe$/);
     const recovered = shell('zstd -dc "$1" | tar -xO -f - recovered.jsonl', path.join(bundle, 'processes.tar.zst'))
       .trimEnd()
       .split('\n')
@@ -234,6 +238,7 @@ describe('the volumes of a pod', () => {
       found?.member ?? '',
     );
     expect(content).toBe('deleted but open\n');
+    expect(recovered.some(({ heldBy }) => heldBy.includes(run?.heldBy ?? ''))).toBe(true);
   });
 
   test('are as they were: times of access and the mounts of the container', async () => {
