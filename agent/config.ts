@@ -7,7 +7,7 @@ import { ExhibitError } from '../evidence/error.ts';
 import { ARTIFACTS } from '../evidence/layout.ts';
 import { CONTENT_CLASSES } from '../evidence/volumes.ts';
 import { INCLUDABLE, WHEN_LARGER } from './collect/memory-choices.ts';
-import { VOLUMES_POLICY } from './collect/volumes-policy.ts';
+import { VOLUMES_POLICY, WAITING } from './collect/volumes-policy.ts';
 import { sinkSchema } from './sink/open.ts';
 
 const UNITS = new Map([
@@ -91,6 +91,7 @@ const volumesSchema = z.strictObject({
   fileBytes: byteSize.default(VOLUMES_POLICY.fileBytes),
   entries: z.number().int().min(1).default(VOLUMES_POLICY.entries),
   nodePaths: z.array(absolutePath).default(() => [...VOLUMES_POLICY.nodePaths]),
+  waiting: z.enum(WAITING).default(VOLUMES_POLICY.waiting),
 });
 
 const schema = z.strictObject({

@@ -16,9 +16,14 @@ import { VolumeGaps } from './volumes-gaps.ts';
 /** Called for every entry once it is in the inventory; `stored` has its digest where it has content in the archive. */
 export type OnVolumeEntry = (entry: Entry, volume: Volume, stored: Stored) => void;
 
+/** What of a volume its capture has to know. */
+export interface VolumeOrder extends Pick<Volume, 'number' | 'mount'> {
+  readonly decision: Pick<Volume['decision'], 'notStored' | 'entries'>;
+}
+
 export interface VolumeParts {
-  readonly context: CollectContext;
-  readonly volume: Volume;
+  readonly context: Pick<CollectContext, 'gap' | 'progress' | 'read' | 'signal'>;
+  readonly volume: VolumeOrder;
   /** An O_PATH descriptor of the copied mount's root. */
   readonly fd: number;
   readonly outputs: Outputs;
@@ -26,7 +31,7 @@ export interface VolumeParts {
   readonly fileBytes: number;
   /** Bytes of the file system that are in use; undefined when it did not say. */
   readonly usedBytes: number | undefined;
-  readonly onEntry: OnVolumeEntry;
+  readonly onEntry: (entry: Entry, stored: Stored) => void;
 }
 
 /** Entries between two reports of progress. */
@@ -146,7 +151,7 @@ class VolumePass {
     const verdict = { change: undefined, content, gap, notStored, volume: volume.number };
     await list(outputs, entry, stored.as, verdict);
     this.#count(entry, stored);
-    onEntry(entry, volume, stored);
+    onEntry(entry, stored);
   }
 
   /** Where no content is taken there is nothing for an archive: names and times are in the inventory. */

@@ -13,7 +13,12 @@ export interface VolumesPolicy {
   readonly entries: number;
   /** Of mounts that show these, or something above or below of them, no content is taken. */
   readonly nodePaths: readonly string[];
+  /** Of network and FUSE file systems. `metadata`: by a process that is killed when it stands still. */
+  readonly waiting: Waiting;
 }
+
+export const WAITING = ['listed', 'metadata'] as const;
+export type Waiting = (typeof WAITING)[number];
 
 /**
  * Not what kubelet writes for the API server, which still has it and where the container can change nothing: secrets,
@@ -61,6 +66,7 @@ export const VOLUMES_POLICY: VolumesPolicy = {
   fileBytes: 256 * MIB,
   entries: 1_000_000,
   nodePaths: NODE_PATHS,
+  waiting: 'listed',
 };
 
 /** Of the node's own folders less is listed: a mount of the node's root has all of its system's files. */
@@ -75,6 +81,8 @@ export interface Decision {
   /** Of the files that are not stored. */
   readonly notStored?: NotStored;
   readonly entries: number;
+  /** It may block for ever whoever asks it for anything: for a process that can be killed. */
+  readonly waits?: true;
 }
 
 /** How a mount came to the target. */
@@ -103,14 +111,12 @@ export function decide(
         true,
       );
     case 'remote':
-      return listed(`a file system of type ${fileSystem} may wait for somebody for ever, and is never entered`, true);
+      return whereItMayWait(fileSystem, policy);
     case 'made-inside':
       return listed('the container mounted a device that the node has nowhere: it is not entered', true);
   }
   if (shared) return listed('a mount of the node, which these processes share', false);
-  if (!answers) {
-    return listed(`a file system of type ${fileSystem} may wait for somebody for ever, and is never entered`, true);
-  }
+  if (!answers) return whereItMayWait(fileSystem, policy);
   if (!policy.content.includes(of)) {
     const why = `content of the class ${of} is not taken (volumes.content)`;
     return { taken: 'metadata', why, gap: false, notStored: 'class', entries: policy.entries };
@@ -122,6 +128,15 @@ export function decide(
     return { taken: 'metadata', why, gap: true, notStored: 'node-path', entries };
   }
   return { taken: 'content', why: `content of the class ${of} is taken`, gap: false, entries: policy.entries };
+}
+
+function whereItMayWait(fileSystem: string, { waiting, entries }: VolumesPolicy): Decision {
+  const why = `a file system of type ${fileSystem} may wait for somebody for ever`;
+  if (waiting === 'listed') {
+    return { taken: 'listed', why: `${why}: it was not entered (volumes.waiting)`, gap: true, entries: 0 };
+  }
+  const asked = `${why}: names and metadata alone were asked for, within a time (volumes.waiting)`;
+  return { taken: 'metadata', why: asked, gap: true, notStored: 'class', entries, waits: true };
 }
 
 export function isNodePath(hostPath: string, nodePaths: readonly string[]): boolean {

@@ -9,10 +9,11 @@ import { asPid, type Pid } from '../runtime/runtime.ts';
 import type { CollectContext, Collector } from './collector.ts';
 import type { Outputs } from './rootfs-store.ts';
 import { VolumesBudget } from './volumes-budget.ts';
-import { captureVolume, type OnVolumeEntry, shown, type VolumeOutcome } from './volumes-capture.ts';
+import { captureVolume, type OnVolumeEntry, shown, type VolumeOutcome, type VolumeParts } from './volumes-capture.ts';
 import { type FoundMounts, findMounts, inOrder, mayPass, numberVolumes, type Volume } from './volumes-find.ts';
 import { VOLUMES_POLICY, type VolumesPolicy } from './volumes-policy.ts';
 import { volumeRecord } from './volumes-record.ts';
+import { captureWaiting } from './volumes-waiting.ts';
 
 const VOLUMES_ARCHIVE = 'volumes.tar.zst';
 const VOLUMES_INVENTORY = 'volumes.inventory.jsonl.zst';
@@ -80,7 +81,7 @@ type Copies = ReadonlyMap<MountLine, MountCopy>;
 
 /** Copies of all mounts of which something is to be taken; what cannot be reached is a gap. */
 async function reachAll(context: CollectContext, found: FoundMounts, keep: DisposableStack): Promise<Copies> {
-  const wanted = found.mounts.filter(({ decision }) => decision.taken !== 'listed');
+  const wanted = found.mounts.filter(({ decision }) => decision.taken !== 'listed' && decision.waits === undefined);
   if (wanted.length > REACHED_MAX) {
     const why = `${wanted.length - REACHED_MAX} mounts are listed only: more than ${REACHED_MAX} are not read`;
     context.gap({ what: 'mounts', why });
@@ -121,10 +122,15 @@ async function takeAll(parts: TakeParts): Promise<ReadonlyMap<Volume, VolumeOutc
     if (copy === undefined || volume.sameAs !== undefined) continue;
     const space = spaceOf(copy);
     const usedBytes = space && space.totalBytes - space.freeBytes;
-    const { outputs, onEntry } = parts;
+    const { outputs } = parts;
     const { fileBytes } = policy;
+    const onEntry: VolumeParts['onEntry'] = (entry, stored) => parts.onEntry(entry, volume, stored);
     const taken = await captureVolume({ context, volume, fd: copy.fd, outputs, budget, fileBytes, usedBytes, onEntry });
     outcomes.set(volume, taken);
+  }
+  for (const volume of volumes.filter(({ decision }) => decision.waits)) {
+    const taken = await captureWaiting(context, volume, parts.outputs);
+    if (taken !== undefined) outcomes.set(volume, taken);
   }
   return outcomes;
 }
@@ -142,9 +148,10 @@ function reportLeftOut(
     const left = outcomes.get(volume)?.counts.notStored;
     // A device that was let in has no content to miss.
     if (left !== undefined && Object.keys(left).length === 0) continue;
-    const kind = kinds.get(decision.notStored ?? classified.class);
+    const key = decision.waits ? 'waits' : (decision.notStored ?? classified.class);
+    const kind = kinds.get(key);
     if (kind !== undefined) kind.count += 1;
-    else kinds.set(decision.notStored ?? classified.class, { first: volume, count: 1 });
+    else kinds.set(key, { first: volume, count: 1 });
   }
   for (const { first, count } of kinds.values()) {
     const others = count === 1 ? '' : ` (and ${count - 1} mounts more, see ${VOLUMES_RECORDS})`;

@@ -1,5 +1,14 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -42,29 +51,13 @@ const tar = (taken: TakenVolumes, ...argv: string[]): string =>
     stdio: ['pipe', 'pipe', 'ignore'],
   }).toString();
 
-/** A FUSE mount whose server never answers: whoever asks it for anything waits until it is killed. */
-const FUSE = `
-import ctypes, os, sys
-libc = ctypes.CDLL(None, use_errno=True)
-fd = os.open('/dev/fuse', os.O_RDWR)
-os.set_inheritable(fd, True)
-options = b'fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other' % fd
-if libc.mount(b'silent', os.fsencode(sys.argv[1]), b'fuse', 0, options) != 0: sys.exit('mount: %d' % ctypes.get_errno())
-pid = os.fork()
-if pid == 0:
-    os.setsid()
-    import signal
-    for own in (0, 1, 2): os.close(own)
-    signal.pause()
-print(pid)`;
-
+const FUSE = path.join(import.meta.dirname, 'fuse-server.py');
 const fuseObstacle = () => (existsSync('/dev/fuse') ? undefined : 'needs /dev/fuse');
 
-/** In the victim's namespace; its server is ended by the number that comes back. */
-function mountSilence(victim: MountVictim, at: string): number {
-  return Number(
-    execFileSync('nsenter', [`--mount=/proc/${victim.pid}/ns/mnt`, 'python3', '-c', FUSE, at], { encoding: 'utf8' }),
-  );
+/** A FUSE mount in the victim's namespace; its server is ended by the number that comes back. */
+function mountFuse(victim: MountVictim, mode: 'silent' | 'answering', at: string): number {
+  const argv = [`--mount=/proc/${victim.pid}/ns/mnt`, 'python3', FUSE, mode, at];
+  return Number(execFileSync('nsenter', argv, { encoding: 'utf8' }));
 }
 
 describe('what lies in a volume', () => {
@@ -270,7 +263,7 @@ describe('a file system that may wait for ever', () => {
     const missing = fuseObstacle();
     if (missing !== undefined) skip(missing);
     await using victim = await startVictim(`mount -t tmpfs none ${vol}; mkdir ${vol}/silent; echo x > ${vol}/x`);
-    const server = mountSilence(victim, `${vol}/silent`);
+    const server = mountFuse(victim, 'silent', `${vol}/silent`);
     try {
       const taken = await takeVolumes(out(), victim);
       expect(taken.volumeAt(`${vol}/silent`)).toMatchObject({
@@ -286,6 +279,31 @@ describe('a file system that may wait for ever', () => {
     }
   });
 
+  test('is asked for names where policy says so, and left when its server does not answer', async ({ skip }) => {
+    const missing = fuseObstacle();
+    if (missing !== undefined) skip(missing);
+    await using victim = await startVictim(`mount -t tmpfs none ${vol}; cd ${vol}; mkdir silent answering; echo x > x`);
+    const servers = (['silent', 'answering'] as const).map((mode) => mountFuse(victim, mode, `${vol}/${mode}`));
+    try {
+      const taken = await takeVolumes(out(), victim, { policy: { waiting: 'metadata' } });
+      expect(taken.volumeAt(`${vol}/answering`)).toMatchObject({
+        policy: { taken: 'metadata' },
+        counts: { entries: 2, contentFiles: 0, gaps: 0 },
+      });
+      expect(taken.line(`${vol.slice(1)}/answering/answer`)).toMatchObject({
+        type: 'file',
+        notStored: 'class',
+        mode: '0644',
+      });
+      expect(taken.volumeAt(`${vol}/silent`).counts).toBeUndefined();
+      const told = taken.gaps.filter(({ what }) => what === `${vol}/silent`).map(({ why }) => why);
+      expect(told.join()).toContain('does not answer');
+      expect(tar(taken, '-xO', `${taken.volumeAt(vol).volume}/x`)).toBe('x\n');
+    } finally {
+      for (const server of servers) process.kill(server, 'SIGKILL');
+    }
+  }, 60_000);
+
   test('that is mounted on the way after the table was read is seen before it is asked', async ({ skip }) => {
     const missing = fuseObstacle();
     if (missing !== undefined) skip(missing);
@@ -294,7 +312,7 @@ describe('a file system that may wait for ever', () => {
     );
     using space = openMountSpace({ procRoot: '/proc', hostRoot: '' }, asPid(victim.pid));
     const inner = space.table.find(({ source }) => source === 'inner');
-    const server = mountSilence(victim, `${vol}/d`);
+    const server = mountFuse(victim, 'silent', `${vol}/d`);
     try {
       expect(() => inner && space.hold(inner, () => true)).toThrow(/changed meanwhile/);
     } finally {
@@ -302,6 +320,24 @@ describe('a file system that may wait for ever', () => {
     }
   });
 });
+
+/** Descriptors of this process on file systems, by mounts that are not in its own table. */
+function foreignDescriptors(): number {
+  const own = new Set(
+    readFileSync('/proc/self/mountinfo', 'latin1')
+      .split('\n')
+      .map((line) => line.split(' ')[0]),
+  );
+  return readdirSync('/proc/self/fd').filter((fd) => {
+    try {
+      const id = /^mnt_id:\s*(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1'))?.[1];
+      return readlinkSync(`/proc/self/fd/${fd}`).startsWith('/') && !own.has(id ?? '');
+    } catch {
+      // The descriptor of the listing itself.
+      return false;
+    }
+  }).length;
+}
 
 describe('bounds', () => {
   test('of entries cut a tree, and the record and a gap say so', async () => {
@@ -334,16 +370,14 @@ describe('bounds', () => {
     expect(taken.gaps).toHaveLength(2);
   });
 
-  test('leave no descriptor open and no copy of a mount', async () => {
+  test('leave no descriptor of a mount open', async () => {
     await using victim = await startVictim(`mount -t tmpfs none ${vol}; echo x > ${vol}/x`);
-    const open = () =>
-      execFileSync('ls', [`/proc/${process.pid}/fd`], { encoding: 'utf8' })
-        .trim()
-        .split('\n').length;
-    await takeVolumes(out(), victim);
-    const before = open();
-    await takeVolumes(path.join(folder, 'again'), victim);
-    expect(open()).toBe(before);
-    expect(statSync(`/proc/${victim.pid}`).isDirectory()).toBe(true);
+    let during = 0;
+    const onEntry = () => {
+      during = foreignDescriptors();
+    };
+    await takeVolumes(out(), victim, { onEntry });
+    expect(during).toBeGreaterThan(0);
+    expect(foreignDescriptors()).toBe(0);
   });
 });
