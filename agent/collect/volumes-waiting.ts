@@ -1,4 +1,3 @@
-import { fileURLToPath } from 'node:url';
 import { explain } from '../../evidence/error.ts';
 import type { Gap } from '../../evidence/manifest.ts';
 import { childLines } from '../host/bounded-child.ts';
@@ -33,7 +32,7 @@ const PATIENCE_MS = 5000;
 /** Of one mount; there may be several, and other artifacts wait. */
 const TOTAL_MS = 60_000;
 
-const PROGRAM = fileURLToPath(new URL('./volumes-waiting-child.ts', import.meta.url));
+const PROGRAM = new URL('./volumes-waiting-child.ts', import.meta.url);
 
 /** Names and metadata as far as they came. Undefined when the end did not: then a gap says why. */
 export async function captureWaiting(

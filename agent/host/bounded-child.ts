@@ -1,6 +1,7 @@
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
+import { fileURLToPath } from 'node:url';
 import { activityOf, StalledError, within } from './procfs-reader.ts';
 
 export interface ChildLimits {
@@ -17,11 +18,11 @@ export interface ChildLimits {
  * left behind and not waited for.
  */
 export async function* childLines(
-  program: string,
+  program: URL,
   argv: readonly string[],
   { patienceMs, totalMs, signal }: ChildLimits,
 ): AsyncGenerator<string> {
-  const child: ChildProcessByStdio<null, Readable, null> = spawn(process.execPath, [program, ...argv], {
+  const child: ChildProcessByStdio<null, Readable, null> = spawn(process.execPath, [fileURLToPath(program), ...argv], {
     stdio: ['ignore', 'pipe', 'ignore'],
     env: {},
   });
