@@ -169,6 +169,26 @@ describe('a mount', () => {
     expect(taken.inventory.filter(({ type }) => type === 'file')).toHaveLength(1);
   });
 
+  test('in a user namespace of its own is taken as any other', async ({ skip }) => {
+    let victim: MountVictim;
+    try {
+      victim = await startVictim(
+        `mount -t tmpfs none ${vol}; echo x > ${vol}/x; mkdir ${vol}/d; mount -t tmpfs none ${vol}/d`,
+        {
+          user: true,
+        },
+      );
+    } catch {
+      skip('needs user namespaces');
+      return;
+    }
+    await using held = victim;
+    const taken = await takeVolumes(out(), held);
+    expect(taken.gaps).toEqual([]);
+    expect(taken.notes).toEqual([]);
+    expect(tar(taken, '-xO', `${taken.volumeAt(vol).volume}/x`)).toBe('x\n');
+  });
+
   test('that hides another is taken, what lies beneath it too, and the hidden mount is a gap', async () => {
     await using victim = await startVictim(
       `mount -t tmpfs below ${vol}; echo lost > ${vol}/lost; mount -t tmpfs above ${vol}; echo seen > ${vol}/seen`,

@@ -23,9 +23,10 @@ export interface MountVictim extends AsyncDisposable {
   run(script: string): string;
 }
 
-/** Runs `script` in a new mount namespace, and stays there. */
-export async function startVictim(script: string): Promise<MountVictim> {
-  const argv = ['--mount', '--propagation', 'private', 'sh', '-ec', `${script}\necho ready; exec cat`];
+/** Runs `script` in a new mount namespace, and stays there; `user`: and in a user namespace, as root of that. */
+export async function startVictim(script: string, { user = false } = {}): Promise<MountVictim> {
+  const own = user ? ['--user', '--map-root-user'] : [];
+  const argv = [...own, '--mount', '--propagation', 'private', 'sh', '-ec', `${script}\necho ready; exec cat`];
   const child: ChildProcessByStdio<Writable, Readable, null> = spawn('unshare', argv, {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
