@@ -5,8 +5,10 @@ import { z } from 'zod';
 import { RUNGS } from '../evidence/dump.ts';
 import { ExhibitError } from '../evidence/error.ts';
 import { ARTIFACTS } from '../evidence/layout.ts';
+import { CONTENT_CLASSES } from '../evidence/volumes.ts';
 import { LOGS_DEFAULTS, NODE_LOG_SOURCES } from './collect/logs-options.ts';
 import { INCLUDABLE, WHEN_LARGER } from './collect/memory-choices.ts';
+import { VOLUMES_POLICY, WAITING } from './collect/volumes-policy.ts';
 import { sinkSchema } from './sink/open.ts';
 
 const UNITS = new Map([
@@ -91,6 +93,18 @@ const logsSchema = z.strictObject({
   units: z.array(z.string().min(1)).default([...LOGS_DEFAULTS.units]),
 });
 
+/** What is taken of what is mounted into the container; docs/volumes.md. */
+const volumesSchema = z.strictObject({
+  content: z
+    .array(z.enum(CONTENT_CLASSES))
+    .default(() => CONTENT_CLASSES.filter((one) => VOLUMES_POLICY.content.includes(one))),
+  contentBytes: byteSize.default(VOLUMES_POLICY.contentBytes),
+  fileBytes: byteSize.default(VOLUMES_POLICY.fileBytes),
+  entries: z.number().int().min(1).default(VOLUMES_POLICY.entries),
+  nodePaths: z.array(absolutePath).default(() => [...VOLUMES_POLICY.nodePaths]),
+  waiting: z.enum(WAITING).default(VOLUMES_POLICY.waiting),
+});
+
 const schema = z.strictObject({
   cluster: z.string().min(1).default('local'),
   node: z
@@ -112,6 +126,7 @@ const schema = z.strictObject({
   freeze: freezeSchema.prefault({}),
   checkpoint: checkpointSchema.prefault({}),
   logs: logsSchema.prefault({}),
+  volumes: volumesSchema.prefault({}),
   compression: z.strictObject({ level: z.number().int().min(0).max(19).default(1) }).prefault({}),
   signing: z.strictObject({ keyFile: absolutePath.optional() }).prefault({}),
   log: z

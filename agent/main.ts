@@ -73,11 +73,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     host,
     sink,
     runtimes,
-    collectors: allCollectors(
-      stateDir,
-      { whenLarger: config.memory.whenLarger, include: config.memory.include },
-      config.logs,
-    ),
+    collectors: allCollectors(stateDir, config),
     signer: keyFile === undefined ? generateSigner() : await loadSigner(keyFile),
     startFreezer: (spec, signal, options) => startFreezer(spec, signal, { codeCache, ...options }),
     version: agentVersion(),

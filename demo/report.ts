@@ -59,6 +59,7 @@ const HOW: Readonly<Record<string, string>> = {
   network: 'jq . sockets.jsonl',
   memory: 'gdb -c PID/core',
   checkpoint: 'checkpointctl show checkpoint.tar',
+  volumes: 'zstd -dc volumes.jsonl.zst | jq .',
   rootfs: 'zstd -dc rootfs.inventory.jsonl.zst | jq .',
   logs: 'less 0.log',
   spec: 'jq . oci-spec.json',
@@ -73,6 +74,8 @@ async function found(artifact: ArtifactRecord, evidence: Evidence, hunch: Hunch)
       return connections(evidence);
     case 'memory':
       return memory(evidence, hunch);
+    case 'volumes':
+      return `${text(artifact.facts.volumes)} mounts with ${text(artifact.facts.entries)} files and folders, ${text(artifact.facts.contentFiles)} with content`;
     case 'rootfs':
       return files(evidence);
     case 'checkpoint':

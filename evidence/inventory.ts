@@ -1,8 +1,9 @@
 import { z } from 'zod';
 import { memberSchema } from './manifest.ts';
+import { NOT_STORED } from './volumes.ts';
 
 /**
- * One line of `rootfs.inventory.jsonl.zst`: JSON with sorted keys. The keys of a member (`path`, `pathBase64`, `type`,
+ * One line of `rootfs.inventory.jsonl.zst` or `volumes.inventory.jsonl.zst`: JSON with sorted keys. The keys of a member (`path`, `pathBase64`, `type`,
  * `sizeBytes`, `sha256`) say exactly what the archive's member says; lines with `inArchive: false` have no member.
  * Big integers (ids of inodes and devices, nanoseconds) are decimal strings; binary values are base64.
  */
@@ -79,6 +80,8 @@ export const inventoryLineSchema = memberSchema.omit({ type: true }).extend({
   /** Zero where the file system keeps none. */
   birthNs: decimal,
   allocatedBytes: z.number().nonnegative(),
+  /** Size of a file that was left out (`notStored`). */
+  apparentBytes: decimal.optional(),
   /** Target of a symlink; of a hardlink, the member that has the content. */
   linkPath: z.string().optional(),
   linkPathBase64: base64.optional(),
@@ -92,6 +95,10 @@ export const inventoryLineSchema = memberSchema.omit({ type: true }).extend({
   unnamedXattrs: z.array(z.strictObject({ nameBase64: base64, value: base64 })).optional(),
   /** Content or the whole entry comes from this lower layer: a metadata-only copy-up, or a renamed directory. */
   fromLayer: z.number().int().nonnegative().optional(),
+  /** In `volumes.inventory.jsonl.zst`: the number of the mount in `volumes.jsonl.zst`. */
+  volume: z.number().int().positive().optional(),
+  /** Left out on purpose; see evidence/volumes.ts. */
+  notStored: z.enum(NOT_STORED).optional(),
   sparse: sparseSchema.optional(),
   changedWhileRead: z.literal(true).optional(),
   /** Why content, or all of it, is missing; also in the manifest's gaps. */

@@ -26,6 +26,12 @@ export const VOLATILITY: readonly VolatilityRow[] = [
     needs: ['checkpoint'],
     why: 'registers, timers and sockets as CRIU sees them: gone with the process',
   },
+  {
+    artifact: 'volumes',
+    rfc3227: 3,
+    needs: [],
+    why: 'what is mounted into the container, memory-backed mounts first: gone with the container or its pod',
+  },
   { artifact: 'rootfs', rfc3227: 4, needs: ['rootfs'], why: 'the writable layer: removed with the container' },
   { artifact: 'logs', rfc3227: 5, needs: [], why: 'container logs: rotated, then removed with the pod' },
   {

@@ -9,6 +9,15 @@ import { networkCollector } from './network.ts';
 import { processesCollector } from './processes.ts';
 import { rootfsCollector } from './rootfs.ts';
 import { specCollector } from './spec.ts';
+import { volumesCollector } from './volumes.ts';
+import type { VolumesPolicy } from './volumes-policy.ts';
+
+/** What the configuration says of single artifacts. */
+export interface CollectorOptions {
+  readonly memory: Pick<MemoryOptions, 'whenLarger' | 'include'>;
+  readonly volumes: VolumesPolicy;
+  readonly logs: LogsOptions;
+}
 
 /**
  * Who takes which artifact; the mapped type forces one collector an artifact. `runDir` is the agent's folder on a tmpfs, where
@@ -16,16 +25,16 @@ import { specCollector } from './spec.ts';
  */
 export function allCollectors(
   runDir: HostPath,
-  memory: Pick<MemoryOptions, 'whenLarger' | 'include'>,
-  logs?: LogsOptions,
+  options: CollectorOptions,
 ): Readonly<{ [Name in ArtifactName]: Collector }> {
   return {
     processes: processesCollector(),
     network: networkCollector(),
-    memory: memoryCollector(memory),
+    memory: memoryCollector(options.memory),
     checkpoint: createCheckpointCollector({ runDir }),
+    volumes: volumesCollector({ policy: options.volumes }),
     rootfs: rootfsCollector,
-    logs: logsCollector(logs),
+    logs: logsCollector(options.logs),
     spec: specCollector,
   };
 }

@@ -44,7 +44,7 @@ export interface MemoryOptions {
   readonly pageBytes: number;
   /** `memory.whenLarger` and `memory.include` of the configuration. */
   readonly whenLarger: WhenLarger;
-  readonly include: readonly Includable[] | undefined;
+  readonly include?: readonly Includable[] | undefined;
   readonly room: () => Promise<MemoryRoom>;
 }
 

@@ -1,7 +1,7 @@
 import { errnoOf } from '../../evidence/error.ts';
 import { type Directory, type Node, readLink } from '../host/directory.ts';
 import type { IdMaps } from '../host/id-map.ts';
-import { type OverlayClass, type OverlayMarks, readMarks, splitXattrs } from '../host/overlay.ts';
+import { NO_MARKS, type OverlayClass, type OverlayMarks, readMarks, splitXattrs } from '../host/overlay.ts';
 import { NO_XATTRS, readXattrs, type Xattrs } from '../host/xattr.ts';
 import type { CollectContext } from './collector.ts';
 import { insideXattrs } from './rootfs-owner.ts';
@@ -17,10 +17,10 @@ export interface Place {
   readonly fromLayer?: number;
 }
 
-/** Reads all of an entry but its content. What cannot be read is a gap and is left out. */
+/** Reads all of an entry but its content; `ofClass` is undefined outside of an overlay, where every attribute is the entry's own. What cannot be read is a gap and is left out. */
 export function readEntry(
   context: Pick<CollectContext, 'gap'>,
-  ofClass: OverlayClass,
+  ofClass: OverlayClass | undefined,
   { path, memberPath, directory, name, node, fromLayer }: Place,
   ids: IdMaps | undefined,
 ): { entry: Entry; marks: OverlayMarks } {
@@ -40,17 +40,17 @@ export function readEntry(
   }
   const linkPath =
     node.kind === 'symlink' ? orGap('target', undefined, () => readLink(node, directory, name)) : undefined;
-  const split = insideXattrs(splitXattrs(xattrs, ofClass), ids);
-  const owner = ids?.inside(node.stat);
+  const split =
+    ofClass === undefined ? { visible: xattrs.named, internal: NO_XATTRS.named } : splitXattrs(xattrs, ofClass);
   const entry = {
     path,
     memberPath,
     node,
-    owner: owner ?? node.stat,
-    xattrs: split,
+    owner: ids?.inside(node.stat) ?? node.stat,
+    xattrs: insideXattrs(split, ids),
     unnamedXattrs: xattrs.unnamed,
     linkPath,
     fromLayer,
   };
-  return { entry, marks: readMarks(xattrs, ofClass) };
+  return { entry, marks: ofClass === undefined ? NO_MARKS : readMarks(xattrs, ofClass) };
 }

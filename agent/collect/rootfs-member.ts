@@ -1,5 +1,6 @@
 import { errnoOf, explain } from '../../evidence/error.ts';
 import type { Member } from '../../evidence/manifest.ts';
+import type { NotStored } from '../../evidence/volumes.ts';
 import { type Node, openForReading, type Readable } from '../host/directory.ts';
 import type { Archive, CollectContext } from './collector.ts';
 import { type Content, contentOf, HOLES_IN_ALL, shortfall } from './rootfs-content.ts';
@@ -11,9 +12,13 @@ export interface Stored {
   readonly as: StoredAs;
   readonly content?: Content;
   readonly gap?: NonNullable<Verdict['gap']>;
+  readonly notStored?: NotStored;
   /** Of the entry's content, when it was stored whole and as it reads. */
   readonly sha256?: string | undefined;
 }
+
+/** Why a file's content is left out; undefined lets it in. Asked once for each inode that is not in the archive. */
+export type Admit = (entry: Entry) => NotStored | undefined;
 
 /** Puts entries into the layer: each inode's content once, its other names as hardlinks. */
 export class MemberWriter {
@@ -23,9 +28,11 @@ export class MemberWriter {
   contentBytes = 0;
   readonly #layer: Archive;
   readonly #context: Pick<CollectContext, 'read' | 'signal'>;
+  readonly #admit: Admit;
   #holesLeft = HOLES_IN_ALL;
 
-  constructor(layer: Archive, context: Pick<CollectContext, 'read' | 'signal'>) {
+  constructor(layer: Archive, context: Pick<CollectContext, 'read' | 'signal'>, admit: Admit = () => undefined) {
+    this.#admit = admit;
     this.#layer = layer;
     this.#context = context;
   }
@@ -55,6 +62,8 @@ export class MemberWriter {
   }
 
   async #file(entry: Entry, data: Node): Promise<Stored> {
+    const notStored = this.#admit(entry);
+    if (notStored !== undefined) return { as: { kind: 'none' }, notStored };
     let readable: Readable;
     try {
       readable = openForReading(data);

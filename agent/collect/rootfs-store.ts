@@ -2,6 +2,7 @@ import type { Change, InventoryLine, LowerRecord } from '../../evidence/inventor
 import type { Member } from '../../evidence/manifest.ts';
 import { describePath } from '../../evidence/member-path.ts';
 import type { TarHeader } from '../../evidence/tar.ts';
+import type { NotStored } from '../../evidence/volumes.ts';
 import { deviceNumbers, type Node } from '../host/directory.ts';
 import type { Owner } from '../host/id-map.ts';
 import type { SplitXattrs } from '../host/overlay.ts';
@@ -35,6 +36,10 @@ export interface Verdict {
   readonly lower?: LowerRecord | undefined;
   readonly content?: Content | undefined;
   readonly gap?: { errno?: string; why: string } | undefined;
+  /** The number of the mount that it is on, where that is not the root. */
+  readonly volume?: number;
+  /** Left out on purpose. */
+  readonly notStored?: NotStored | undefined;
 }
 
 /** Member and inventory line may differ in type for what a tar archive cannot hold, and for the layer's own marks. */
@@ -98,7 +103,7 @@ type Line = { readonly [Key in keyof InventoryLine]: InventoryLine[Key] | undefi
 function lineOf(entry: Entry, as: StoredAs, verdict: Verdict): Line {
   const { node, owner, xattrs, unnamedXattrs, fromLayer } = entry;
   const { stat, kind } = node;
-  const { change, contentCompared, content, gap, lower } = verdict;
+  const { change, contentCompared, content, gap, lower, notStored, volume } = verdict;
   const device = kind === 'character-device' || kind === 'block-device' ? deviceNumbers(stat.rdev) : undefined;
   const target = as.kind === 'member' && as.hardlinkTo !== undefined ? as.hardlinkTo : entry.linkPath;
   const link = target === undefined ? undefined : describePath(target);
@@ -108,6 +113,7 @@ function lineOf(entry: Entry, as: StoredAs, verdict: Verdict): Line {
   const renamed = member.path !== real.path || member.pathBase64 !== real.pathBase64;
   return {
     allocatedBytes: Number(stat.blocks * 512n),
+    apparentBytes: notStored !== undefined && kind === 'file' ? String(stat.size) : undefined,
     atimeNs: String(stat.atimeNs),
     birthNs: String(stat.birthtimeNs),
     change,
@@ -130,6 +136,7 @@ function lineOf(entry: Entry, as: StoredAs, verdict: Verdict): Line {
     mode: octalMode(stat.mode),
     mtimeNs: String(stat.mtimeNs),
     nlink: Number(stat.nlink),
+    notStored,
     overlayPath: renamed ? real.path : undefined,
     overlayPathBase64: renamed ? real.pathBase64 : undefined,
     overlayXattrs: attributeRecord(xattrs.internal),
@@ -141,6 +148,7 @@ function lineOf(entry: Entry, as: StoredAs, verdict: Verdict): Line {
     type: member.type,
     uid: Number(owner.uid),
     unnamedXattrs: unnamedXattrs.length === 0 ? undefined : unnamedXattrs.map(unnamed),
+    volume,
     xattrs: attributeRecord(xattrs.visible),
   };
 }

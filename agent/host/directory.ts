@@ -49,6 +49,12 @@ export function openNode(directory: Directory, name: Uint8Array): Node {
   return nodeOf(openSync(directory.at(name), O_PATH | O_NOFOLLOW));
 }
 
+/** What an O_PATH descriptor of the caller's holds; it stays the caller's to close. */
+export function holdNode(fd: number): Node {
+  const stat = fstatSync(fd, { bigint: true });
+  return { fd, stat, kind: kindOf(stat.mode), [Symbol.dispose]: () => undefined };
+}
+
 function nodeOf(fd: number): Node {
   try {
     const stat = fstatSync(fd, { bigint: true });

@@ -31,8 +31,10 @@ export interface Ghost {
 /** File systems whose server may let us wait: they are not asked for anything. Prefixes of the types of mountinfo. */
 const MAY_WAIT = /^(?:fuse|nfs|cifs|smb|ceph|9p|afs|lustre|gluster|beegfs|virtiofs|autofs|gfs|ocfs|orangefs|coda)/;
 
+export const mayWait = (fileSystem: string): boolean => MAY_WAIT.test(fileSystem);
+
 export function mayAsk({ mount }: Ghost): boolean {
-  return mount !== undefined && !MAY_WAIT.test(mount.type);
+  return mount !== undefined && !mayWait(mount.type);
 }
 
 /** Shared memory has names that look like deleted files. */

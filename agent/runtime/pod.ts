@@ -13,7 +13,7 @@ import type { ContainerSummary, FreezeSpec, Pid, Runtime, Selector, SingleFreeze
 import { selectorText } from './select.ts';
 
 /** Artifacts of which a pod has one for each container. */
-export const OF_ONE_CONTAINER: readonly ArtifactName[] = ['checkpoint', 'rootfs', 'logs', 'spec'];
+export const OF_ONE_CONTAINER: readonly ArtifactName[] = ['checkpoint', 'volumes', 'rootfs', 'logs', 'spec'];
 
 /** A runtime for one capture: it remembers in which container each process was seen. */
 export interface PodRuntime extends Runtime {

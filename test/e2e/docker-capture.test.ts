@@ -89,6 +89,7 @@ describe('one command captures a container of Docker', () => {
       'network',
       'memory',
       'checkpoint',
+      'volumes',
       'rootfs',
       'logs',
       'spec',

@@ -22,6 +22,8 @@ export interface ContainerSpec {
 export interface PodSpec {
   namespace: string;
   name: string;
+  /** A random one unless told: kubelet's folders on the node have it in their names. */
+  uid?: string;
   labels?: Readonly<Record<string, string>>;
   annotations?: Readonly<Record<string, string>>;
   containers: readonly ContainerSpec[];
@@ -142,7 +144,7 @@ async function containerPid(cri: CriClient, containerId: string): Promise<number
 
 /** Starts sandbox and containers in order; on failure what was started is stopped with the node. */
 export async function runPod(cri: CriClient, spec: PodSpec, cgroupParent: string): Promise<LabPod> {
-  const uid = randomUUID();
+  const uid = spec.uid ?? randomUUID();
   const config = sandboxConfig(spec, uid, cgroupParent);
   const { pod_sandbox_id: sandboxId } = await cri.call('RunPodSandbox', { config });
   const containers: Record<string, string> = {};

@@ -42,6 +42,21 @@ describe('the configuration', () => {
     expect(fault('sink: { url: "file:///e" }\nruntime: { kind: dokcer }')).toContain('runtime.kind');
   });
 
+  test('takes of volumes what the policy says, and knows what has no content to take', () => {
+    const volumes = (text: string) => parse(`sink: { url: "file:///e" }\nvolumes: ${text}`).volumes;
+    const usual = volumes('{}');
+    expect(usual).toMatchObject({ contentBytes: 2 ** 30, fileBytes: 2 ** 28, waiting: 'listed' });
+    expect(usual.content).toContain('shm');
+    expect(usual.content).not.toContain('secret');
+    expect(volumes('{ content: [], contentBytes: 1MiB, waiting: metadata }')).toMatchObject({
+      content: [],
+      contentBytes: 2 ** 20,
+      waiting: 'metadata',
+    });
+    const wrong = fault('sink: { url: "file:///e" }\nvolumes: { content: [kernel], entries: 0, nodePaths: [etc] }');
+    for (const key of ['volumes.content.0', 'volumes.entries', 'volumes.nodePaths.0']) expect(wrong).toContain(key);
+  });
+
   test('takes 0 for no compression', () => {
     expect(parse('sink: { url: "file:///e" }\ncompression: { level: 0 }').compression.level).toBe(0);
     expect(fault('sink: { url: "file:///e" }\ncompression: { level: 20 }')).toContain('compression.level');

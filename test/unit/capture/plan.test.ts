@@ -35,6 +35,7 @@ describe('the plan', () => {
       'network',
       'memory',
       'checkpoint',
+      'volumes',
       'rootfs',
       'logs',
       'spec',

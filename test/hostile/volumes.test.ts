@@ -1,0 +1,403 @@
+import { execFileSync } from 'node:child_process';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { openMountSpace, Unreachable } from '../../agent/host/mount-space.ts';
+import { asPid } from '../../agent/runtime/runtime.ts';
+import {
+  type MountVictim,
+  mountObstacle,
+  startVictim,
+  type TakenVolumes,
+  takeVolumes,
+} from '../unit/collect/mount-victim.ts';
+
+/** Mounts as an attacker who may mount inside the container would leave them, and change them under the reader. */
+
+const obstacle = mountObstacle();
+let folder = '';
+let vol = '';
+beforeEach((context) => {
+  if (obstacle !== undefined) context.skip(obstacle);
+  folder = mkdtempSync(path.join(tmpdir(), 'exhibit-volumes-'));
+  vol = path.join(folder, 'vol');
+  mkdirSync(vol);
+});
+afterEach(() => {
+  if (folder !== '') rmSync(folder, { recursive: true, force: true });
+});
+
+const out = () => path.join(folder, 'out');
+const python = (victim: MountVictim, script: string): string =>
+  execFileSync(
+    'nsenter',
+    [`--mount=/proc/${victim.pid}/ns/mnt`, 'python3', '-c', `import os, socket, stat\nos.chdir('${vol}')\n${script}`],
+    { encoding: 'utf8' },
+  );
+const tar = (taken: TakenVolumes, ...argv: string[]): string =>
+  execFileSync('tar', argv, {
+    input: taken.content('volumes.tar.zst'),
+    maxBuffer: 1e9,
+    stdio: ['pipe', 'pipe', 'ignore'],
+  }).toString();
+
+const FUSE = path.join(import.meta.dirname, 'fuse-server.py');
+const fuseObstacle = () => (existsSync('/dev/fuse') ? undefined : 'needs /dev/fuse');
+
+/** A FUSE mount in the victim's namespace; its server is ended by the number that comes back. */
+function mountFuse(victim: MountVictim, mode: 'silent' | 'answering', at: string): number {
+  const argv = [`--mount=/proc/${victim.pid}/ns/mnt`, 'python3', FUSE, mode, at];
+  return Number(execFileSync('nsenter', argv, { encoding: 'utf8' }));
+}
+
+describe('what lies in a volume', () => {
+  test('is stored as what it is: FIFO, socket, devices, links out and in circles, and nothing blocks', async () => {
+    await using victim = await startVictim(`mount -t tmpfs none ${vol}`);
+    python(
+      victim,
+      `os.mkfifo('fifo'); socket.socket(socket.AF_UNIX).bind('socket')
+os.mknod('watchdog', 0o600 | stat.S_IFCHR, os.makedev(10, 130)); os.mknod('disk', 0o600 | stat.S_IFBLK, os.makedev(8, 0))
+os.symlink('b', 'a'); os.symlink('a', 'b'); os.symlink('/', 'top'); os.symlink('../../../../etc', 'out')`,
+    );
+    const taken = await takeVolumes(out(), victim);
+    expect(taken.gaps).toEqual([]);
+    const { volume } = taken.volumeAt(vol);
+    const found = taken.inventory.filter((one) => one.volume === volume).map((one) => `${one.path} ${one.type}`);
+    const n = volume;
+    expect(found).toEqual([
+      `${n} directory`,
+      `${n}/a symlink`,
+      `${n}/b symlink`,
+      `${n}/disk block-device`,
+      `${n}/fifo fifo`,
+      `${n}/out symlink`,
+      `${vol.slice(1)}/socket socket`,
+      `${n}/top symlink`,
+      `${n}/watchdog character-device`,
+    ]);
+    expect(taken.line(`${vol.slice(1)}/watchdog`)).toMatchObject({ deviceMajor: 10, deviceMinor: 130 });
+  });
+
+  test('has names of any bytes: they lead nowhere, and one line stays one line', async () => {
+    await using victim = await startVictim(`mount -t tmpfs none ${vol}`);
+    python(victim, String.raw`open(b'\xff\xfe', 'w'); open('a\nb', 'w'); open('\x1b[31m|%', 'w'); open('.wh.x', 'w')`);
+    const taken = await takeVolumes(out(), victim);
+    expect(taken.inventory).toHaveLength(5);
+    expect(taken.inventory.map((one) => one.pathBase64).filter(Boolean)).toEqual([
+      Buffer.concat([Buffer.from(`${taken.volumeAt(vol).volume}/`), Buffer.from([0xff, 0xfe])]).toString('base64'),
+    ]);
+    expect(taken.content('volumes.body.zst').toString().trimEnd().split('\n')).toHaveLength(5);
+    expect(tar(taken, '-t')).toContain('/.wh.x');
+  });
+
+  test('may say that it is of 8 EiB: its data is stored, with the place of each part, and no zeros', async () => {
+    await using victim = await startVictim(`mount -t tmpfs none ${vol}`);
+    python(
+      victim,
+      `f = os.open('huge', os.O_RDWR | os.O_CREAT); os.ftruncate(f, 2**63 - 4096); os.pwrite(f, b'needle', 2**62)`,
+    );
+    const taken = await takeVolumes(out(), victim);
+    const line = taken.line(`${vol.slice(1)}/huge`);
+    expect(line?.sparse).toEqual({
+      apparentBytes: String(2n ** 63n - 4096n),
+      complete: true,
+      extents: [[String(2n ** 62n), '4096']],
+    });
+    expect(tar(taken, '-xO', line?.path ?? '').slice(0, 6)).toBe('needle');
+    expect(taken.volumeAt(vol).counts).toMatchObject({ contentFiles: 1, contentBytes: 4096 });
+  });
+
+  test('is only read: times of access stay, also those of links, and nothing is written', async () => {
+    await using victim = await startVictim(
+      `mount -t tmpfs -o strictatime none ${vol}; cd ${vol}; mkdir d; echo x > d/f; ln -s d/f l; touch -a -d @1000000000 d/f d . ; touch -h -a -d @1000000000 l`,
+    );
+    const look = () => victim.run(`cd ${vol} && stat -c '%n %x %y %z' . d d/f l`);
+    const before = look();
+    const taken = await takeVolumes(out(), victim);
+    expect(look()).toBe(before);
+    expect(tar(taken, '-xO', `${taken.volumeAt(vol).volume}/d/f`)).toBe('x\n');
+    expect(taken.notes).toEqual([]);
+  });
+});
+
+describe('a mount', () => {
+  test('of a single file is a member of its own', async () => {
+    writeFileSync(path.join(folder, 'one'), 'alone');
+    writeFileSync(path.join(vol, 'target'), '');
+    await using victim = await startVictim(`mount --bind ${folder}/one ${vol}/target`);
+    const taken = await takeVolumes(out(), victim);
+    const { volume, hostPath } = taken.volumeAt(`${vol}/target`);
+    expect(hostPath).toBe(`${folder}/one`);
+    expect(tar(taken, '-xO', String(volume))).toBe('alone');
+    expect(taken.inventory).toHaveLength(1);
+  });
+
+  test('of a device node or a FIFO is a line, and is never opened', async () => {
+    execFileSync('mkfifo', [`${folder}/fifo`]);
+    for (const name of ['null', 'fifo']) writeFileSync(path.join(vol, name), '');
+    await using victim = await startVictim(
+      `mount --bind /dev/null ${vol}/null; mount --bind ${folder}/fifo ${vol}/fifo`,
+    );
+    const taken = await takeVolumes(out(), victim);
+    expect(taken.line(`${vol.slice(1)}/fifo`)).toMatchObject({ type: 'fifo' });
+    expect(taken.line(`${vol.slice(1)}/null`)).toMatchObject({
+      type: 'character-device',
+      deviceMajor: 1,
+      deviceMinor: 3,
+    });
+    expect(taken.gaps).toEqual([]);
+  });
+
+  test('that is seen in several places is taken once, and so is a part of it', async () => {
+    await using victim = await startVictim(
+      `mount -t tmpfs none ${vol}; cd ${vol}; mkdir a b c; echo x > a/x; mount --bind a b; mount --bind ${vol} c`,
+    );
+    const taken = await takeVolumes(out(), victim);
+    const { volume } = taken.volumeAt(vol);
+    expect(taken.volumeAt(`${vol}/b`)).toMatchObject({ sameAs: volume, root: '/a' });
+    expect(taken.volumeAt(`${vol}/c`)).toMatchObject({ sameAs: volume, root: '/' });
+    expect(taken.inventory.filter(({ type }) => type === 'file')).toHaveLength(1);
+  });
+
+  test('in a user namespace of its own is taken as any other', async ({ skip }) => {
+    let victim: MountVictim;
+    try {
+      victim = await startVictim(
+        `mount -t tmpfs none ${vol}; echo x > ${vol}/x; mkdir ${vol}/d; mount -t tmpfs none ${vol}/d`,
+        {
+          user: true,
+        },
+      );
+    } catch {
+      skip('needs user namespaces');
+      return;
+    }
+    await using held = victim;
+    const taken = await takeVolumes(out(), held);
+    expect(taken.gaps).toEqual([]);
+    expect(taken.notes).toEqual([]);
+    expect(tar(taken, '-xO', `${taken.volumeAt(vol).volume}/x`)).toBe('x\n');
+  });
+
+  test('that hides another is taken, what lies beneath it too, and the hidden mount is a gap', async () => {
+    await using victim = await startVictim(
+      `mount -t tmpfs below ${vol}; echo lost > ${vol}/lost; mount -t tmpfs above ${vol}; echo seen > ${vol}/seen`,
+    );
+    const taken = await takeVolumes(out(), victim);
+    expect(tar(taken, '-xO', `${taken.volumeAt(vol).volume}/seen`)).toBe('seen\n');
+    expect(taken.gaps).toEqual([{ what: vol, why: expect.stringContaining('hidden below another mount') }]);
+    expect(taken.volumes.filter(({ containerPath }) => containerPath === vol).map(({ source }) => source)).toEqual([
+      'below',
+      'above',
+    ]);
+  });
+
+  test('of a place with a newline, a space and bytes that are not UTF-8 in its name is found', async () => {
+    await using victim = await startVictim(
+      `d="$(printf '${vol}/a b\\nc\\377')"; mkdir "$d"; mount -t tmpfs none "$d"; echo x > "$d/f"`,
+    );
+    const taken = await takeVolumes(out(), victim);
+    const odd = taken.volumes.find((one) => one.containerPathBase64 !== undefined);
+    expect(Buffer.from(odd?.containerPathBase64 ?? '', 'base64').toString('latin1')).toBe(`${vol}/a b\nc\xff`);
+    expect(tar(taken, '-xO', `${odd?.volume}/f`)).toBe('x\n');
+  });
+
+  test('that the container makes on a device the node has nowhere is listed only', async ({ skip }) => {
+    const image = path.join(folder, 'image');
+    execFileSync('truncate', ['-s', '4M', image]);
+    try {
+      execFileSync('/usr/sbin/mkfs.ext4', ['-q', image]);
+    } catch {
+      skip('needs mkfs.ext4 (Debian’s e2fsprogs)');
+    }
+    let victim: MountVictim;
+    try {
+      victim = await startVictim(`mount -o loop ${image} ${vol}`);
+    } catch {
+      skip('needs a loop device');
+      return;
+    }
+    await using held = victim;
+    const taken = await takeVolumes(out(), held);
+    expect(taken.volumeAt(vol)).toMatchObject({ class: 'made-inside', policy: { taken: 'listed' } });
+    expect(taken.gaps.map(({ what }) => what)).toEqual([vol]);
+  });
+});
+
+describe('a container that changes its mounts under the reader', () => {
+  test('does not lead it elsewhere: what is mounted over a directory in the middle of a walk is not entered', async () => {
+    await using victim = await startVictim(
+      `mount -t tmpfs none ${vol}; mkdir ${vol}/z; echo original > ${vol}/z/f; echo a > ${vol}/a`,
+    );
+    let swapped = false;
+    const onEntry = () => {
+      if (swapped) return;
+      swapped = true;
+      victim.run(`mount -t tmpfs decoy ${vol}/z; echo decoy > ${vol}/z/f`);
+    };
+    const taken = await takeVolumes(out(), victim, { onEntry });
+    expect(swapped).toBe(true);
+    expect(tar(taken, '-xO', `${taken.volumeAt(vol).volume}/z/f`)).toBe('original\n');
+    expect(taken.gaps).toEqual([]);
+  });
+
+  test('can unmount as ever, and what it unmounted is read to its end', async () => {
+    await using victim = await startVictim(`mount -t tmpfs none ${vol}; mkdir ${vol}/z; echo kept > ${vol}/z/f`);
+    let unmounted = false;
+    const onEntry = () => {
+      if (!unmounted) victim.run(`umount ${vol}`);
+      unmounted = true;
+    };
+    const taken = await takeVolumes(out(), victim, { onEntry });
+    expect(unmounted).toBe(true);
+    expect(tar(taken, '-xO', `${taken.volumeAt(vol).volume}/z/f`)).toBe('kept\n');
+  });
+
+  test('between the table and the way to it is seen: a link or another mount in its place is never passed', async () => {
+    await using victim = await startVictim(
+      `mount -t tmpfs outer ${vol}; mkdir -p ${vol}/d/e; mount -t tmpfs inner ${vol}/d/e`,
+    );
+    using space = openMountSpace({ procRoot: '/proc', hostRoot: '' }, asPid(victim.pid));
+    const inner = space.table.find(({ source }) => source === 'inner');
+    if (inner === undefined) throw new Error('no inner mount');
+    const reach = () => space.hold(inner, () => true);
+    victim.run(`mv ${vol}/d ${vol}/moved; ln -s moved ${vol}/d`);
+    expect(reach).toThrow(Unreachable);
+    victim.run(`rm ${vol}/d; mv ${vol}/moved ${vol}/d; mount -t tmpfs decoy ${vol}/d; mkdir ${vol}/d/e`);
+    expect(reach).toThrow(/changed meanwhile/);
+  });
+});
+
+describe('a file system that may wait for ever', () => {
+  test('is listed as a gap, and neither it nor what lies beyond it is asked for anything', async ({ skip }) => {
+    const missing = fuseObstacle();
+    if (missing !== undefined) skip(missing);
+    await using victim = await startVictim(`mount -t tmpfs none ${vol}; mkdir ${vol}/silent; echo x > ${vol}/x`);
+    const server = mountFuse(victim, 'silent', `${vol}/silent`);
+    try {
+      const taken = await takeVolumes(out(), victim);
+      expect(taken.volumeAt(`${vol}/silent`)).toMatchObject({
+        class: 'remote',
+        fileSystem: 'fuse',
+        policy: { taken: 'listed' },
+      });
+      expect(taken.gaps).toEqual([{ what: `${vol}/silent`, why: expect.stringContaining('may wait') }]);
+      expect(tar(taken, '-xO', `${taken.volumeAt(vol).volume}/x`)).toBe('x\n');
+      expect(taken.line(`${vol.slice(1)}/silent`)).toMatchObject({ type: 'directory' });
+    } finally {
+      process.kill(server, 'SIGKILL');
+    }
+  });
+
+  test('is asked for names where policy says so, and left when its server does not answer', async ({ skip }) => {
+    const missing = fuseObstacle();
+    if (missing !== undefined) skip(missing);
+    await using victim = await startVictim(`mount -t tmpfs none ${vol}; cd ${vol}; mkdir silent answering; echo x > x`);
+    const servers = (['silent', 'answering'] as const).map((mode) => mountFuse(victim, mode, `${vol}/${mode}`));
+    try {
+      const taken = await takeVolumes(out(), victim, { policy: { waiting: 'metadata' } });
+      expect(taken.volumeAt(`${vol}/answering`)).toMatchObject({
+        policy: { taken: 'metadata' },
+        counts: { entries: 2, contentFiles: 0, gaps: 0 },
+      });
+      expect(taken.line(`${vol.slice(1)}/answering/answer`)).toMatchObject({
+        type: 'file',
+        notStored: 'class',
+        mode: '0644',
+      });
+      expect(taken.volumeAt(`${vol}/silent`).counts).toBeUndefined();
+      const told = taken.gaps.filter(({ what }) => what === `${vol}/silent`).map(({ why }) => why);
+      expect(told.join()).toContain('does not answer');
+      expect(tar(taken, '-xO', `${taken.volumeAt(vol).volume}/x`)).toBe('x\n');
+    } finally {
+      for (const server of servers) process.kill(server, 'SIGKILL');
+    }
+  }, 60_000);
+
+  test('that is mounted on the way after the table was read is seen before it is asked', async ({ skip }) => {
+    const missing = fuseObstacle();
+    if (missing !== undefined) skip(missing);
+    await using victim = await startVictim(
+      `mount -t tmpfs outer ${vol}; mkdir -p ${vol}/d/e; mount -t tmpfs inner ${vol}/d/e`,
+    );
+    using space = openMountSpace({ procRoot: '/proc', hostRoot: '' }, asPid(victim.pid));
+    const inner = space.table.find(({ source }) => source === 'inner');
+    const server = mountFuse(victim, 'silent', `${vol}/d`);
+    try {
+      expect(() => inner && space.hold(inner, () => true)).toThrow(/changed meanwhile/);
+    } finally {
+      process.kill(server, 'SIGKILL');
+    }
+  });
+});
+
+/** Descriptors of this process on file systems, by mounts that are not in its own table. */
+function foreignDescriptors(): number {
+  const own = new Set(
+    readFileSync('/proc/self/mountinfo', 'latin1')
+      .split('\n')
+      .map((line) => line.split(' ')[0]),
+  );
+  return readdirSync('/proc/self/fd').filter((fd) => {
+    try {
+      const id = /^mnt_id:\s*(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1'))?.[1];
+      return readlinkSync(`/proc/self/fd/${fd}`).startsWith('/') && !own.has(id ?? '');
+    } catch {
+      // The descriptor of the listing itself.
+      return false;
+    }
+  }).length;
+}
+
+describe('bounds', () => {
+  test('of entries cut a tree, and the record and a gap say so', async () => {
+    await using victim = await startVictim(
+      `mount -t tmpfs none ${vol}; cd ${vol}; for i in $(seq 100); do : > f$i; done`,
+    );
+    const taken = await takeVolumes(out(), victim, { policy: { entries: 10 } });
+    expect(taken.volumeAt(vol)).toMatchObject({ complete: false });
+    expect(taken.inventory.length).toBe(11);
+    expect(taken.gaps.map(({ why }) => why).join()).toContain('more than 10 entries');
+  });
+
+  test('of content are spent on small files first, so that a large decoy does not hide a small payload', async () => {
+    await using victim = await startVictim(
+      `mount -t tmpfs none ${vol}; cd ${vol}; for i in 1 2 3; do head -c 700000 /dev/urandom > a$i; done; echo payload > z; head -c 3000000 /dev/urandom > b`,
+    );
+    const taken = await takeVolumes(out(), victim, { policy: { contentBytes: 1_000_000, fileBytes: 2_000_000 } });
+    const { counts } = taken.volumeAt(vol);
+    expect(taken.line(`${vol.slice(1)}/z`)).toMatchObject({ sizeBytes: 8, sha256: expect.any(String) });
+    expect(taken.line(`${vol.slice(1)}/b`)).toMatchObject({
+      notStored: 'file-size',
+      apparentBytes: '3000000',
+      inArchive: false,
+    });
+    expect(counts).toMatchObject({ contentFiles: 2, contentBytes: 700_008 });
+    expect(counts?.notStored).toEqual({
+      budget: { files: 2, bytes: 1_400_000 },
+      'file-size': { files: 1, bytes: 3_000_000 },
+    });
+    expect(taken.gaps).toHaveLength(2);
+  });
+
+  test('leave no descriptor of a mount open', async () => {
+    await using victim = await startVictim(`mount -t tmpfs none ${vol}; echo x > ${vol}/x`);
+    let during = 0;
+    const onEntry = () => {
+      during = foreignDescriptors();
+    };
+    await takeVolumes(out(), victim, { onEntry });
+    expect(during).toBeGreaterThan(0);
+    expect(foreignDescriptors()).toBe(0);
+  });
+});
