@@ -10,6 +10,8 @@ import { isTold, isWithin, OUT_OF_RANGE, type TimelineFormat, type TimeRange } f
 export function bodyFormat(range: TimeRange): TimelineFormat {
   return {
     header: '',
+    head: () => '',
+    tail: '\n',
     *lines(entry) {
       const wanted = entry.times.filter(({ ns }) => isWithin(range, ns));
       const first = wanted[0];
@@ -22,7 +24,7 @@ export function bodyFormat(range: TimeRange): TimelineFormat {
       const { inode = '0', uid = 0, gid = 0, size = 0 } = entry.fields;
       const numbers = [/^\d+$/.test(inode) ? inode : '0', modeOf(entry), integer(uid), integer(gid), integer(size)];
       const times = [columns.a, columns.m, columns.c, columns.b];
-      yield { ns: earliestNs, text: `${['0', `${nameOf(entry)}${note}`, ...numbers, ...times].join('|')}\n` };
+      yield { ns: earliestNs, text: ['0', `${nameOf(entry)}${note}`, ...numbers, ...times].join('|') };
     },
   };
 }

@@ -7,32 +7,30 @@ import { eventsOf, type Origin, type TimelineFormat, type TimeRange } from './ti
  * CSV (RFC 4180) with a header, for Timesketch and for spreadsheets. Control characters are shown escaped, so that a row is a line,
  * and a text that a spreadsheet would take for a formula has an apostrophe before it. JSON lines have the exact text.
  */
-const SOURCE_NAMES = ['message', 'data_type', 'artifact', 'object', 'member', 'line'] as const;
-const ORIGIN_NAMES = ['hostname', 'namespace', 'pod', 'container', 'capture_id'] as const;
+const SOURCE_NAMES = ['message', 'data_type', 'artifact', 'object', 'member', 'line', 'container'] as const;
+const ORIGIN_NAMES = ['hostname', 'namespace', 'pod', 'capture_id'] as const;
 const TIME_NAMES = ['datetime', 'timestamp', 'timestamp_ns', 'timestamp_desc'] as const;
 
 export const CSV_COLUMNS: readonly string[] = [...TIME_NAMES, ...SOURCE_NAMES, ...FIELD_NAMES, ...ORIGIN_NAMES];
 
-export function csvFormat(origin: Origin, range: TimeRange): TimelineFormat {
+export function csvFormat({ container: own, ...origin }: Origin, range: TimeRange): TimelineFormat {
   return {
     header: `${CSV_COLUMNS.join(',')}\r\n`,
+    head: (ns) => `${isoMicroseconds(ns)},${floorDivide(clampMoment(ns), 1000n)},${ns},`,
     *lines(entry) {
       const events = eventsOf(entry.times, range);
       if (events.length === 0) return;
-      const rest = cellsOf(entry, origin);
-      for (const { ns, words } of events) {
-        const micros = floorDivide(clampMoment(ns), 1000n);
-        yield { ns, text: `${isoMicroseconds(ns)},${micros},${ns},${words},${rest}\r\n` };
-      }
+      const rest = cellsOf(entry, own);
+      for (const { ns, words } of events) yield { ns, text: `${words},${rest}` };
     },
+    tail: `,${ORIGIN_NAMES.map((name) => cell(origin[name])).join(',')}\r\n`,
   };
 }
 
-function cellsOf(entry: TimelineEntry, origin: Origin): string {
-  const { message, dataType, artifact, object, member, line, container = origin.container, fields } = entry;
-  const source = [message, dataType, artifact, object, member, line];
-  const where = [origin.hostname, origin.namespace, origin.pod, container, origin.capture_id];
-  return [...source, ...FIELD_NAMES.map((name) => fields[name]), ...where].map(cell).join(',');
+function cellsOf(entry: TimelineEntry, own: string): string {
+  const { message, dataType, artifact, object, member, line, container = own, fields } = entry;
+  const source = [message, dataType, artifact, object, member, line, container];
+  return [...source, ...FIELD_NAMES.map((name) => fields[name])].map(cell).join(',');
 }
 
 /** Python's csv refuses a cell of more than 131,072 characters. */

@@ -1,5 +1,6 @@
 import type { Manifest, RequestRecord } from '../evidence/manifest.ts';
 import { clampMoment } from '../evidence/timeline/moment.ts';
+import type { LineShape } from '../evidence/timeline/record.ts';
 import { type EntryTime, MEANINGS, type TimelineEntry } from '../evidence/timeline/timeline.ts';
 
 /** What the three formats of a timeline have in common. */
@@ -7,10 +8,13 @@ import { type EntryTime, MEANINGS, type TimelineEntry } from '../evidence/timeli
 export const TIMELINE_FORMATS = ['jsonl', 'csv', 'body'] as const;
 export type TimelineFormatName = (typeof TIMELINE_FORMATS)[number];
 
-export interface TimelineFormat {
+export interface TimelineFormat extends LineShape {
   /** Before the first line. */
   readonly header: string;
-  /** Lines with their newlines, and what each is to be sorted by. None when no time of the entry is wanted. */
+  /**
+   * What is between `head` and `tail` of each line, and what it is to be sorted by: what all lines have, or what follows from
+   * the time, need not be sorted. None when no time of the entry is wanted.
+   */
   lines(entry: TimelineEntry): Iterable<TimelineLine>;
 }
 

@@ -7,24 +7,22 @@ import { eventsOf, type Origin, type TimelineFormat, type TimeRange } from './ti
  * JSON lines for Timesketch: `message`, `datetime` and `timestamp_desc` are what it asks for, `timestamp` (microseconds) is kept as
  * it is, everything else becomes an attribute. `timestamp_ns` is exact. Texts are exact as well, as far as they are UTF-8.
  */
-export function jsonlFormat(origin: Origin, range: TimeRange): TimelineFormat {
+export function jsonlFormat({ container: own, ...origin }: Origin, range: TimeRange): TimelineFormat {
   return {
     header: '',
+    head: (ns) =>
+      `{"datetime":"${isoMicroseconds(ns)}","timestamp":${floorDivide(clampMoment(ns), 1000n)},"timestamp_ns":"${ns}",`,
     *lines(entry) {
       const events = eventsOf(entry.times, range);
       if (events.length === 0) return;
-      const rest = toJson(attributes(entry, origin)).slice(1);
-      for (const { ns, words } of events) {
-        const micros = floorDivide(clampMoment(ns), 1000n);
-        const time = `{"datetime":"${isoMicroseconds(ns)}","timestamp":${micros},"timestamp_ns":"${ns}"`;
-        yield { ns, text: `${time},"timestamp_desc":"${words}",${rest}\n` };
-      }
+      const rest = toJson(attributes(entry, own)).slice(1, -1);
+      for (const { ns, words } of events) yield { ns, text: `"timestamp_desc":"${words}",${rest}` };
     },
+    tail: `,${toJson(origin).slice(1)}\n`,
   };
 }
 
-function attributes(entry: TimelineEntry, origin: Origin): object {
-  const { message, dataType, artifact, object, member, line, container = origin.container, fields } = entry;
-  const source = { message, data_type: dataType, artifact, object, member, line };
-  return { ...source, ...fields, ...origin, container };
+function attributes(entry: TimelineEntry, own: string): object {
+  const { message, dataType, artifact, object, member, line, container = own, fields } = entry;
+  return { message, data_type: dataType, artifact, object, member, line, ...fields, container };
 }

@@ -97,7 +97,7 @@ async function timeline(session: Session, bundle: string, options: Options): Pro
     }
     progress?.stop();
     await destination.write(Buffer.from(format.header));
-    for await (const chunk of sorter.sorted()) {
+    for await (const chunk of sorter.sorted(format)) {
       session.signal.throwIfAborted();
       if (destination.hungUp.aborted) return;
       await destination.write(chunk);

@@ -47,9 +47,9 @@ export async function* lineBatches(
     const chunk = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
     const end = chunk.lastIndexOf(0x0a);
     if (end !== -1) {
-      const text = Buffer.concat([...held, chunk.subarray(0, end)]).toString('utf8');
-      const lines = text.split('\n');
-      if (dropping) lines[0] = '';
+      const firstEnd = chunk.indexOf(0x0a);
+      const begun = dropping ? '' : Buffer.concat([...held, chunk.subarray(0, firstEnd)]).toString('utf8');
+      const lines = firstEnd === end ? [begun] : [begun].concat(chunk.toString('utf8', firstEnd + 1, end).split('\n'));
       yield { first, lines };
       first += lines.length;
       held = [];

@@ -1,81 +1,92 @@
-import { BLOCK_BYTES, type Block, RECORD_HEADER_BYTES, type Run, type Spill } from './spill.ts';
+import { ExhibitError } from '../error.ts';
+import { Chunk, type Encode, RECORD_HEADER_BYTES } from './record.ts';
+import type { Spill } from './spill.ts';
 
-/** Merging runs of sorted records that lie in a spill. */
+/** Sorted records, one after the other, in a spill. */
+export interface Run {
+  readonly start: number;
+  readonly end: number;
+}
 
-/** `records` for another run, or the `lines` alone; in chunks of about a block. Of equal times the earlier run's come first. */
-export async function* mergeRuns(
-  spill: Spill,
-  runs: readonly Run[],
-  what: 'records' | 'lines',
-): AsyncGenerator<Uint8Array> {
+/** What is read of a run at a time. */
+const WINDOW_BYTES = 128 * 1024;
+const CHUNK_BYTES = 256 * 1024;
+
+/** All records of the runs in order, encoded; of equal times the earlier run's come first. A chunk holds until the next. */
+export async function* mergeRuns(spill: Spill, runs: readonly Run[], encode: Encode): AsyncGenerator<Uint8Array> {
   const heap: Cursor[] = [];
   for (const [order, run] of runs.entries()) {
     const cursor = new Cursor(spill, run, order);
     if (await cursor.load()) heap.push(cursor);
   }
   for (let at = heap.length >> 1; at >= 0; at -= 1) sink(heap, at);
-  let chunk = Buffer.allocUnsafe(BLOCK_BYTES);
-  let used = 0;
+  const chunk = new Chunk(CHUNK_BYTES);
   for (let top = heap[0]; top !== undefined; top = heap[0]) {
-    const bytes = top.take(what);
-    if (used + bytes.length > chunk.length) {
-      if (used > 0) yield chunk.subarray(0, used);
-      chunk = Buffer.allocUnsafe(Math.max(BLOCK_BYTES, bytes.length));
-      used = 0;
-    }
-    used += bytes.copy(chunk, used);
-    if (top.atEnd && !(await top.load())) {
+    const { record } = top;
+    while (!chunk.add(record, encode)) yield chunk.take();
+    if (!top.step() && !(await top.load())) {
       const last = heap.pop();
       if (last === undefined || heap.length === 0) break;
       heap[0] = last;
     }
     sink(heap, 0);
   }
-  if (used > 0) yield chunk.subarray(0, used);
+  const rest = chunk.take();
+  if (rest.length > 0) yield rest;
 }
 
-/** A place in one run. The block after the one being read is on its way. */
+/** A place in one run. */
 class Cursor {
   readonly #spill: Spill;
-  readonly #run: Run;
+  readonly #end: number;
   readonly #order: number;
-  #next = 0;
-  #ahead: Promise<Buffer> | undefined;
-  #block: Buffer = Buffer.alloc(0);
+  #window = Buffer.allocUnsafe(WINDOW_BYTES);
+  /** What of the run is in the window, and from where on. */
+  #held = 0;
   #at = 0;
+  #next: number;
+  #recordEnd = 0;
   #high = 0;
   #low = 0;
   #nanos = 0;
-  #lineBytes = 0;
 
   constructor(spill: Spill, run: Run, order: number) {
     this.#spill = spill;
-    this.#run = run;
+    this.#next = run.start;
+    this.#end = run.end;
     this.#order = order;
   }
 
-  get atEnd(): boolean {
-    return this.#at >= this.#block.length;
+  /** A view that holds until the next load. */
+  get record(): Buffer {
+    return this.#window.subarray(this.#at, this.#recordEnd);
   }
 
-  /** The next block; false after the last. */
+  /** False when the next record is not in the window: load. */
+  step(): boolean {
+    this.#at = this.#recordEnd;
+    return this.#look();
+  }
+
+  /** Moves the window on to the next record; false at the run's end. */
   async load(): Promise<boolean> {
-    const block = this.#ahead ?? this.#begin();
-    if (block === undefined) return false;
-    this.#block = await block;
-    this.#ahead = this.#begin();
-    this.#at = 0;
-    this.#readHeader();
-    return true;
-  }
-
-  /** The record, or its line; a view that holds until the next load. */
-  take(what: 'records' | 'lines'): Buffer {
-    const end = this.#at + RECORD_HEADER_BYTES + this.#lineBytes;
-    const bytes = this.#block.subarray(what === 'records' ? this.#at : this.#at + RECORD_HEADER_BYTES, end);
-    this.#at = end;
-    if (!this.atEnd) this.#readHeader();
-    return bytes;
+    if (this.#at === this.#held && this.#next === this.#end) return false;
+    for (;;) {
+      this.#window.copy(this.#window, 0, this.#at, this.#held);
+      this.#held -= this.#at;
+      this.#at = 0;
+      const room = this.#window.subarray(this.#held, this.#held + this.#end - this.#next);
+      const bytes = await this.#spill.read(room, this.#next);
+      this.#held += bytes;
+      this.#next += bytes;
+      if (this.#look()) return true;
+      if (bytes < room.length || this.#next === this.#end) {
+        throw new ExhibitError('internal', 'a run of sorted lines ends inside a line');
+      }
+      const larger = Buffer.allocUnsafe(this.#window.length * 2);
+      this.#window.copy(larger, 0, 0, this.#held);
+      this.#window = larger;
+    }
   }
 
   comesBefore(other: Cursor): boolean {
@@ -83,20 +94,16 @@ class Cursor {
     return by < 0 || (by === 0 && this.#order < other.#order);
   }
 
-  #begin(): Promise<Buffer> | undefined {
-    const block: Block | undefined = this.#run[this.#next];
-    if (block === undefined) return undefined;
-    this.#next += 1;
-    const reading = this.#spill.read(block);
-    reading.catch(() => undefined);
-    return reading;
-  }
-
-  #readHeader(): void {
-    this.#high = this.#block.readInt32LE(this.#at);
-    this.#low = this.#block.readUInt32LE(this.#at + 4);
-    this.#nanos = this.#block.readUInt32LE(this.#at + 8);
-    this.#lineBytes = this.#block.readUInt32LE(this.#at + 12);
+  #look(): boolean {
+    const header = this.#at + RECORD_HEADER_BYTES;
+    if (header > this.#held) return false;
+    const end = header + this.#window.readUInt32LE(this.#at + 12);
+    if (end > this.#held) return false;
+    this.#recordEnd = end;
+    this.#high = this.#window.readInt32LE(this.#at);
+    this.#low = this.#window.readUInt32LE(this.#at + 4);
+    this.#nanos = this.#window.readUInt32LE(this.#at + 8);
+    return true;
   }
 }
 
