@@ -1,4 +1,5 @@
 import { tmpdir } from 'node:os';
+import { setFlagsFromString } from 'node:v8';
 import { type Command, Option } from 'commander';
 import { ExhibitError } from '../../evidence/error.ts';
 import { ARTIFACTS } from '../../evidence/layout.ts';
@@ -78,6 +79,7 @@ async function timeline(session: Session, bundle: string, options: Options): Pro
   const { openTimelineBundle } = await import('../timeline-bundle.ts');
   const { TIMELINE_SOURCES } = await import('../../evidence/timeline/sources.ts');
   const { createSorter } = await import('../../evidence/timeline/sorter.ts');
+  keepYoungHeapSmall();
   const progress = await verifyProgress(session.stderr);
   try {
     const opened = await openTimelineBundle({
@@ -107,6 +109,14 @@ async function timeline(session: Session, bundle: string, options: Options): Pro
     progress?.stop();
   }
   await problems.tell(session, options);
+}
+
+/**
+ * Millions of lines are short-lived, and V8 answers by growing the space for such objects: 130 MiB more were seen, for no
+ * less CPU time. The factor is read each time that it would grow, so it can be set after the start.
+ */
+function keepYoungHeapSmall(): void {
+  setFlagsFromString('--semi-space-growth-factor=1');
 }
 
 async function addAll(
