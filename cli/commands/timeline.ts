@@ -54,7 +54,7 @@ export function registerTimeline(program: Command, session: Session): void {
     .option('--from <time>', 'only what was then or later: 2026-03-01, 2026-03-01T12:00:00Z')
     .option('--to <time>', 'only what was before')
     .option('--artifact <names>', 'only of these, with commas: rootfs,logs,capture')
-    .option('--kind <names>', 'only such events, with commas: file,finding,process,log,container,node,capture')
+    .option('--kind <names>', `only such events, with commas: ${TIMELINE_KINDS.join(',')}`)
     .option('--temp <folder>', 'where large timelines are sorted; the system’s own folder when absent')
     .action(async (bundle: string) => {
       await timeline(session, bundle, optionsOf<Options>(command));

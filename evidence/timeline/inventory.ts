@@ -1,13 +1,6 @@
 import { z } from 'zod';
 import { createTally, jsonBatches } from './lines.ts';
-import type {
-  EntryTime,
-  TimelineBundle,
-  TimelineEntry,
-  TimelineFields,
-  TimelineObject,
-  TimelineSource,
-} from './timeline.ts';
+import type { EntryTime, TimelineEntry, TimelineFields, TimelineObject, TimelineSource } from './timeline.ts';
 
 /**
  * Files: `rootfs.inventory.jsonl.zst`, and others of the same lines. The shape here asks for less than inventory.ts: of an older or
@@ -54,57 +47,36 @@ const lineSchema = z.looseObject({
   birthNs: ns,
   linkPath: text.optional(),
   lower: lowerSchema.optional(),
-  /** Number of the mount that it lies on; then the path begins with that number. */
+  /** Number of the mount that it lies on, in volumes.jsonl.zst. */
   volume: z.number().optional(),
 });
 type Line = z.infer<typeof lineSchema>;
 
-/** Of the list of mounts: where the container has them. */
-const mountSchema = z.looseObject({ volume: z.number(), containerPath: text });
-/** What lies on the mounts beyond is shown below their numbers. */
-const MAX_MOUNTS = 10_000;
 /** As evidence/members.ts has it: a path, its base64 and a hundred attributes of 64 KiB fit. */
 const MAX_LINE_BYTES = 16 * 1024 * 1024;
 
-/** Mount points in the container, by number. */
-type Mounts = ReadonlyMap<number, string>;
-
-/** `name` is a list of files; `mountsName` says where in the container its numbered volumes are. */
-export function inventorySource(name: string, mountsName?: string): TimelineSource {
+/** `name` is a list of files in a bundle. */
+export function inventorySource(name: string): TimelineSource {
   return {
     object: name,
     async *read(bundle) {
       const object = bundle.object(name);
       if (object === undefined) return;
-      const mounts = await readMounts(bundle, mountsName);
       const tally = createTally();
       for await (const batch of jsonBatches(bundle.content(object), lineSchema, MAX_LINE_BYTES, tally)) {
-        yield entriesOf(object, mounts, batch);
+        yield entriesOf(object, batch);
       }
       tally.tell(bundle, object, undefined);
     },
   };
 }
 
-async function readMounts(bundle: TimelineBundle, name: string | undefined): Promise<Mounts> {
-  const mounts = new Map<number, string>();
-  const object = name === undefined ? undefined : bundle.object(name);
-  if (object === undefined) return mounts;
-  const tally = createTally();
-  for await (const batch of jsonBatches(bundle.content(object), mountSchema, MAX_LINE_BYTES, tally)) {
-    for (const { value } of batch) if (mounts.size < MAX_MOUNTS) mounts.set(value.volume, value.containerPath);
-  }
-  tally.tell(bundle, object, undefined);
-  return mounts;
-}
-
 function* entriesOf(
   { name: object, artifact }: TimelineObject,
-  mounts: Mounts,
   batch: Iterable<{ readonly line: number; readonly value: Line }>,
 ): Generator<TimelineEntry> {
   for (const { line, value } of batch) {
-    const name = nameOf(value, mounts);
+    const name = nameOf(value);
     const where = { kind: 'file', dataType: 'fs:stat', artifact, object, line } as const;
     yield { ...where, ...(value.change === 'deleted' ? deletion(name, value) : asItIs(name, value)) };
     if (value.lower !== undefined) yield { ...where, ...asInImage(name, value.lower) };
@@ -165,15 +137,9 @@ function statOf({ type, inode, mode, uid, gid, sizeBytes, apparentBytes, sha256 
   return { file_type: type, inode, mode, uid, gid, size, sha256 };
 }
 
-/** Absolute, as the container sees it, and not as the layer had to change it; on a volume, below where that is mounted. */
-function nameOf(file: Line, mounts: Mounts): Name {
-  const isRenamed = file.overlayPath !== undefined;
-  const path_base64 = isRenamed ? file.overlayPathBase64 : file.pathBase64;
+/** Absolute, as the container sees it: `overlayPath` is its own name where the member's is another. */
+function nameOf(file: Line): Name {
+  const path_base64 = file.overlayPath === undefined ? file.pathBase64 : file.overlayPathBase64;
   const path = (file.overlayPath ?? file.path).replace(/^(\.?\/)+|^\.$|\/+$/g, '');
-  if (file.volume === undefined) return { path: `/${path}`, path_base64 };
-  const volume = String(file.volume);
-  const mountedAt = mounts.get(file.volume)?.replace(/\/+$/, '');
-  if (mountedAt !== undefined && path === volume) return { path: mountedAt || '/', path_base64, volume };
-  const below = path.startsWith(`${volume}/`) ? path.slice(volume.length) : `/${path}`;
-  return { path: mountedAt === undefined ? `/${path}` : `${mountedAt}${below}`, path_base64, volume };
+  return { path: `/${path}`, path_base64, volume: file.volume === undefined ? undefined : String(file.volume) };
 }

@@ -2,6 +2,7 @@ import { captureSource } from './capture.ts';
 import { containerLogsSource } from './container-logs.ts';
 import { findingsSource } from './findings.ts';
 import { inventorySource } from './inventory.ts';
+import { networkSource } from './network.ts';
 import { nodeSource } from './node.ts';
 import { nodeLogsSource } from './node-logs.ts';
 import { processesSource } from './processes.ts';
@@ -15,9 +16,10 @@ import type { TimelineSource } from './timeline.ts';
 export const TIMELINE_SOURCES: readonly TimelineSource[] = [
   specSource,
   processesSource,
+  networkSource,
   inventorySource('rootfs.inventory.jsonl.zst'),
   findingsSource('rootfs.findings.jsonl.zst'),
-  inventorySource('volumes.inventory.jsonl.zst', 'volumes.jsonl.zst'),
+  inventorySource('volumes.inventory.jsonl.zst'),
   findingsSource('volumes.findings.jsonl.zst'),
   containerLogsSource,
   nodeLogsSource,

@@ -7,7 +7,7 @@ import type { Manifest, RequestRecord } from '../manifest.ts';
  */
 
 /** What an entry is about; people filter by it. */
-export const TIMELINE_KINDS = ['file', 'finding', 'process', 'log', 'container', 'node', 'capture'] as const;
+export const TIMELINE_KINDS = ['file', 'finding', 'process', 'network', 'log', 'container', 'node', 'capture'] as const;
 export type TimelineKind = (typeof TIMELINE_KINDS)[number];
 
 /**

@@ -14,6 +14,7 @@ import { judgesObstacle, mactimeObstacle, type Row, readAsMactime, readAsTimeske
 
 vi.setConfig({ testTimeout: TEST_TIMEOUT_MS });
 
+const jsonLines = (...values: object[]) => values.map((value) => `${JSON.stringify(value)}\n`).join('');
 const cri = (time: string, text: string) => `${time} stdout F ${text}\n`;
 
 /** Something of every kind, each with a time of its own in November 2023. */
@@ -54,6 +55,17 @@ const EVERYTHING: Contents = {
         descriptors: [],
       })}\n`,
       'recovered.jsonl': `${JSON.stringify({ member: 'recovered/17/exe', path: '/tmp/gone', heldBy: ['17/exe'], sizeBytes: 5, modifiedNs: '1699999996000000000', changedNs: 5 })}\n`,
+    },
+    'network.tar.zst': {
+      'conntrack.jsonl': jsonLines(
+        {
+          protocol: 'tcp',
+          original: { source: '10.0.0.7', sourcePort: 4711, destination: 'fd00::1', destinationPort: 443 },
+          state: 'ESTABLISHED',
+          startedAt: '2023-11-14T22:13:21.500Z',
+        },
+        { protocol: 'udp', original: { source: '10.0.0.7', destination: '10.0.0.1' } },
+      ),
     },
     'logs.tar.zst': {
       '0.log': cri('2023-11-14T23:13:22.000000001+01:00', 'listening'),
@@ -124,13 +136,10 @@ const EVERYTHING: Contents = {
         birthNs: '1700000000000000000',
       },
     ],
-    'volumes.jsonl.zst': [
-      { volume: 1, containerPath: '/data' },
-      { volume: 2, containerPath: '/' },
-    ],
     'volumes.inventory.jsonl.zst': [
       inventoryLine({
-        path: '1/sub/file',
+        path: '1/.exhibit-escaped.wh.file',
+        overlayPath: 'data/.wh.file',
         volume: 1,
         change: undefined,
         notStored: 'budget',
@@ -138,20 +147,16 @@ const EVERYTHING: Contents = {
         apparentBytes: '123456789',
         inode: '77',
       }),
-      inventoryLine({ path: '1', volume: 1, type: 'directory', change: undefined, inode: '78' }),
-      inventoryLine({ path: '2/top', volume: 2, change: undefined, inode: '79' }),
+      inventoryLine({ path: '1', overlayPath: 'data', volume: 1, type: 'directory', change: undefined, inode: '78' }),
+      inventoryLine({ path: 'srv/left-out', inArchive: false, volume: 2, change: undefined, inode: '79' }),
       inventoryLine({ path: '9/unknown', volume: 9, change: undefined, inode: '80' }),
     ],
   },
   artifacts: {
     spec: ['spec.tar.zst'],
     processes: ['processes.tar.zst'],
-    rootfs: [
-      'rootfs.inventory.jsonl.zst',
-      'rootfs.findings.jsonl.zst',
-      'volumes.jsonl.zst',
-      'volumes.inventory.jsonl.zst',
-    ],
+    network: ['network.tar.zst'],
+    rootfs: ['rootfs.inventory.jsonl.zst', 'rootfs.findings.jsonl.zst', 'volumes.inventory.jsonl.zst'],
     logs: ['logs.tar.zst', 'node-logs.tar.zst', 'node.tar.zst'],
   },
 };
@@ -214,9 +219,9 @@ describe('timeline', () => {
     );
     expect(paths).toEqual(
       new Map([
-        ['77', { path: '/data/sub/file', size: 123_456_789 }],
+        ['77', { path: '/data/.wh.file', size: 123_456_789 }],
         ['78', { path: '/data', size: 4 }],
-        ['79', { path: '/top', size: 4 }],
+        ['79', { path: '/srv/left-out', size: 4 }],
         ['80', { path: '/9/unknown', size: 4 }],
       ]),
     );
@@ -225,7 +230,7 @@ describe('timeline', () => {
   test('tells of processes, logs, container, image and node', async ({ skip }) => {
     if (judgesObstacle() !== undefined) skip(judgesObstacle());
     await using bundle = await timelineBundle(EVERYTHING);
-    const rows = await jsonl(bundle, '--kind', 'process,log,container,node,finding');
+    const rows = await jsonl(bundle, '--kind', 'process,network,log,container,node,finding');
     const told = rows.map(({ datetime, message, artifact, member }) =>
       [datetime, message, artifact, member ?? '-'].join('|'),
     );
@@ -240,6 +245,7 @@ describe('timeline', () => {
       '2023-11-14T22:13:15.000000+00:00|container started|spec|cri-container-status.json',
       '2023-11-14T22:13:20.000000+00:00|finding timestomped, high: /tmp/dropper (mtime-before-birth)|rootfs|-',
       '2023-11-14T22:13:21.250000+00:00|pid 17 started: sh -c "id; id"|processes|processes.jsonl',
+      '2023-11-14T22:13:21.500000+00:00|connection tcp 10.0.0.7:4711 -> [fd00::1]:443 began, now ESTABLISHED|network|conntrack.jsonl',
       '2023-11-14T22:13:22.000000+00:00|stdout: listening|logs|0.log',
       '2023-11-14T22:13:23.500000+00:00|stderr: docker says|logs|c-json.log',
       '2023-11-14T22:13:24.000001+00:00|journal kubelet[800]: started container|logs|journal.jsonl',
