@@ -1,165 +1,14 @@
-import { mkdir, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { gzipSync } from 'node:zlib';
 import { describe, expect, test, vi } from 'vitest';
-import {
-  artifactRecord,
-  type Contents,
-  inventoryLine,
-  type TimelineBundle,
-  timelineBundle,
-} from '../evidence/timeline/timeline-bundle.ts';
-import { exhibit, shell, TEST_TIMEOUT_MS } from './run.ts';
+import { requestRecord } from '../evidence/sample-bundle.ts';
+import { EVERYTHING, jsonLines } from '../evidence/timeline/everything.ts';
+import { artifactRecord, type TimelineBundle, timelineBundle } from '../evidence/timeline/timeline-bundle.ts';
+import { exhibit, TEST_TIMEOUT_MS } from './run.ts';
+import { serveAsS3 } from './s3-server.ts';
 import { judgesObstacle, mactimeObstacle, type Row, readAsMactime, readAsTimesketch } from './timeline-judges.ts';
 
 vi.setConfig({ testTimeout: TEST_TIMEOUT_MS });
-
-const jsonLines = (...values: object[]) => values.map((value) => `${JSON.stringify(value)}\n`).join('');
-const cri = (time: string, text: string) => `${time} stdout F ${text}\n`;
-
-/** Something of every kind, each with a time of its own in November 2023. */
-const EVERYTHING: Contents = {
-  archives: {
-    'spec.tar.zst': {
-      'cri-container-status.json': JSON.stringify({
-        status: { createdAt: '1699999990000000000', startedAt: '1699999995000000000', finishedAt: '0' },
-      }),
-      'cri-pod-status.json': JSON.stringify({ status: { createdAt: '1699999980000000000' } }),
-      'containerd-container.json': JSON.stringify({ createdAt: '2023-11-14T22:13:09.000Z', updatedAt: 'never' }),
-      'docker-inspect.json': JSON.stringify({ State: { FinishedAt: '0001-01-01T00:00:00Z' } }),
-      'image-config.json': JSON.stringify({
-        created: '2023-01-02T03:04:05.5Z',
-        history: [{ created: '2023-01-02T03:04:04Z', created_by: 'RUN make' }, { comment: 'no time' }],
-      }),
-    },
-    'processes.tar.zst': {
-      'proc/17/status': 'Name:\tsh\n',
-      'processes.jsonl': `${JSON.stringify({
-        pid: 17,
-        ppid: 1,
-        comm: 'sh',
-        commandLine: ['sh', '-c', 'id; id'],
-        startedAt: '2023-11-14T22:13:21.250Z',
-        executable: {
-          path: '/bin/busybox',
-          deleted: false,
-          inode: 99,
-          mode: 0o755,
-          uid: 0,
-          gid: 0,
-          sizeBytes: 9,
-          modifiedAt: '2023-11-01T00:00:00.000Z',
-          changedAt: '2023-11-02T00:00:00.000Z',
-          sha256: 'cd'.repeat(32),
-        },
-        descriptors: [],
-      })}\n`,
-      'recovered.jsonl': `${JSON.stringify({ member: 'recovered/17/exe', path: '/tmp/gone', heldBy: ['17/exe'], sizeBytes: 5, modifiedNs: '1699999996000000000', changedNs: 5 })}\n`,
-    },
-    'network.tar.zst': {
-      'conntrack.jsonl': jsonLines(
-        {
-          protocol: 'tcp',
-          original: { source: '10.0.0.7', sourcePort: 4711, destination: 'fd00::1', destinationPort: 443 },
-          state: 'ESTABLISHED',
-          startedAt: '2023-11-14T22:13:21.500Z',
-        },
-        { protocol: 'udp', original: { source: '10.0.0.7', destination: '10.0.0.1' } },
-      ),
-    },
-    'logs.tar.zst': {
-      '0.log': cri('2023-11-14T23:13:22.000000001+01:00', 'listening'),
-      '0.log.20231114.gz': gzipSync(cri('2023-11-14T22:13:10Z', 'rotated')),
-      'c-json.log': `${JSON.stringify({ log: 'docker says\n', stream: 'stderr', time: '2023-11-14T22:13:23.5Z' })}\n`,
-    },
-    'node-logs.tar.zst': {
-      'journal.jsonl': `${JSON.stringify({ at: '2023-11-14T22:13:24.000001Z', realtimeUs: '1700000004000001', unit: 'kubelet.service', identifier: 'kubelet', pid: 800, priority: 6, message: 'started container' })}\n`,
-      'kmsg.jsonl': `${JSON.stringify({ at: '2023-11-14T22:13:25.000000Z', realtimeUs: '1700000005000000', priority: 4, message: 'segfault at 0' })}\n`,
-      'audit.jsonl': `${JSON.stringify({ at: '2023-11-14T22:13:26.000000Z', realtimeUs: '1700000006000000', serial: '41', type: 'EXECVE', fields: { pid: '17', exe: '/bin/sh' }, arguments: ['sh', '-c', 'id'] })}\n`,
-    },
-    'node.tar.zst': {
-      'bpf.jsonl': `${JSON.stringify({ id: 7, name: 'hide_pid', type: 'kprobe', loadedAt: '2023-11-14T22:13:27.000Z' })}\n`,
-    },
-  },
-  lists: {
-    'rootfs.inventory.jsonl.zst': [
-      inventoryLine({
-        lower: {
-          layer: 2,
-          type: 'file',
-          sizeBytes: 3,
-          mode: '755',
-          uid: 0,
-          gid: 0,
-          mtimeNs: '1600000000000000000',
-          ctimeNs: '1600000001000000000',
-          inode: '5',
-        },
-      }),
-      inventoryLine({
-        path: 'etc/.wh.passwd',
-        overlayPath: 'etc/passwd',
-        type: 'character-device',
-        sizeBytes: 0,
-        change: 'deleted',
-        nlink: 3,
-        inode: '13',
-        sha256: undefined,
-      }),
-      inventoryLine({
-        path: 'usr/',
-        type: 'directory',
-        inode: '14',
-        mode: '755',
-        sha256: undefined,
-        mtimeNs: '1700000300000000000',
-        atimeNs: '1700000300000000000',
-        ctimeNs: '1700000300000000000',
-        birthNs: '0',
-      }),
-      inventoryLine({ path: 'lib', type: 'symlink', linkPath: 'usr/lib', inode: '15', sha256: undefined }),
-    ],
-    'rootfs.findings.jsonl.zst': [
-      {
-        kind: 'timestomped',
-        severity: 'high',
-        reasons: ['mtime-before-birth'],
-        path: 'tmp/dropper',
-        type: 'file',
-        inode: '12',
-        mode: '4755',
-        uid: 0,
-        gid: 7,
-        sizeBytes: 4,
-        mtimeNs: '1500000000000000000',
-        ctimeNs: '1700000200000000001',
-        birthNs: '1700000000000000000',
-      },
-    ],
-    'volumes.inventory.jsonl.zst': [
-      inventoryLine({
-        path: '1/.exhibit-escaped.wh.file',
-        overlayPath: 'data/.wh.file',
-        volume: 1,
-        change: undefined,
-        notStored: 'budget',
-        sizeBytes: 0,
-        apparentBytes: '123456789',
-        inode: '77',
-      }),
-      inventoryLine({ path: '1', overlayPath: 'data', volume: 1, type: 'directory', change: undefined, inode: '78' }),
-      inventoryLine({ path: 'srv/left-out', inArchive: false, volume: 2, change: undefined, inode: '79' }),
-      inventoryLine({ path: '9/unknown', volume: 9, change: undefined, inode: '80' }),
-    ],
-  },
-  artifacts: {
-    spec: ['spec.tar.zst'],
-    processes: ['processes.tar.zst'],
-    network: ['network.tar.zst'],
-    rootfs: ['rootfs.inventory.jsonl.zst', 'rootfs.findings.jsonl.zst', 'volumes.inventory.jsonl.zst'],
-    logs: ['logs.tar.zst', 'node-logs.tar.zst', 'node.tar.zst'],
-  },
-};
 
 async function jsonl(bundle: TimelineBundle, ...options: string[]): Promise<Row[]> {
   const ran = await exhibit(['timeline', bundle.folder, ...options]);
@@ -295,6 +144,39 @@ describe('timeline', () => {
     ]);
   });
 
+  test('names the container of a process that is in another one of the pod', async ({ skip }) => {
+    if (judgesObstacle() !== undefined) skip(judgesObstacle());
+    const { target } = requestRecord('00');
+    const process = (pid: number) => ({ pid, startedAt: '2023-11-14T22:13:21.250Z', commandLine: ['sh'] });
+    await using bundle = await timelineBundle({
+      archives: { 'processes.tar.zst': { 'processes.jsonl': jsonLines(process(4711), process(99)) } },
+      artifacts: { processes: ['processes.tar.zst'] },
+      manifest: { target: { ...target, companions: [{ ...target, id: 'f00d', name: 'sidecar', pids: [99] }] } },
+    });
+    const rows = await jsonl(bundle, '--kind', 'process');
+    expect(rows.map(({ pid, container }) => `${pid} ${container}`)).toEqual(['4711 shop', '99 sidecar']);
+  });
+
+  test('is the same from S3, and asks for nothing but what it reads', async () => {
+    await using bundle = await timelineBundle(EVERYTHING);
+    const id = '0192f0c1-0000-7000-8000-000000000001';
+    await using s3 = await serveAsS3(bundle.folder, 'evidence', `c1/n1/${id}`);
+    const where = [`s3://evidence/c1/n1/${id}`, '--endpoint', s3.endpoint, '--region', 'eu-central-1'];
+    const env = { AWS_ACCESS_KEY_ID: 'key', AWS_SECRET_ACCESS_KEY: 'secret' };
+    const ran = await exhibit(['timeline', ...where, '--artifact', 'logs,capture'], { env });
+    expect(ran).toMatchObject({ code: 0, stderr: '' });
+    const local = await exhibit(['timeline', bundle.folder, '--artifact', 'logs,capture']);
+    expect(ran.stdout.equals(local.stdout)).toBe(true);
+    const asked = new Set(s3.requests.map((request) => path.posix.basename(request.path)));
+    expect([...asked].sort()).toEqual([
+      'logs.tar.zst',
+      'manifest.json',
+      'node-logs.tar.zst',
+      'node.tar.zst',
+      'request.json',
+    ]);
+  });
+
   test('has the same events as CSV, row for row', async ({ skip }) => {
     if (judgesObstacle() !== undefined) skip(judgesObstacle());
     await using bundle = await timelineBundle(EVERYTHING);
@@ -380,100 +262,5 @@ describe('timeline', () => {
       code: 2,
       stderr: expect.stringContaining('choose another --output'),
     });
-  });
-});
-
-describe('a large timeline', () => {
-  const large = (): Contents => ({
-    lists: {
-      'rootfs.inventory.jsonl.zst': Array.from({ length: 30_000 }, (_, index) =>
-        inventoryLine({
-          path: `usr/lib/file-${index}`,
-          inode: String(index),
-          mtimeNs: `${1_700_000_000 + ((index * 7919) % 10_000)}000000005`,
-        }),
-      ),
-    },
-    artifacts: { rootfs: ['rootfs.inventory.jsonl.zst'] },
-  });
-
-  test('is sorted outside of memory, and leaves nothing in the folder for it', async () => {
-    await using bundle = await timelineBundle(large());
-    const temp = path.join(bundle.folder, 'temp');
-    await mkdir(temp);
-    const script =
-      '$EXHIBIT timeline "$B" --temp "$T" --format csv | tail -n +2 > "$T/out" && LC_ALL=C sort -c -s -t, -k1,1 "$T/out" && wc -l < "$T/out"';
-    const ran = await shell(script, { env: { B: bundle.folder, T: temp } });
-    expect(ran).toMatchObject({ code: 0, stderr: '' });
-    expect(Number(ran.stdout.toString())).toBe(30_000 * 4 + 6);
-    expect(await readdir(temp)).toEqual(['out']);
-  });
-
-  test('ends quietly when its reader hangs up', async () => {
-    await using bundle = await timelineBundle(large());
-    const ran = await shell('set -o pipefail; $EXHIBIT timeline "$B" | head -n 2', { env: { B: bundle.folder } });
-    expect(ran).toMatchObject({ code: 0, stderr: '' });
-    expect(ran.stdout.toString().trimEnd().split('\n')).toHaveLength(2);
-  });
-
-  test('leaves nothing in the folder when Ctrl-C ends it', async () => {
-    await using bundle = await timelineBundle(large());
-    const temp = path.join(bundle.folder, 'temp');
-    await mkdir(temp);
-    const ran = await exhibit(['timeline', bundle.folder, '--temp', temp], {
-      when: { text: /datetime/, act: (child) => void child.kill('SIGINT') },
-    });
-    expect(ran).toMatchObject({ code: 130, stderr: 'exhibit: Stopped by SIGINT.\n' });
-    expect(await readdir(temp)).toEqual([]);
-  });
-
-  test('that cannot be sorted in the folder says which option helps', async () => {
-    await using bundle = await timelineBundle(large());
-    const ran = await exhibit(['timeline', bundle.folder, '--temp', '/nonexistent']);
-    expect(ran).toMatchObject({ code: 2, stderr: expect.stringContaining('name a folder with room by --temp') });
-  });
-});
-
-describe('a damaged bundle', () => {
-  test('still has everything else, says what is missing and ends with exit code 1', async ({ skip }) => {
-    if (judgesObstacle() !== undefined) skip(judgesObstacle());
-    await using bundle = await timelineBundle(EVERYTHING);
-    await truncate(path.join(bundle.folder, 'rootfs.inventory.jsonl.zst'), 100);
-    await rm(path.join(bundle.folder, 'logs.tar.zst'));
-    await writeFile(path.join(bundle.folder, 'request.json'), '{}');
-    const ran = await exhibit(['timeline', bundle.folder]);
-    expect(ran.code).toBe(1);
-    expect(ran.stderr.split('\n')).toEqual([
-      'exhibit: request.json: it has not the shape of format version 1',
-      expect.stringMatching(/^exhibit: rootfs\.inventory\.jsonl\.zst: .*; what comes after is missing$/),
-      expect.stringMatching(/^exhibit: logs\.tar\.zst: .*no object.*; what comes after is missing$/),
-      'exhibit: The timeline is not complete, 3 things could not be read: run `exhibit verify` on this bundle.',
-      '',
-    ]);
-    const rows = readAsTimesketch('jsonl', ran.stdout);
-    expect(seen(rows, 'kernel: segfault at 0')).toHaveLength(1);
-    expect(rows.filter(({ object }) => object === 'logs.tar.zst' || object === 'request.json')).toEqual([]);
-  });
-
-  test('with lines that are garbage tells how many, and has the others', async ({ skip }) => {
-    if (judgesObstacle() !== undefined) skip(judgesObstacle());
-    await using bundle = await timelineBundle({
-      lists: { 'rootfs.inventory.jsonl.zst': ['garbage', inventoryLine(), '[]', '{"path":"x"}'] },
-      artifacts: { rootfs: ['rootfs.inventory.jsonl.zst'] },
-    });
-    const ran = await exhibit(['timeline', bundle.folder, '--json']);
-    expect(ran.code).toBe(1);
-    const [missing, error] = ran.stderr
-      .trimEnd()
-      .split('\n')
-      .map((line) => JSON.parse(line));
-    expect(missing).toEqual({
-      missing: {
-        object: 'rootfs.inventory.jsonl.zst',
-        why: '3 lines are left out, the first: line 1 is not JSON of the shape that is expected',
-      },
-    });
-    expect(error).toMatchObject({ error: { code: 'bundle-corrupt' } });
-    expect(readAsTimesketch('jsonl', ran.stdout).filter(({ path }) => path === '/tmp/dropper')).toHaveLength(4);
   });
 });
