@@ -33,7 +33,7 @@ export const nodeSource = archiveSource('node.tar.zst', (member, object, bundle)
         const { id, name = '', type = 'program', loadedAt } = value;
         const ns = loadedAt === undefined ? undefined : parseMoment(loadedAt);
         if (ns === undefined) return [];
-        const message = cutText(`eBPF ${type} ${id ?? '?'} ${name} loaded`);
+        const message = cutText(`eBPF ${type} ${id ?? '?'} loaded${name === '' ? '' : `: ${name}`}`);
         return [{ ...common, line, message, times: [{ ns, meaning: 'started' }], fields: {} }];
       });
     }

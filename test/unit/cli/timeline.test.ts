@@ -100,7 +100,7 @@ describe('timeline', () => {
       '2023-11-14T22:13:24.000001+00:00|journal kubelet[800]: started container|logs|journal.jsonl',
       '2023-11-14T22:13:25.000000+00:00|kernel: segfault at 0|logs|kmsg.jsonl',
       '2023-11-14T22:13:26.000000+00:00|audit EXECVE 41: pid=17 exe=/bin/sh command: sh -c id|logs|audit.jsonl',
-      '2023-11-14T22:13:27.000000+00:00|eBPF kprobe 7 hide_pid loaded|logs|bpf.jsonl',
+      '2023-11-14T22:13:27.000000+00:00|eBPF kprobe 7 loaded: hide_pid|logs|bpf.jsonl',
       '2023-11-14T22:16:40.000000+00:00|finding timestomped, high: /tmp/dropper (mtime-before-birth)|rootfs|-',
       '2026-11-22T10:00:00.000000+00:00|node booted: 6.18|capture|-',
     ]);
