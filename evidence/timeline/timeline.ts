@@ -11,7 +11,7 @@ export const TIMELINE_KINDS = ['file', 'finding', 'process', 'network', 'log', '
 export type TimelineKind = (typeof TIMELINE_KINDS)[number];
 
 /**
- * What a time means. `words` are plaso's (plaso/lib/definitions.py), so that events of both can be searched together; `column`
+ * What a time means. `words` are plaso's (plaso/lib/definitions.py), so that events of both can be searched together, but for `Recorded Time`; `column`
  * is where mactime has it: a(ccessed), m(odified), c(hanged) or b(orn).
  */
 export const MEANINGS = {
