@@ -15,9 +15,17 @@ export interface Destination extends AsyncDisposable {
   commit(): Promise<void>;
 }
 
-/** `--out` as a file or a folder, or stdout without it. `name` is what a file in a folder would be called. */
-export async function openDestination(session: Session, out: string | undefined, name: string): Promise<Destination> {
-  if (out !== undefined) return openFile(await outFile(out, name));
+/**
+ * `--out` as a file or a folder, or stdout without it. `name` is what a file in a folder would be called; `option` is what
+ * the person would have to change.
+ */
+export async function openDestination(
+  session: Session,
+  out: string | undefined,
+  name: string,
+  option = '--out',
+): Promise<Destination> {
+  if (out !== undefined) return openFile(await outFile(out, name), option);
   return session.stdout.isTerminal ? terminalDestination(session.stdout) : pipeDestination(session.stdout);
 }
 
@@ -43,13 +51,15 @@ export function fileName(name: string): string {
  * A new file that only its owner reads. O_EXCL: it neither overwrites nor follows a link that waits there (open(2)); on a
  * terminal's or a pipe's path it fails as well, so that evidence never goes into a device.
  */
-async function openFile(file: string): Promise<Destination> {
+async function openFile(file: string, option: string): Promise<Destination> {
   const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
   let handle: FileHandle | undefined = await open(file, flags, 0o600).catch((error: unknown) => {
     if (isErrno(error, 'EEXIST')) {
-      throw new ExhibitError('usage', `${file} exists and is not overwritten: choose another --out.`, { cause: error });
+      throw new ExhibitError('usage', `${file} exists and is not overwritten: choose another ${option}.`, {
+        cause: error,
+      });
     }
-    throw new ExhibitError('usage', `${file} cannot be made (${String(error)}): choose another --out.`, {
+    throw new ExhibitError('usage', `${file} cannot be made (${String(error)}): choose another ${option}.`, {
       cause: error,
     });
   });

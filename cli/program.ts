@@ -14,6 +14,7 @@ import { registerMem } from './commands/mem.ts';
 import { registerScan } from './commands/scan.ts';
 import { registerShow } from './commands/show.ts';
 import { registerStrings } from './commands/strings.ts';
+import { registerTimeline } from './commands/timeline.ts';
 import { registerVerify } from './commands/verify.ts';
 import type { Session } from './session.ts';
 
@@ -61,6 +62,7 @@ export function buildProgram(session: Session, printed: Printed): Command {
   registerMem(program, session);
   registerStrings(program, session);
   registerScan(program, session);
+  registerTimeline(program, session);
   registerAgent(program, session);
   program.commandsGroup('Help:').helpCommand('help [command]', 'print help for a command');
   examples(program, [

@@ -120,6 +120,18 @@ describe('in the bundle are', () => {
     expect(member('rootfs.tar.zst', 'tmp/dropped')).toBe('evil\n');
   });
 
+  test('all lines of the log in its timeline, those of packed rotations too', async () => {
+    const { code, stdout, stderr } = await runCli(['timeline', bundle, '--kind', 'log', '--artifact', 'logs']);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    const messages = stdout
+      .trimEnd()
+      .split('\n')
+      .map((line): string => JSON.parse(line).message);
+    const lines = messages.filter((message) => message.startsWith('stdout: line '));
+    expect(lines).toEqual(Array.from({ length: 400 }, (_, index) => `stdout: line ${index + 1}`));
+    expect(messages).toContain('stderr: a warning');
+  });
+
   test('all lines of the log, from its rotations as well', () => {
     const names = members('logs.tar.zst');
     expect(names).toContain(`${id}-json.log`);
