@@ -1,0 +1,106 @@
+import { readdirSync } from 'node:fs';
+import { errnoOf } from '../../evidence/error.ts';
+import { asHostPath } from '../runtime/runtime.ts';
+import { findBpfHolders } from './bpf-holders.ts';
+import { readBpf } from './bpf-read.ts';
+import { type Host, procPath, reach } from './host.ts';
+import { DIAG_FAMILIES, DIAG_PROTOCOLS, inetDiagRequest, NETLINK_SOCK_DIAG, vsockDiagRequest } from './inet-diag.ts';
+import { type KernelPart, type KernelParts, lookAtKernelParts } from './kernel-presence.ts';
+import { readModule } from './modules-read.ts';
+import { type NetfilterReading, readConnectionsOf, readNetfilter } from './netfilter-read.ts';
+import { type DumpReading, inNetworkNamespace, type NetlinkCalls, readDump } from './netlink-calls.ts';
+import type { NodeAnswer, NodeAsk, NodeFile } from './node-request.ts';
+import { failed, LIMIT_BYTES, readBounded } from './procfs.ts';
+
+/** Answers a `NodeAsk`. Runs in the reader process. */
+export function* answerNode(host: Host, ask: NodeAsk): Generator<NodeAnswer> {
+  switch (ask.about) {
+    case 'netfilter':
+      for (const netfilter of readNetfilter(host, lookAtKernelParts(host), ask.pid, ask.connections))
+        yield { about: 'netfilter', netfilter };
+      return;
+    case 'connections':
+      yield {
+        about: 'netfilter',
+        netfilter: readConnectionsOf(host, lookAtKernelParts(host), ask.pid, ask.addresses),
+      };
+      return;
+    case 'sockets':
+      for (const netfilter of readDiagnostics(host, lookAtKernelParts(host), ask.pid))
+        yield { about: 'netfilter', netfilter };
+      return;
+    case 'files':
+      for (const file of ask.names) {
+        const name = 'proc' in file ? file.proc : file.sys;
+        yield { about: 'file', name, reading: readBounded(nodePath(host, file), ask.limitBytes) };
+      }
+      return;
+    case 'names':
+      yield namesIn(nodePath(host, { sys: ask.folder }), ask.limit);
+      return;
+    case 'modules':
+      for (const name of ask.names) yield { about: 'module', module: readModule(host, name) };
+      return;
+    case 'bpf':
+      for (const bpf of readBpf(ask.cgroups, ask.pinFolders)) yield { about: 'bpf', bpf };
+      return;
+    case 'bpfHolders':
+      yield { about: 'holders', ...findBpfHolders(host) };
+      return;
+    default:
+      ask satisfies never;
+  }
+}
+
+function nodePath(host: Host, file: NodeFile): string {
+  return 'proc' in file ? `${host.procRoot}/${file.proc}` : reach(host, asHostPath(file.sys));
+}
+
+function namesIn(folder: string, limit: number): NodeAnswer {
+  try {
+    const names = readdirSync(folder).sort();
+    return { about: 'names', names: names.slice(0, limit), truncated: names.length > limit };
+  } catch (error) {
+    return { about: 'names', names: [], truncated: false, errno: errnoOf(error) ?? 'EIO' };
+  }
+}
+
+/** What sock_diag tells, as far as its parts are in the kernel. */
+function readDiagnostics(host: Host, parts: KernelParts, pid: number): NetfilterReading[] {
+  const ask = (calls: NetlinkCalls, needed: readonly KernelPart[], requests: readonly Buffer[]) => {
+    const missing = needed.map((part) => parts.presenceOf(part)).find((presence) => presence.kind === 'absent');
+    return missing?.kind === 'absent' ? missing : joined(requests.map((request) => readDiagnostic(calls, request)));
+  };
+  try {
+    return inNetworkNamespace(procPath(host, pid, 'ns', 'net'), (calls) => [
+      ...DIAG_PROTOCOLS.map((protocol) => ({
+        name: `inet-${protocol}`,
+        reading: ask(
+          calls,
+          ['inet_diag', `${protocol}_diag`],
+          DIAG_FAMILIES.map((family) => inetDiagRequest(protocol, family)),
+        ),
+      })),
+      { name: 'vsock', reading: ask(calls, ['vsock_diag'], [vsockDiagRequest()]) },
+    ]);
+  } catch (error) {
+    return [{ name: 'sockets', reading: failed(error) }];
+  }
+}
+
+function readDiagnostic(calls: NetlinkCalls, request: Buffer): DumpReading {
+  return readDump(calls, { protocol: NETLINK_SOCK_DIAG, request, limitBytes: LIMIT_BYTES.network });
+}
+
+/** Both families' dumps as one; the kernel may have only one of them. */
+function joined(readings: readonly DumpReading[]): DumpReading {
+  const read = readings.filter((reading) => reading.kind === 'read');
+  const [first] = readings;
+  if (read.length === 0) return first ?? { kind: 'failed', errno: 'ENOENT' };
+  return {
+    kind: 'read',
+    bytes: Buffer.concat(read.map(({ bytes }) => bytes)),
+    truncated: read.some(({ truncated }) => truncated),
+    interrupted: read.some(({ interrupted }) => interrupted === true),
+  };
+}
