@@ -6,7 +6,7 @@
 export const FORMAT_VERSION = 1;
 
 /** What a capture can take, by the name a person asks for it. */
-export const ARTIFACTS = ['processes', 'network', 'memory', 'checkpoint', 'rootfs', 'logs', 'spec'] as const;
+export const ARTIFACTS = ['processes', 'network', 'node', 'memory', 'checkpoint', 'rootfs', 'logs', 'spec'] as const;
 export type ArtifactName = (typeof ARTIFACTS)[number];
 
 export function isArtifactName(name: string): name is ArtifactName {

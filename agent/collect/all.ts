@@ -5,6 +5,7 @@ import type { Collector } from './collector.ts';
 import { logsCollector } from './logs.ts';
 import { type MemoryOptions, memoryCollector } from './memory.ts';
 import { networkCollector } from './network.ts';
+import { nodeCollector } from './node.ts';
 import { processesCollector } from './processes.ts';
 import { rootfsCollector } from './rootfs.ts';
 import { specCollector } from './spec.ts';
@@ -20,6 +21,7 @@ export function allCollectors(
   return {
     processes: processesCollector(),
     network: networkCollector(),
+    node: nodeCollector(),
     memory: memoryCollector(memory),
     checkpoint: createCheckpointCollector({ runDir }),
     rootfs: rootfsCollector,

@@ -237,7 +237,7 @@ function networkOf(address: Buffer, mask: Buffer): string | undefined {
 
 /** A mask that ends before the name's NUL stands for all that begin so: `veth+`. */
 function interfaceOf(name: Buffer, mask: Buffer): string | undefined {
-  const masked = mask.findIndex((byte) => byte === 0);
+  const masked = mask.indexOf(0);
   const length = masked < 0 ? mask.length : masked;
   if (length === 0) return undefined;
   const words = cString(name) ?? '';

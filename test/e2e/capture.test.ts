@@ -75,7 +75,16 @@ describe('one command captures a running container', () => {
       Object.values(states).every((state) => state === 'captured' || state === 'partial'),
       reasons,
     ).toBe(true);
-    expect(Object.keys(states)).toEqual(['processes', 'network', 'memory', 'checkpoint', 'rootfs', 'logs', 'spec']);
+    expect(Object.keys(states)).toEqual([
+      'processes',
+      'network',
+      'node',
+      'memory',
+      'checkpoint',
+      'rootfs',
+      'logs',
+      'spec',
+    ]);
   });
 
   test('and writes who asked, why and the plan before anything else', () => {

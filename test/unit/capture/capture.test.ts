@@ -186,6 +186,7 @@ describe('the spine', () => {
     expect(events.filter((event) => event.kind === 'stage-ended').map((event) => event.result.stage)).toEqual([
       'processes',
       'network',
+      'node',
       'memory',
       'checkpoint',
       'rootfs',

@@ -3,8 +3,8 @@ import { endianness } from 'node:os';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { jsonLine } from '../../../agent/host/decode.ts';
-import { describeInterfaces } from '../../../agent/host/network.ts';
 import { scanDump } from '../../../agent/host/netlink.ts';
+import { describeInterfaces } from '../../../agent/host/network.ts';
 import {
   formatIpv6,
   inNetwork,
