@@ -123,6 +123,9 @@ function* describeAll(
         yield { object: 'attachment', cgroup, attachType: attachName(reading.attachType), effective, programIds };
         break;
       }
+      case 'pin':
+        if (reading.object === 'other') yield { object: 'pin', path: reading.path };
+        break;
       default:
         break;
     }

@@ -12,7 +12,7 @@ export interface BpfCalls {
   nextId(kind: BpfKind, id: number): number | undefined;
   /** A descriptor on an object, close-on-exec. Throws ENOENT when it is gone. */
   open(kind: BpfKind, id: number): number;
-  /** A descriptor on what is pinned at a path. Maps are opened for reading only. */
+  /** A descriptor on what is pinned at a path, for reading only where that is possible: links know no such thing. */
   openPinned(path: string): number;
   /** BPF_OBJ_GET_INFO_BY_FD: `info` is asked with and written to. Returns how many bytes the kernel knows. */
   info(fd: number, info: Uint8Array): number;
@@ -83,10 +83,17 @@ function bind(): BpfCalls {
     openPinned(path) {
       const name = allocate(Buffer.byteLength(path) + 1);
       name.set(Buffer.from(path));
-      return call(OBJ_GET, (at) => {
-        at.writeBigUInt64LE(addressOf(name), 0);
-        at.writeUInt32LE(READ_ONLY, 12);
-      });
+      const open = (flags: number) =>
+        call(OBJ_GET, (at) => {
+          at.writeBigUInt64LE(addressOf(name), 0);
+          at.writeUInt32LE(flags, 12);
+        });
+      try {
+        return open(READ_ONLY);
+      } catch (error) {
+        if (error instanceof SystemError && error.code === 'EINVAL') return open(0);
+        throw error;
+      }
     },
     info(fd, info) {
       call(OBJ_GET_INFO_BY_FD, (at) => {

@@ -34,6 +34,7 @@ export type BpfReading =
       readonly programIds: readonly number[];
       readonly total: number;
     }
+  /** `object` is `other` for what can only be read as text: the kernel's own iterators. */
   | { readonly kind: 'pin'; readonly path: string; readonly object: string; readonly id: number }
   | { readonly kind: 'failed'; readonly what: string; readonly errno: string }
   | { readonly kind: 'cut'; readonly what: string; readonly why: string };
@@ -258,9 +259,9 @@ function* readPins(calls: BpfCalls, root: string): Generator<BpfReading> {
           return;
         }
         count += 1;
-        const entry = lstatSync(`${own}/${name}`);
-        if (entry.isDirectory()) yield* walk(`${own}/${name}`, `${shown}/${name}`, depth + 1);
-        else if (entry.isFile()) yield pinOf(calls, `${own}/${name}`, `${shown}/${name}`);
+        const entry = lstatSync(`${own}/${name}`, { throwIfNoEntry: false });
+        if (entry?.isDirectory()) yield* walk(`${own}/${name}`, `${shown}/${name}`, depth + 1);
+        else if (entry?.isFile()) yield pinOf(calls, `${own}/${name}`, `${shown}/${name}`);
       }
     } catch (error) {
       const errno = errnoOf(error) ?? 'EIO';
@@ -277,11 +278,13 @@ function pinOf(calls: BpfCalls, path: string, shown: string): BpfReading {
   try {
     fd = calls.openPinned(path);
     const object = bpfObjectOf('/proc/self', fd);
-    return object === undefined
-      ? { kind: 'failed', what: `pin ${shown}`, errno: 'ENOENT' }
-      : { kind: 'pin', path: shown, object: object.kind, id: object.id };
+    return { kind: 'pin', path: shown, object: object?.kind ?? 'other', id: object?.id ?? 0 };
   } catch (error) {
-    return { kind: 'failed', what: `pin ${shown}`, errno: errnoOf(error) ?? 'EIO' };
+    const errno = errnoOf(error) ?? 'EIO';
+    // The file was seen a moment ago: bpf(2) says so of a file that stands for none of its objects.
+    return errno === 'ENOENT'
+      ? { kind: 'pin', path: shown, object: 'other', id: 0 }
+      : { kind: 'failed', what: `pin ${shown}`, errno };
   } finally {
     if (fd >= 0) closeSync(fd);
   }
