@@ -1,3 +1,5 @@
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { networkCollector } from '../../../agent/collect/network.ts';
 import { LEGACY_COMMANDS, NFT_COMMANDS, RULESET } from '../fixtures/node/rules.ts';
@@ -25,7 +27,6 @@ describe.skipIf(nftObstacle !== undefined)(`nftables (${nftObstacle ?? 'judged b
     namespace = await openNamespace();
     namespace.run('nft', ['-f', '-'], RULESET);
     for (const [program, ...argv] of NFT_COMMANDS) namespace.run(program, argv);
-    // The loopback's own traffic has settled by now, so that counters stay.
     written = await collect(namespace);
     lines = jsonLines(written, 'nftables.jsonl');
     judge = JSON.parse(namespace.run('nft', ['-j', 'list', 'ruleset'])).nftables;
@@ -300,15 +301,12 @@ print(server.getsockname()[1], flush=True)
 sys.stdin.read()
 `;
   test('round trip time, congestion control and control group are those that ss shows', async () => {
-    const { spawn } = await import('node:child_process');
-    const { once } = await import('node:events');
     const holder = spawn('unshare', ['--net', 'sh', '-c', 'ip link set lo up && exec python3 -c "$0"', HOLD], {
       stdio: ['pipe', 'pipe', 'inherit'],
       env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
     });
     try {
       const [port] = await once(holder.stdout, 'data');
-      const { execFileSync } = await import('node:child_process');
       const written = await collect({ pid: holder.pid ?? 0 } as Namespace);
       const shown = execFileSync('nsenter', ['-t', String(holder.pid), '-n', 'ss', '-Htinoe', 'state', 'established'], {
         encoding: 'utf8',
