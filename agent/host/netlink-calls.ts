@@ -79,11 +79,12 @@ export interface DumpRequest {
   readonly scanBytes?: number;
 }
 
-/** One dump to its end, again when it was interrupted. Never throws. */
+/** One dump to its end, again when it was interrupted or the socket's buffer ran over (ENOBUFS). Never throws. */
 export function readDump(calls: NetlinkCalls, dump: DumpRequest): DumpReading {
   for (let attempt = 1; ; attempt += 1) {
     const reading = readOnce(calls, dump);
-    if (reading.kind === 'failed' || !reading.interrupted || attempt === ATTEMPTS) return reading;
+    const again = reading.kind === 'failed' ? reading.errno === 'ENOBUFS' : reading.interrupted;
+    if (!again || attempt === ATTEMPTS) return reading;
   }
 }
 

@@ -2,9 +2,11 @@ import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { networkCollector } from '../../../agent/collect/network.ts';
+import { parseConntrack } from '../../../agent/host/conntrack.ts';
 import { LEGACY_COMMANDS, NFT_COMMANDS, RULESET } from '../fixtures/node/rules.ts';
 import { type Namespace, namespaceObstacle, openNamespace } from './namespace.ts';
 import { fakeContext, type Json, jsonLines, type Written } from './proc-context.ts';
+import { startSmallNode } from './small-node.ts';
 
 const HOST = { procRoot: '/proc', hostRoot: '' };
 
@@ -286,6 +288,30 @@ for family, address in ((socket.AF_INET, '127.0.0.1'), (socket.AF_INET6, '::1'))
       expect(Math.abs(Date.parse(String(mine?.startedAt)) - Date.now())).toBeLessThan(60_000);
     }
     expect(written.gaps).toEqual([]);
+  });
+});
+
+describe.skipIf(namespaceObstacle('nft', 'python3') !== undefined)('a pod behind address translation', () => {
+  test('is found in the connections of the node, and nobody else is', async ({ skip }) => {
+    await using node = await startSmallNode();
+    if (node.facts.pod === undefined) skip(`needs a veth and nftables: ${node.facts.podError}`);
+    const { context, written } = fakeContext(node.host, [Number(node.facts.pod)]);
+    await networkCollector().collect(context);
+    expect(written.gaps).toEqual([]);
+    const onNode = jsonLines(written, 'conntrack.jsonl').filter((one) => Boolean(one.node));
+    expect(onNode).toMatchObject([
+      {
+        protocol: 'udp',
+        original: { source: '10.9.0.2', destination: '192.0.2.9', destinationPort: 4713 },
+        // What the other side sees.
+        reply: { source: '192.0.2.9', destination: '192.0.2.1' },
+        status: expect.arrayContaining(['src-nat']),
+      },
+    ]);
+    const raw = [...written.members.keys()].filter((name) => name.endsWith('conntrack-of-target.nlmsg'));
+    expect(raw).toHaveLength(1);
+    expect([...parseConntrack(written.members.get(raw[0] ?? '') ?? Buffer.alloc(0))]).toHaveLength(1);
+    expect(written.notes.join()).toMatch(/was chosen from \d+ entries/);
   });
 });
 
