@@ -74,16 +74,17 @@ export function parseLegacy(family: LegacyFamily, info: Uint8Array, entries: Uin
   const name = cString(head.subarray(0, 32)) ?? '';
   const cut = cutEntries(family, table);
   const chains = chainsOf(head, cut);
+  const offsets = new Set(cut.map(({ at }) => at));
+  let chain: Chain | undefined;
   return cut.flatMap((entry, index) => {
-    if (entry.target.name === 'ERROR') return [];
-    const chain = chains.findLast(({ from }) => from <= entry.at);
-    if (chain === undefined) return [];
+    chain = chains.get(entry.at) ?? chain;
+    if (entry.target.name === 'ERROR' || chain === undefined) return [];
     // A chain of the user's ends with a RETURN that nobody wrote.
     const next = cut[index + 1];
-    const isLast = next === undefined || next.target.name === 'ERROR' || chains.some(({ from }) => from === next.at);
+    const isLast = next === undefined || next.target.name === 'ERROR' || chains.has(next.at);
     if (isLast && chain.policyAt === undefined) return [];
-    const isPolicy = chain.policyAt === entry.at;
-    return [describe(family, name, chain.name, entry, isPolicy, cut, chains)];
+    const target = verdictOf(entry, offsets, chains);
+    return [describe(family, name, chain, entry, target)];
   });
 }
 
@@ -137,26 +138,24 @@ function extensions(bytes: Buffer): Extension[] {
   return found;
 }
 
+/** Found by the offset of its first rule. */
 interface Chain {
   readonly name: string;
-  /** Offset of its first rule. */
-  readonly from: number;
   /** Of a built-in chain: offset of its policy. */
   readonly policyAt?: number;
 }
 
 /** Built-in chains begin where the hooks enter; a chain of the user's begins behind an ERROR target that holds its name. */
-function chainsOf(info: Buffer, entries: readonly Entry[]): Chain[] {
+function chainsOf(info: Buffer, entries: readonly Entry[]): Map<number, Chain> {
   const hooks = info.readUInt32LE(32);
-  const built = HOOKS.flatMap((name, hook): Chain[] =>
-    (hooks & (1 << hook)) === 0
-      ? []
-      : [{ name, from: info.readUInt32LE(36 + hook * 4), policyAt: info.readUInt32LE(56 + hook * 4) }],
-  );
-  const own = entries.flatMap(({ target, next }): Chain[] =>
-    target.name === 'ERROR' ? [{ name: cString(target.info) ?? '', from: next }] : [],
-  );
-  return [...built, ...own].sort((a, b) => a.from - b.from);
+  const chains = new Map<number, Chain>();
+  HOOKS.forEach((name, hook) => {
+    if ((hooks & (1 << hook)) === 0) return;
+    chains.set(info.readUInt32LE(36 + hook * 4), { name, policyAt: info.readUInt32LE(56 + hook * 4) });
+  });
+  for (const { target, next } of entries)
+    if (target.name === 'ERROR') chains.set(next, { name: cString(target.info) ?? '' });
+  return chains;
 }
 
 /** NF_DROP, NF_ACCEPT and NF_QUEUE of linux/netfilter.h, as minus the verdict minus one; XT_RETURN is minus NF_REPEAT minus one. */
@@ -164,13 +163,16 @@ const VERDICTS: Readonly<Record<number, string>> = { [-1]: 'DROP', [-2]: 'ACCEPT
 /** IPT_F_GOTO is 2 and IP6T_F_GOTO is 4. */
 const GOTO_FLAG = { iptables: 0x2, ip6tables: 0x4 } as const;
 
-function verdictOf({ target, next }: Entry, entries: readonly Entry[], chains: readonly Chain[]): string | undefined {
+function verdictOf(
+  { target, next }: Entry,
+  offsets: ReadonlySet<number>,
+  chains: ReadonlyMap<number, Chain>,
+): string | undefined {
   if (target.name !== '') return target.name;
   const verdict = target.info.length >= 4 ? target.info.readInt32LE(0) : 0;
   if (verdict < 0) return VERDICTS[verdict] ?? String(verdict);
   if (verdict === next) return undefined;
-  const to = chains.find(({ from, policyAt }) => from === verdict && policyAt === undefined);
-  return to?.name ?? (entries.some(({ at }) => at === verdict) ? `offset ${verdict}` : `invalid offset ${verdict}`);
+  return chains.get(verdict)?.name ?? (offsets.has(verdict) ? `offset ${verdict}` : `invalid offset ${verdict}`);
 }
 
 /** IPT_INV_*, alike for IPv6. */
@@ -186,11 +188,9 @@ const INVERSIONS: readonly (readonly [number, string])[] = [
 function describe(
   family: LegacyFamily,
   table: string,
-  chain: string,
+  chain: Chain,
   entry: Entry,
-  isPolicy: boolean,
-  entries: readonly Entry[],
-  chains: readonly Chain[],
+  target: string | undefined,
 ): LegacyRule {
   const { bytes, matches } = entry;
   const { addressBytes, counters } = LEGACY[family];
@@ -203,14 +203,13 @@ function describe(
   const flagsAt = names + 4 * INTERFACE_BYTES + (family === 'iptables' ? 2 : 3);
   const inverted = INVERSIONS.filter(([bit]) => ((bytes[flagsAt + 1] ?? 0) & bit) !== 0).map(([, word]) => word);
   const comment = matches.find((match) => match.name === 'comment');
-  const target = verdictOf(entry, entries, chains);
   const [source, destination] = [networkOf(field(0), field(2)), networkOf(field(1), field(3))];
   const [inInterface, outInterface] = [interfaceOf(name(0), name(2)), interfaceOf(name(1), name(3))];
   return {
-    object: isPolicy ? 'policy' : 'rule',
+    object: chain.policyAt === entry.at ? 'policy' : 'rule',
     family,
     table,
-    chain,
+    chain: chain.name,
     packets: Number(bytes.readBigUInt64LE(counters)),
     bytes: Number(bytes.readBigUInt64LE(counters + 8)),
     ...(target === undefined ? {} : { target }),

@@ -26,7 +26,7 @@ export interface NetfilterReading {
 /** 500 bytes a rule: some 65,000 rules, as kube-proxy makes them for 8,000 services. */
 const NFTABLES_MAX_BYTES = 32 * MIB;
 /** All dumps of one ruleset: they are held at once, here and in the agent. */
-const RULESET_MAX_BYTES = 96 * MIB;
+const RULESET_MAX_BYTES = 64 * MIB;
 /** Sets whose elements are asked for; each is a dump of its own. */
 const SETS_MAX = 4096;
 /** 300 bytes a connection: some 100,000; by default a node of 4 GiB may have 65,536. */
