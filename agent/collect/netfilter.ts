@@ -4,6 +4,7 @@ import { type LegacyFamily, parseLegacy } from '../host/iptables-legacy.ts';
 import type { NetfilterReading } from '../host/netfilter-read.ts';
 import { describeNftables } from '../host/nftables.ts';
 import type { NodeAsk } from '../host/node-request.ts';
+import { describeTrafficControl } from '../host/traffic-control.ts';
 import { addFile, asking, endPart, type ReaderArchive } from './reader-archive.ts';
 
 /** Packet filters and followed connections, as lines of all namespaces of one artifact. */
@@ -11,6 +12,7 @@ export interface NetfilterLines {
   readonly nftables: JsonLines;
   readonly iptables: JsonLines;
   readonly conntrack: JsonLines;
+  readonly trafficControl: JsonLines;
   /** How many of each: `nftables rule`, `iptables filter`, `conntrack tcp`. */
   readonly counts: Record<string, number>;
 }
@@ -20,6 +22,7 @@ export function createNetfilterLines(): NetfilterLines {
     nftables: createJsonLines('nftables'),
     iptables: createJsonLines('iptables'),
     conntrack: createJsonLines('conntrack'),
+    trafficControl: createJsonLines('traffic-control'),
     counts: {},
   };
 }
@@ -74,6 +77,7 @@ export async function addNetfilter(
     count(lines, `nftables ${object.object}`);
     await endPart(work, lines.nftables.push({ ...object, namespace: inode }));
   }
+  await addTrafficControl(work, lines, inode, pid);
   for (const [name, entries] of dumps) {
     const [, family, table] = /^(ip6?tables)-(.+)\.entries$/.exec(name) ?? [];
     const info = dumps.get(`${family}-${table}.info`);
@@ -85,6 +89,23 @@ export async function addNetfilter(
   }
   return dumps;
 }
+
+async function addTrafficControl(
+  work: ReaderArchive,
+  lines: NetfilterLines,
+  inode: number,
+  pid: number,
+): Promise<void> {
+  const dumps = await addDumps(work, { about: 'trafficControl', pid }, `netns-${inode}/tc`);
+  const [links, qdiscs, filters] = ['links', 'qdiscs', 'filters'].map((name) => dumps.get(name) ?? NOTHING);
+  if (links === undefined || qdiscs === undefined || filters === undefined) return;
+  for (const object of describeTrafficControl(links, qdiscs, filters)) {
+    count(lines, `tc ${object.object}`);
+    await endPart(work, lines.trafficControl.push({ ...object, namespace: inode }));
+  }
+}
+
+const NOTHING = new Uint8Array();
 
 function isLegacy(name: string | undefined): name is LegacyFamily {
   return name === 'iptables' || name === 'ip6tables';
@@ -111,5 +132,6 @@ export async function addConnections(
 }
 
 export async function endNetfilterLines(work: ReaderArchive, lines: NetfilterLines): Promise<void> {
-  for (const one of [lines.nftables, lines.iptables, lines.conntrack]) await endPart(work, one.end());
+  for (const one of [lines.nftables, lines.iptables, lines.conntrack, lines.trafficControl])
+    await endPart(work, one.end());
 }

@@ -141,9 +141,13 @@ async function addFilters(
     context.note(`The kernel tells no connections of network namespace ${inode}.`);
   await addConnections(work, netfilter, connections, text, { namespace: inode });
   const sockets = await addDumps(work, { about: 'sockets', pid }, `netns-${inode}/netlink`);
-  const vsock = sockets.get('vsock');
-  sockets.delete('vsock');
-  return { details: detailsByKey([...sockets.values()]), ...(vsock === undefined ? {} : { vsock }) };
+  const [vsock, packet] = ['vsock', 'packet'].map((name) => sockets.get(name));
+  const inet = [...sockets].filter(([name]) => name.startsWith('inet-')).map(([, bytes]) => bytes);
+  return {
+    details: detailsByKey(inet),
+    ...(vsock === undefined ? {} : { vsock }),
+    ...(packet === undefined ? {} : { packet }),
+  };
 }
 
 /** Where addresses are translated on the node, a connection of the target is in the node's table, with the other address. */

@@ -14,6 +14,7 @@ const SOCK_DIAG_BY_FAMILY = 20;
 const IP_PROTOCOLS = { tcp: 6, udp: 17, sctp: 132 } as const satisfies Record<DiagProtocol, number>;
 export const DIAG_FAMILIES = [2, 10] as const;
 const AF_INET = 2;
+const AF_PACKET = 17;
 const AF_VSOCK = 40;
 /** One bit for each of INET_DIAG_INFO, _CONG, _SKMEMINFO and _SHUTDOWN. */
 const EXTENSIONS = 0xca;
@@ -35,6 +36,28 @@ export function vsockDiagRequest(): Buffer {
   body.writeUInt8(AF_VSOCK, 0);
   body.writeUInt32LE(EVERY_STATE, 4);
   return encodeRequest(SOCK_DIAG_BY_FAMILY, DUMP_FLAGS, body);
+}
+
+/** struct packet_diag_req: PACKET_SHOW_INFO, _MEMINFO and _FILTER. */
+export function packetDiagRequest(): Buffer {
+  const body = Buffer.alloc(20);
+  body.writeUInt8(AF_PACKET, 0);
+  body.writeUInt32LE(0x31, 8);
+  return encodeRequest(SOCK_DIAG_BY_FAMILY, DUMP_FLAGS, body);
+}
+
+/**
+ * By inode, the classic BPF programs that packet sockets look at frames with (SO_ATTACH_FILTER), as struct sock_filter in hex: what
+ * back doors that wait for a magic packet have. struct packet_diag_msg and PACKET_DIAG_FILTER.
+ */
+export function parsePacketFilters(bytes: Uint8Array): Map<number, string> {
+  const filters = new Map<number, string>();
+  for (const { type, body } of messages(bytes)) {
+    if (type !== SOCK_DIAG_BY_FAMILY || body.length < 16 || body[0] !== AF_PACKET) continue;
+    const filter = attributes(body.subarray(16)).get(7);
+    if (filter !== undefined && filter.length > 0) filters.set(body.readUInt32LE(4), filter.toString('hex'));
+  }
+  return filters;
 }
 
 /** Added to a socket's line. Times are as of the dump. */

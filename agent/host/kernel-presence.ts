@@ -23,6 +23,8 @@ const SYMBOLS = {
   udp_diag: 'udp_diag_dump',
   sctp_diag: 'sctp_diag_dump',
   vsock_diag: 'vsock_diag_dump',
+  // Its name for the module is that of the socket family.
+  af_packet_diag: 'packet_diag_dump',
 } as const;
 export type KernelPart = keyof typeof SYMBOLS;
 

@@ -1,4 +1,4 @@
-import { detailsKey, parseVsockDiag, type SocketDetails, type VsockSocket } from './inet-diag.ts';
+import { detailsKey, parsePacketFilters, parseVsockDiag, type SocketDetails, type VsockSocket } from './inet-diag.ts';
 import { type InetProtocol, type InetSocket, parseInet, parseLocalAddresses } from './network-inet.ts';
 import {
   type NetlinkSocket,
@@ -63,6 +63,7 @@ export interface SocketDiagnostics {
   /** See `detailsByKey`. */
   readonly details?: ReadonlyMap<string, SocketDetails>;
   readonly vsock?: Uint8Array;
+  readonly packet?: Uint8Array;
 }
 
 /** All sockets of one namespace, one after the other. */
@@ -96,8 +97,10 @@ export function* describeSockets(
   for (const socket of parseUnix(tables.get('unix') ?? EMPTY)) {
     yield { ...socket, namespace, owners: ownersOf(socket.inode), ...peerOf(unixPeers.get(socket.inode)) };
   }
+  const filters = parsePacketFilters(diagnostics.packet ?? EMPTY);
   for (const socket of parsePacket(tables.get('packet') ?? EMPTY)) {
-    yield { ...socket, namespace, owners: ownersOf(socket.inode) };
+    const filter = filters.get(socket.inode);
+    yield { ...socket, ...(filter === undefined ? {} : { filter }), namespace, owners: ownersOf(socket.inode) };
   }
   for (const socket of parseNetlink(tables.get('netlink') ?? EMPTY)) {
     yield { ...socket, namespace, owners: ownersOf(socket.inode) };

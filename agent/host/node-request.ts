@@ -11,6 +11,8 @@ export type NodeAsk =
   | { readonly about: 'connections'; readonly pid: number; readonly addresses: readonly Uint8Array[] }
   /** One `netfilter` each protocol: what sock_diag tells of the sockets in the namespace of `pid`. */
   | { readonly about: 'sockets'; readonly pid: number }
+  /** One `netfilter` each: `links`, `qdiscs` and `filters` of the interfaces in the namespace of `pid`. */
+  | { readonly about: 'trafficControl'; readonly pid: number }
   /** One `file` each, in this order: of the node's proc(5) and sysfs. */
   | { readonly about: 'files'; readonly names: readonly NodeFile[]; readonly limitBytes: number }
   /** One `names`: of a folder of sysfs. */

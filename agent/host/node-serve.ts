@@ -4,13 +4,22 @@ import { asHostPath } from '../runtime/runtime.ts';
 import { findBpfHolders } from './bpf-holders.ts';
 import { readBpf } from './bpf-read.ts';
 import { type Host, procPath, reach } from './host.ts';
-import { DIAG_FAMILIES, DIAG_PROTOCOLS, inetDiagRequest, NETLINK_SOCK_DIAG, vsockDiagRequest } from './inet-diag.ts';
+import {
+  DIAG_FAMILIES,
+  DIAG_PROTOCOLS,
+  inetDiagRequest,
+  NETLINK_SOCK_DIAG,
+  packetDiagRequest,
+  vsockDiagRequest,
+} from './inet-diag.ts';
 import { type KernelPart, type KernelParts, lookAtKernelParts } from './kernel-presence.ts';
 import { readModule } from './modules-read.ts';
 import { type NetfilterReading, readConnectionsOf, readNetfilter } from './netfilter-read.ts';
 import { type DumpReading, inNetworkNamespace, type NetlinkCalls, readDump } from './netlink-calls.ts';
+import { dumpRequest } from './network-netlink.ts';
 import type { NodeAnswer, NodeAsk, NodeFile } from './node-request.ts';
 import { failed, LIMIT_BYTES, readBounded } from './procfs.ts';
+import { filterPlaces, filterRequest, qdiscRequest } from './traffic-control.ts';
 
 /** Answers a `NodeAsk`. Runs in the reader process. */
 export function* answerNode(host: Host, ask: NodeAsk): Generator<NodeAnswer> {
@@ -28,6 +37,9 @@ export function* answerNode(host: Host, ask: NodeAsk): Generator<NodeAnswer> {
     case 'sockets':
       for (const netfilter of readDiagnostics(host, lookAtKernelParts(host), ask.pid))
         yield { about: 'netfilter', netfilter };
+      return;
+    case 'trafficControl':
+      for (const netfilter of readTrafficControl(host, ask.pid)) yield { about: 'netfilter', netfilter };
       return;
     case 'files':
       for (const file of ask.names) {
@@ -82,6 +94,7 @@ function readDiagnostics(host: Host, parts: KernelParts, pid: number): Netfilter
         ),
       })),
       { name: 'vsock', reading: ask(calls, ['vsock_diag'], [vsockDiagRequest()]) },
+      { name: 'packet', reading: ask(calls, ['af_packet_diag'], [packetDiagRequest()]) },
     ]);
   } catch (error) {
     return [{ name: 'sockets', reading: failed(error) }];
@@ -90,6 +103,36 @@ function readDiagnostics(host: Host, parts: KernelParts, pid: number): Netfilter
 
 function readDiagnostic(calls: NetlinkCalls, request: Buffer): DumpReading {
   return readDump(calls, { protocol: NETLINK_SOCK_DIAG, request, limitBytes: LIMIT_BYTES.network });
+}
+
+/** netlink(7). */
+const NETLINK_ROUTE = 0;
+/** Two each for 250 pods and some. */
+const FILTER_PLACES_MAX = 1024;
+
+/** Asking for qdiscs and filters loads nothing: only making one does. */
+function readTrafficControl(host: Host, pid: number): NetfilterReading[] {
+  const limitBytes = LIMIT_BYTES.network;
+  try {
+    return inNetworkNamespace(procPath(host, pid, 'ns', 'net'), (calls) => {
+      const ask = (request: Buffer) => readDump(calls, { protocol: NETLINK_ROUTE, request, limitBytes });
+      const [links, qdiscs] = [ask(dumpRequest('link')), ask(qdiscRequest())];
+      const places = qdiscs.kind === 'read' ? filterPlaces(qdiscs.bytes) : [];
+      const asked = places.slice(0, FILTER_PLACES_MAX).map((place) => ask(filterRequest(place)));
+      // A qdisc that takes no filters says EOPNOTSUPP or EINVAL; one that has gone since, ENOENT.
+      const filters = joined([
+        { kind: 'read', bytes: Buffer.alloc(0), truncated: places.length > asked.length },
+        ...asked,
+      ]);
+      return [
+        { name: 'links', reading: links },
+        { name: 'qdiscs', reading: qdiscs },
+        { name: 'filters', reading: filters },
+      ];
+    });
+  } catch (error) {
+    return [{ name: 'traffic control', reading: failed(error) }];
+  }
 }
 
 /** Both families' dumps as one; the kernel may have only one of them. */

@@ -3,12 +3,13 @@ import { describe, expect, test } from 'vitest';
 import { describeBtf, describeLink, describeMap, describeProgram, linkPointers } from '../../agent/host/bpf.ts';
 import { conntrackAddresses, parseConntrack, parseConntrackText } from '../../agent/host/conntrack.ts';
 import { jsonLine } from '../../agent/host/decode.ts';
-import { parseInetDiag, parseVsockDiag } from '../../agent/host/inet-diag.ts';
+import { parseInetDiag, parsePacketFilters, parseVsockDiag } from '../../agent/host/inet-diag.ts';
 import { parseLegacy } from '../../agent/host/iptables-legacy.ts';
 import { describeModules, parseModules } from '../../agent/host/modules.ts';
 import { attributeList, encodeAttribute, encodeRequest, messages } from '../../agent/host/netlink.ts';
 import { parseSctpAssociations, parseSctpEndpoints } from '../../agent/host/network-sctp.ts';
 import { describeNftables, generationOf, setNames } from '../../agent/host/nftables.ts';
+import { describeTrafficControl, filterPlaces } from '../../agent/host/traffic-control.ts';
 import { dump, nftablesDumps, recording } from '../unit/fixtures/node/kernel-recording.ts';
 
 /** A recording that was cut, or has some bytes changed: lengths that lie are among them. */
@@ -69,10 +70,13 @@ describe('damaged answers of the kernel never throw, and always end', () => {
 
   test('sockets', () => {
     fc.assert(
-      fc.property(damaged(dump('inet-tcp.nlmsg')), fc.string({ unit: 'binary' }), (bytes, text) => {
+      fc.property(damaged(dump('inet-tcp.nlmsg')), fc.uint8Array({ maxLength: 300 }), (bytes, text) => {
         lines(parseInetDiag(bytes)).forEach(isOneLine);
         lines(parseVsockDiag(bytes)).forEach(isOneLine);
-        const table = Buffer.from(`heading\n${text}`, 'latin1');
+        parsePacketFilters(bytes);
+        lines(describeTrafficControl(bytes, bytes, bytes)).forEach(isOneLine);
+        for (const place of filterPlaces(bytes)) expect(place.parent).toBeGreaterThan(0);
+        const table = Buffer.concat([Buffer.from('heading\n'), text]);
         lines([...parseSctpAssociations(table), ...parseSctpEndpoints(table)]).forEach(isOneLine);
       }),
       { numRuns: 100 },
@@ -102,6 +106,20 @@ describe('damaged answers of the kernel never throw, and always end', () => {
       }),
     );
   });
+});
+
+test('traffic control with lengths that lie never throws, and ends', () => {
+  const message = fc
+    .tuple(fc.constantFrom(36, 44), fc.uint8Array({ minLength: 0, maxLength: 90 }))
+    .map(([type, body]) => encodeRequest(type, 0, body));
+  fc.assert(
+    fc.property(fc.array(message, { maxLength: 4 }), (all) => {
+      const bytes = Buffer.concat(all);
+      lines(describeTrafficControl(bytes, bytes, bytes)).forEach(isOneLine);
+      for (const { parent } of filterPlaces(bytes)) expect(parent).toBeGreaterThan(0);
+    }),
+    { numRuns: 200 },
+  );
 });
 
 describe('nests without end', () => {

@@ -183,6 +183,7 @@ describe.skipIf(obstacle !== undefined)(`a small node (${obstacle ?? 'real'})`, 
     expect([...written.members.keys()]).toContain(
       `netns-${written.facts.networkNamespace}/netfilter/nftables-rules.nlmsg`,
     );
+    expect(jsonLines(written, 'traffic-control.jsonl').map((one) => String(one.interface))).toContain('veth0');
   });
 });
 
