@@ -2,6 +2,7 @@ import { type Connection, parseConntrack, parseConntrackText } from '../host/con
 import { createJsonLines, type JsonLines } from '../host/decode-jsonl.ts';
 import { type LegacyFamily, parseLegacy } from '../host/iptables-legacy.ts';
 import type { NetfilterReading } from '../host/netfilter-read.ts';
+import type { NamespacePlace } from '../host/netlink-calls.ts';
 import { describeNftables } from '../host/nftables.ts';
 import type { NodeAsk } from '../host/node-request.ts';
 import { describeTrafficControl } from '../host/traffic-control.ts';
@@ -49,6 +50,8 @@ export async function addDumps(
   const missing: string[] = [];
   for (const { name, reading } of readings) {
     if (reading.kind === 'absent') missing.push(`${name} (${reading.why})`);
+    else if (reading.kind === 'unreachable')
+      context.gap({ what: `${folder}: ${name}`, errno: reading.errno, why: 'no process was left to reach it through' });
     else if (reading.kind === 'failed' && NOT_THERE.includes(reading.errno)) missing.push(`${name} (${reading.errno})`);
     else if (reading.kind === 'failed')
       context.gap({ what: `${folder}/${name}`, errno: reading.errno, why: 'the kernel did not tell it' });
@@ -65,43 +68,39 @@ export async function addDumps(
   return dumps;
 }
 
-/** nftables and iptables of one namespace, through any process of it; its connections where wanted. */
+/** nftables, iptables and traffic control of one namespace; its connections where wanted. */
 export async function addNetfilter(
   work: ReaderArchive,
   lines: NetfilterLines,
-  { inode, pid, connections }: { inode: number; pid: number; connections: boolean },
+  place: NamespacePlace,
+  connections: boolean,
 ): Promise<Map<string, Buffer>> {
-  const dumps = await addDumps(work, { about: 'netfilter', pid, connections }, `netns-${inode}/netfilter`);
+  const dumps = await addDumps(work, { about: 'netfilter', place, connections }, `netns-${place.inode}/netfilter`);
   const nftables = new Map([...dumps].map(([name, bytes]) => [name.replace(/^nftables-/, ''), bytes]));
   for (const object of describeNftables(nftables)) {
     count(lines, `nftables ${object.object}`);
-    await endPart(work, lines.nftables.push({ ...object, namespace: inode }));
+    await endPart(work, lines.nftables.push({ ...object, namespace: place.inode }));
   }
-  await addTrafficControl(work, lines, inode, pid);
+  await addTrafficControl(work, lines, place);
   for (const [name, entries] of dumps) {
     const [, family, table] = /^(ip6?tables)-(.+)\.entries$/.exec(name) ?? [];
     const info = dumps.get(`${family}-${table}.info`);
     if (!isLegacy(family) || info === undefined) continue;
     for (const rule of parseLegacy(family, info, entries)) {
       count(lines, `${family} ${table}`);
-      await endPart(work, lines.iptables.push({ ...rule, namespace: inode }));
+      await endPart(work, lines.iptables.push({ ...rule, namespace: place.inode }));
     }
   }
   return dumps;
 }
 
-async function addTrafficControl(
-  work: ReaderArchive,
-  lines: NetfilterLines,
-  inode: number,
-  pid: number,
-): Promise<void> {
-  const dumps = await addDumps(work, { about: 'trafficControl', pid }, `netns-${inode}/tc`);
+async function addTrafficControl(work: ReaderArchive, lines: NetfilterLines, place: NamespacePlace): Promise<void> {
+  const dumps = await addDumps(work, { about: 'trafficControl', place }, `netns-${place.inode}/tc`);
   const [links, qdiscs, filters] = ['links', 'qdiscs', 'filters'].map((name) => dumps.get(name) ?? NOTHING);
   if (links === undefined || qdiscs === undefined || filters === undefined) return;
   for (const object of describeTrafficControl(links, qdiscs, filters)) {
     count(lines, `tc ${object.object}`);
-    await endPart(work, lines.trafficControl.push({ ...object, namespace: inode }));
+    await endPart(work, lines.trafficControl.push({ ...object, namespace: place.inode }));
   }
 }
 

@@ -132,15 +132,13 @@ async function addFilters(
 ) {
   const { context } = work;
   const text = tables.get('nf_conntrack');
-  // Any process that is still there, or the first, whose end is then a gap.
-  const pid = pids.find((one) => readLink(procPath(context.host, one, 'ns', 'net')).kind === 'read') ?? pids[0];
-  if (pid === undefined) return {};
-  const dumps = await addNetfilter(work, netfilter, { inode, pid, connections: true });
+  const place = { inode, pids };
+  const dumps = await addNetfilter(work, netfilter, place, true);
   const connections = dumps.get('conntrack');
   if (connections === undefined && text === undefined)
     context.note(`The kernel tells no connections of network namespace ${inode}.`);
   await addConnections(work, netfilter, connections, text, { namespace: inode });
-  const sockets = await addDumps(work, { about: 'sockets', pid }, `netns-${inode}/netlink`);
+  const sockets = await addDumps(work, { about: 'sockets', place }, `netns-${inode}/netlink`);
   const [vsock, packet] = ['vsock', 'packet'].map((name) => sockets.get(name));
   const inet = [...sockets].filter(([name]) => name.startsWith('inet-')).map(([, bytes]) => bytes);
   return {
@@ -154,7 +152,7 @@ async function addFilters(
 async function addConnectionsOnNode(work: Work, { netfilter, addresses }: Analysis): Promise<void> {
   const inode = inodeOf(readLink(procPath(work.context.host, 1, 'ns', 'net')));
   if (addresses.length === 0 || inode === undefined) return;
-  const ask = { about: 'connections', pid: 1, addresses } as const;
+  const ask = { about: 'connections', place: { inode, pids: [1] }, addresses } as const;
   const dumps = await addDumps(work, ask, `netns-${inode}/netfilter`, '-of-target');
   await addConnections(work, netfilter, dumps.get('conntrack'), undefined, { namespace: inode, node: true });
 }

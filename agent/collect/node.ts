@@ -60,9 +60,12 @@ async function addNodeFilters(work: ReaderArchive): Promise<void> {
   const lines = createNetfilterLines();
   const inode = inodeOf(readLink(procPath(context.host, 1, 'ns', 'net')));
   if (inode === undefined) {
-    context.gap({ what: 'packet filters of the node', why: 'its first process’ network namespace cannot be read' });
+    context.gap({
+      what: 'packet filters of the node',
+      why: 'the network namespace of its first process cannot be read',
+    });
   } else {
-    await addNetfilter(work, lines, { inode, pid: 1, connections: false });
+    await addNetfilter(work, lines, { inode, pids: [1] }, false);
     context.fact('networkNamespace', inode);
   }
   await endNetfilterLines(work, lines);

@@ -25,7 +25,7 @@ export const KERNEL_SETTINGS: readonly KernelSetting[] = [
   ...sysctl('kernel/modprobe kernel/hotplug kernel/poweroff_cmd', ESCAPE),
   { file: '/sys/kernel/uevent_helper', why: ESCAPE },
   ...sysctl('kernel/usermodehelper/bset kernel/usermodehelper/inheritable', 'what those programs may do'),
-  ...sysctl('kernel/tainted', 'whether modules that are not the distribution’s were loaded, or the kernel has failed'),
+  ...sysctl('kernel/tainted', "whether modules that are not the distribution's were loaded, or the kernel has failed"),
   ...sysctl('kernel/modules_disabled', 'whether modules can be loaded'),
   { file: '/sys/module/module/parameters/sig_enforce', why: 'whether modules must be signed' },
   { file: '/sys/kernel/security/lockdown', why: 'whether root may change the running kernel' },
@@ -55,7 +55,7 @@ export const KERNEL_SETTINGS: readonly KernelSetting[] = [
 /** Longer ones, kept as they are. */
 export const KERNEL_TABLES: readonly KernelSetting[] = [
   { file: 'modules', why: 'the list of loaded modules' },
-  { file: '1/mountinfo', why: 'what the node’s first process has mounted' },
+  { file: '1/mountinfo', why: "what the node's first process has mounted" },
   { file: 'swaps', why: 'where pages of memory may lie on disk' },
   { file: 'meminfo', why: 'how much memory there is and who has it' },
   { file: 'stat', why: 'start time, processes since then' },
@@ -63,7 +63,7 @@ export const KERNEL_TABLES: readonly KernelSetting[] = [
   { file: 'devices', why: 'drivers: key loggers and memory devices' },
   { file: 'misc', why: 'drivers, as before' },
   { file: 'partitions', why: 'disks' },
-  { file: 'consoles', why: 'where the kernel’s messages go' },
+  { file: 'consoles', why: "where the kernel's messages go" },
   { file: 'cgroups', why: 'which controllers there are' },
   { file: 'keys', why: 'keyrings that the agent may see' },
 ];
@@ -73,7 +73,7 @@ export const KERNEL_MOUNTS: Readonly<Record<string, readonly KernelSetting[]>> =
   tracefs: [
     { file: 'current_tracer', why: 'whether the kernel is being traced' },
     { file: 'tracing_on', why: 'whether the kernel is being traced' },
-    { file: 'kprobe_events', why: 'probes in the kernel’s functions' },
+    { file: 'kprobe_events', why: "probes in the kernel's functions" },
     { file: 'uprobe_events', why: 'probes in programs: they see what was to be encrypted' },
     { file: 'dynamic_events', why: 'probes of every kind' },
     { file: 'enabled_functions', why: 'functions that jump elsewhere: how rootkits hook' },
@@ -81,7 +81,7 @@ export const KERNEL_MOUNTS: Readonly<Record<string, readonly KernelSetting[]>> =
     { file: 'set_event', why: 'events that are traced' },
   ],
   debugfs: [
-    { file: 'kprobes/list', why: 'probes in the kernel’s functions' },
+    { file: 'kprobes/list', why: "probes in the kernel's functions" },
     { file: 'kprobes/enabled', why: 'whether they are armed' },
     { file: 'kprobes/blacklist', why: 'functions that cannot be probed' },
   ],

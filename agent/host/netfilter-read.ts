@@ -1,7 +1,8 @@
 import { closeSync } from 'node:fs';
+import { errnoOf } from '../../evidence/error.ts';
 import { conntrackAddresses } from './conntrack.ts';
 import { latin1 } from './decode.ts';
-import { type Host, procPath } from './host.ts';
+import type { Host } from './host.ts';
 import { entriesBytesOf, INFO_BYTES, LEGACY, type LegacyFamily } from './iptables-legacy.ts';
 import type { KernelPart, KernelParts } from './kernel-presence.ts';
 import {
@@ -12,7 +13,7 @@ import {
   NFTABLES_DUMPS,
   nftablesRequest,
 } from './netfilter-request.ts';
-import { type DumpReading, inNetworkNamespace, type NetlinkCalls, readDump } from './netlink-calls.ts';
+import { type DumpReading, inNamespaceOf, type NamespacePlace, type NetlinkCalls, readDump } from './netlink-calls.ts';
 import { generationOf, setNames } from './nftables.ts';
 import { failed, LIMIT_BYTES, MIB, readBounded } from './procfs.ts';
 
@@ -20,7 +21,11 @@ import { failed, LIMIT_BYTES, MIB, readBounded } from './procfs.ts';
 export interface NetfilterReading {
   /** Without the ending: `nftables-rules`, `iptables-filter.entries`, `conntrack`. */
   readonly name: string;
-  readonly reading: DumpReading | { readonly kind: 'absent'; readonly why: string };
+  readonly reading:
+    | DumpReading
+    | { readonly kind: 'absent'; readonly why: string }
+    /** The namespace could not be entered. */
+    | { readonly kind: 'unreachable'; readonly errno: string };
 }
 
 /** 500 bytes a rule: some 65,000 rules, as kube-proxy makes them for 8,000 services. */
@@ -40,33 +45,42 @@ const ATTEMPTS = 3;
 /** The kernel has five tables a family; a list with more is not its own. */
 const LEGACY_TABLES_MAX = 16;
 
-/** nftables, iptables and, with `connections`, the connections of the namespace that process `pid` is in. */
-export function readNetfilter(host: Host, parts: KernelParts, pid: number, connections: boolean): NetfilterReading[] {
-  const namespace = procPath(host, pid, 'ns', 'net');
+/** What is said when the namespace cannot be entered. */
+export function unreachable(name: string, error: unknown): NetfilterReading {
+  return { name, reading: { kind: 'unreachable', errno: errnoOf(error) ?? 'EIO' } };
+}
+
+/** nftables, iptables and, with `connections`, the connections of a namespace. */
+export function readNetfilter(
+  host: Host,
+  parts: KernelParts,
+  place: NamespacePlace,
+  connections: boolean,
+): NetfilterReading[] {
   try {
-    return inNetworkNamespace(namespace, (calls) => [
+    return inNamespaceOf(host, place, (calls) => [
       ...readRuleset(calls, parts),
-      ...readLegacy(host, calls, pid),
+      ...readLegacy(calls),
       ...(connections ? [readConntrack(calls, parts)] : []),
     ]);
   } catch (error) {
-    return [{ name: 'all', reading: failed(error) }];
+    return [unreachable('packet filters', error)];
   }
 }
 
-/** Connections of the namespace of `pid` that have one of these addresses (4 or 16 bytes) at either end. */
+/** Connections of a namespace that have one of these addresses (4 or 16 bytes) at either end. */
 export function readConnectionsOf(
   host: Host,
   parts: KernelParts,
-  pid: number,
+  place: NamespacePlace,
   addresses: readonly Uint8Array[],
 ): NetfilterReading {
   const wanted = new Set(addresses.map(latin1));
   const keep = (body: Buffer): boolean => conntrackAddresses(body).some((address) => wanted.has(latin1(address)));
   try {
-    return inNetworkNamespace(procPath(host, pid, 'ns', 'net'), (calls) => readConntrack(calls, parts, keep));
+    return inNamespaceOf(host, place, (calls) => readConntrack(calls, parts, keep));
   } catch (error) {
-    return { name: 'conntrack', reading: failed(error) };
+    return unreachable('conntrack', error);
   }
 }
 
@@ -159,10 +173,11 @@ function readConntrack(calls: NetlinkCalls, parts: KernelParts, keep?: (body: Bu
  * The tables of iptables-legacy that the namespace has already. To ask for another one would make the kernel create it, with
  * its hooks, so only the names that the kernel lists are asked for.
  */
-function readLegacy(host: Host, calls: NetlinkCalls, pid: number): NetfilterReading[] {
+function readLegacy(calls: NetlinkCalls): NetfilterReading[] {
   const readings: NetfilterReading[] = [];
   for (const family of ['iptables', 'ip6tables'] as const) {
-    const names = readBounded(procPath(host, pid, 'net', LEGACY[family].namesFile), LIMIT_BYTES.small);
+    // Of the namespace that this thread is in now.
+    const names = readBounded(`/proc/thread-self/net/${LEGACY[family].namesFile}`, LIMIT_BYTES.small);
     if (names.kind === 'failed') continue;
     const tables = latin1(names.bytes)
       .split('\n')

@@ -1,6 +1,7 @@
-import { closeSync, constants, openSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import type koffi from 'koffi';
+import { type Host, procPath } from './host.ts';
 import { errnoName, SystemError } from './libc.ts';
 import { messages, scanDump } from './netlink.ts';
 import { type FileReading, failed, KIB } from './procfs.ts';
@@ -43,11 +44,39 @@ const BUFFER_BYTES = 64 * KIB;
 /** A table that changes all the time is told three times, and then taken as it is. */
 const ATTEMPTS = 3;
 
+/** A network namespace: its inode number, and processes that were in it when they were looked at. */
+export interface NamespacePlace {
+  readonly inode: number;
+  readonly pids: readonly number[];
+}
+
+/** Processes that are tried; those of a large pod may all have ended. */
+const PIDS_TRIED_MAX = 64;
+
+/**
+ * As `inNetworkNamespace`, through the first of these processes that is still in it: a pid that was given to another process since
+ * is known by the inode. Throws what the last one said.
+ */
+export function inNamespaceOf<Result>(host: Host, place: NamespacePlace, act: (calls: NetlinkCalls) => Result): Result {
+  let last: unknown = new SystemError('ESRCH', 'open');
+  for (const pid of place.pids.slice(0, PIDS_TRIED_MAX)) {
+    const path = procPath(host, pid, 'ns', 'net');
+    try {
+      if (statSync(path).ino !== place.inode) continue;
+    } catch (error) {
+      last = error;
+      continue;
+    }
+    return inNetworkNamespace(path, act, place.inode);
+  }
+  throw last;
+}
+
 /**
  * Does something in the network namespace at `path`, for example /proc/17/ns/net, and goes back. Throws what open(2) and
  * setns(2) say.
  */
-export function inNetworkNamespace<Result>(path: string, act: (calls: NetlinkCalls) => Result): Result {
+export function inNetworkNamespace<Result>(path: string, act: (calls: NetlinkCalls) => Result, inode?: number): Result {
   const held: number[] = [];
   const open = (name: string): number => {
     const fd = openSync(name, constants.O_RDONLY);
@@ -57,6 +86,7 @@ export function inNetworkNamespace<Result>(path: string, act: (calls: NetlinkCal
   try {
     const home = open('/proc/self/ns/net');
     const there = open(path);
+    if (inode !== undefined && fstatSync(there).ino !== inode) throw new SystemError('ESRCH', 'open');
     const calls = netlinkCalls();
     calls.setns(there, CLONE_NEWNET);
     try {

@@ -1,18 +1,19 @@
 import type { BpfReading } from './bpf-read.ts';
 import type { ModuleReading } from './modules-read.ts';
 import type { NetfilterReading } from './netfilter-read.ts';
+import type { NamespacePlace } from './netlink-calls.ts';
 import type { FileReading } from './procfs.ts';
 
 /** What the agent asks its reader process about the kernel that the node and its containers share. */
 export type NodeAsk =
-  /** One `netfilter` each dump: packet filters of the namespace of `pid`, and its connections where wanted. */
-  | { readonly about: 'netfilter'; readonly pid: number; readonly connections: boolean }
-  /** One `netfilter`: connections of the namespace of `pid` that have one of these addresses, of 4 or 16 bytes. */
-  | { readonly about: 'connections'; readonly pid: number; readonly addresses: readonly Uint8Array[] }
-  /** One `netfilter` each protocol: what sock_diag tells of the sockets in the namespace of `pid`. */
-  | { readonly about: 'sockets'; readonly pid: number }
-  /** One `netfilter` each: `links`, `qdiscs` and `filters` of the interfaces in the namespace of `pid`. */
-  | { readonly about: 'trafficControl'; readonly pid: number }
+  /** One `netfilter` each dump: packet filters of a network namespace, and its connections where wanted. */
+  | { readonly about: 'netfilter'; readonly place: NamespacePlace; readonly connections: boolean }
+  /** One `netfilter`: connections of a network namespace that have one of these addresses, of 4 or 16 bytes. */
+  | { readonly about: 'connections'; readonly place: NamespacePlace; readonly addresses: readonly Uint8Array[] }
+  /** One `netfilter` each protocol: what sock_diag tells of the sockets in a network namespace. */
+  | { readonly about: 'sockets'; readonly place: NamespacePlace }
+  /** One `netfilter` each: `links`, `qdiscs` and `filters` of the interfaces in a network namespace. */
+  | { readonly about: 'trafficControl'; readonly place: NamespacePlace }
   /** One `file` each, in this order: of the node's proc(5) and sysfs. */
   | { readonly about: 'files'; readonly names: readonly NodeFile[]; readonly limitBytes: number }
   /** One `names`: of a folder of sysfs. */

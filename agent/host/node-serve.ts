@@ -3,7 +3,7 @@ import { errnoOf } from '../../evidence/error.ts';
 import { asHostPath } from '../runtime/runtime.ts';
 import { findBpfHolders } from './bpf-holders.ts';
 import { readBpf } from './bpf-read.ts';
-import { type Host, procPath, reach } from './host.ts';
+import { type Host, reach } from './host.ts';
 import {
   DIAG_FAMILIES,
   DIAG_PROTOCOLS,
@@ -14,32 +14,32 @@ import {
 } from './inet-diag.ts';
 import { type KernelPart, type KernelParts, lookAtKernelParts } from './kernel-presence.ts';
 import { readModule } from './modules-read.ts';
-import { type NetfilterReading, readConnectionsOf, readNetfilter } from './netfilter-read.ts';
-import { type DumpReading, inNetworkNamespace, type NetlinkCalls, readDump } from './netlink-calls.ts';
+import { type NetfilterReading, readConnectionsOf, readNetfilter, unreachable } from './netfilter-read.ts';
+import { type DumpReading, inNamespaceOf, type NamespacePlace, type NetlinkCalls, readDump } from './netlink-calls.ts';
 import { dumpRequest } from './network-netlink.ts';
 import type { NodeAnswer, NodeAsk, NodeFile } from './node-request.ts';
-import { failed, LIMIT_BYTES, readBounded } from './procfs.ts';
+import { LIMIT_BYTES, readBounded } from './procfs.ts';
 import { filterPlaces, filterRequest, qdiscRequest } from './traffic-control.ts';
 
 /** Answers a `NodeAsk`. Runs in the reader process. */
 export function* answerNode(host: Host, ask: NodeAsk): Generator<NodeAnswer> {
   switch (ask.about) {
     case 'netfilter':
-      for (const netfilter of readNetfilter(host, lookAtKernelParts(host), ask.pid, ask.connections))
+      for (const netfilter of readNetfilter(host, lookAtKernelParts(host), ask.place, ask.connections))
         yield { about: 'netfilter', netfilter };
       return;
     case 'connections':
       yield {
         about: 'netfilter',
-        netfilter: readConnectionsOf(host, lookAtKernelParts(host), ask.pid, ask.addresses),
+        netfilter: readConnectionsOf(host, lookAtKernelParts(host), ask.place, ask.addresses),
       };
       return;
     case 'sockets':
-      for (const netfilter of readDiagnostics(host, lookAtKernelParts(host), ask.pid))
+      for (const netfilter of readDiagnostics(host, lookAtKernelParts(host), ask.place))
         yield { about: 'netfilter', netfilter };
       return;
     case 'trafficControl':
-      for (const netfilter of readTrafficControl(host, ask.pid)) yield { about: 'netfilter', netfilter };
+      for (const netfilter of readTrafficControl(host, ask.place)) yield { about: 'netfilter', netfilter };
       return;
     case 'files':
       for (const file of ask.names) {
@@ -78,13 +78,13 @@ function namesIn(folder: string, limit: number): NodeAnswer {
 }
 
 /** What sock_diag tells, as far as its parts are in the kernel. */
-function readDiagnostics(host: Host, parts: KernelParts, pid: number): NetfilterReading[] {
+function readDiagnostics(host: Host, parts: KernelParts, place: NamespacePlace): NetfilterReading[] {
   const ask = (calls: NetlinkCalls, needed: readonly KernelPart[], requests: readonly Buffer[]) => {
     const missing = needed.map((part) => parts.presenceOf(part)).find((presence) => presence.kind === 'absent');
     return missing?.kind === 'absent' ? missing : joined(requests.map((request) => readDiagnostic(calls, request)));
   };
   try {
-    return inNetworkNamespace(procPath(host, pid, 'ns', 'net'), (calls) => [
+    return inNamespaceOf(host, place, (calls) => [
       ...DIAG_PROTOCOLS.map((protocol) => ({
         name: `inet-${protocol}`,
         reading: ask(
@@ -97,7 +97,7 @@ function readDiagnostics(host: Host, parts: KernelParts, pid: number): Netfilter
       { name: 'packet', reading: ask(calls, ['af_packet_diag'], [packetDiagRequest()]) },
     ]);
   } catch (error) {
-    return [{ name: 'sockets', reading: failed(error) }];
+    return [unreachable('sockets', error)];
   }
 }
 
@@ -111,10 +111,10 @@ const NETLINK_ROUTE = 0;
 const FILTER_PLACES_MAX = 1024;
 
 /** Asking for qdiscs and filters loads nothing: only making one does. */
-function readTrafficControl(host: Host, pid: number): NetfilterReading[] {
+function readTrafficControl(host: Host, place: NamespacePlace): NetfilterReading[] {
   const limitBytes = LIMIT_BYTES.network;
   try {
-    return inNetworkNamespace(procPath(host, pid, 'ns', 'net'), (calls) => {
+    return inNamespaceOf(host, place, (calls) => {
       const ask = (request: Buffer) => readDump(calls, { protocol: NETLINK_ROUTE, request, limitBytes });
       const [links, qdiscs] = [ask(dumpRequest('link')), ask(qdiscRequest())];
       const places = qdiscs.kind === 'read' ? filterPlaces(qdiscs.bytes) : [];
@@ -131,7 +131,7 @@ function readTrafficControl(host: Host, pid: number): NetfilterReading[] {
       ];
     });
   } catch (error) {
-    return [{ name: 'traffic control', reading: failed(error) }];
+    return [unreachable('traffic control', error)];
   }
 }
 

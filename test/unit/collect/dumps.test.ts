@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { addDumps } from '../../../agent/collect/netfilter.ts';
 import type { KernelParts } from '../../../agent/host/kernel-presence.ts';
@@ -24,7 +25,11 @@ async function added(readings: readonly NetfilterReading[], failure?: Error) {
   const { context, written } = fakeContext(HOST, []);
   const archive = await context.archive('network.tar.zst');
   const work = { context, archive, reader: readerOf(readings, failure) };
-  const dumps = await addDumps(work, { about: 'netfilter', pid: 1, connections: true }, 'netns-1/netfilter');
+  const dumps = await addDumps(
+    work,
+    { about: 'netfilter', place: { inode: 1, pids: [1] }, connections: true },
+    'netns-1/netfilter',
+  );
   return { dumps, written };
 }
 
@@ -77,23 +82,32 @@ describe('a dump', () => {
   });
 });
 
-describe('a part of the kernel that is not there', () => {
+describe('a namespace', () => {
   const parts: KernelParts = { presenceOf: (part) => ({ kind: 'absent', why: `no ${part}` }) };
+  const inode = statSync('/proc/self/ns/net').ino;
+  const own = { inode, pids: [0x7fffffff, process.pid] };
 
-  test.skipIf(process.getuid?.() !== 0)('is not asked for (skipped without root)', () => {
-    for (const { reading } of readNetfilter({ ...HOST, procRoot: '/proc' }, parts, process.pid, true).filter(
-      ({ name }) => !name.startsWith('ip'),
-    )) {
-      expect(reading.kind).toBe('absent');
-    }
-    expect(readConnectionsOf(HOST, parts, process.pid, [Buffer.from([127, 0, 0, 1])]).reading).toMatchObject({
+  test.skipIf(process.getuid?.() !== 0)('is not asked for what is not in the kernel (skipped without root)', () => {
+    const asked = readNetfilter(HOST, parts, own, true).filter(({ name }) => !name.startsWith('ip'));
+    expect(asked.map(({ name, reading }) => [name, reading.kind])).toEqual([
+      ['nftables', 'absent'],
+      ['conntrack', 'absent'],
+    ]);
+    expect(readConnectionsOf(HOST, parts, own, [Buffer.from([127, 0, 0, 1])]).reading).toMatchObject({
       kind: 'absent',
     });
   });
 
-  test('and a process that has ended is ENOENT', () => {
-    expect(readNetfilter(HOST, parts, 0x7fffffff, true)).toEqual([
-      { name: 'all', reading: { kind: 'failed', errno: 'ENOENT' } },
+  test('whose processes have ended is unreachable, and so is one whose pid is another process by now', () => {
+    const gone = [{ name: 'packet filters', reading: { kind: 'unreachable', errno: 'ENOENT' } }];
+    expect(readNetfilter(HOST, parts, { inode, pids: [0x7fffffff] }, true)).toEqual(gone);
+    expect(readNetfilter(HOST, parts, { inode: inode + 1, pids: [process.pid] }, true)).toMatchObject([
+      { reading: { kind: 'unreachable', errno: 'ESRCH' } },
     ]);
+  });
+
+  test('that cannot be reached is a gap', async () => {
+    const { written } = await added([{ name: 'sockets', reading: { kind: 'unreachable', errno: 'ENOENT' } }]);
+    expect(written.gaps).toMatchObject([{ what: 'netns-1/netfilter: sockets', errno: 'ENOENT' }]);
   });
 });
