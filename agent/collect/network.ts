@@ -138,7 +138,7 @@ async function addFilters(
   if (connections === undefined && text === undefined)
     context.note(`The kernel tells no connections of network namespace ${inode}.`);
   await addConnections(work, netfilter, connections, text, { namespace: inode });
-  const sockets = await addDumps(work, { about: 'sockets', place }, `netns-${inode}/netlink`);
+  const sockets = await addDumps(work, { about: 'sockets', place }, `netns-${inode}/dump`);
   const [vsock, packet] = ['vsock', 'packet'].map((name) => sockets.get(name));
   const inet = [...sockets].filter(([name]) => name.startsWith('inet-')).map(([, bytes]) => bytes);
   return {
@@ -211,7 +211,7 @@ async function addNetlink(work: Work, inode: number, pids: readonly number[]): P
       continue;
     }
     if (isDump(name)) dumps[name] = reading.bytes;
-    await addFile(work, `netns-${inode}/netlink/${name}.nlmsg`, reading.bytes);
+    await addFile(work, `netns-${inode}/dump/${name}.nlmsg`, reading.bytes);
   }
   if (unread.length > 0)
     work.context.note(`Netlink in network namespace ${inode} did not answer: ${unread.join(', ')}.`);

@@ -32,9 +32,15 @@ export async function addBpf(work: ReaderArchive, scope: BpfScope): Promise<void
         .map(({ mountPoint }) => reach(context.host, asHostPath(mountPoint))),
     ),
   ].slice(0, PIN_FOLDERS_MAX);
+  const { hostRoot } = context.host;
+  const onNode = (path: string) => (path.startsWith(hostRoot) ? path.slice(hostRoot.length) : path);
   const readings: BpfReading[] = [];
   await asking(work, { kind: 'node', ask: { about: 'bpf', cgroups: scope.cgroups, pinFolders } }, 'eBPF', (reply) => {
-    if (reply.kind === 'node' && reply.answer.about === 'bpf') readings.push(reply.answer.bpf);
+    if (reply.kind !== 'node' || reply.answer.about !== 'bpf') return;
+    const { bpf } = reply.answer;
+    if (bpf.kind === 'pin') readings.push({ ...bpf, path: onNode(bpf.path) });
+    else if (bpf.kind === 'attached') readings.push({ ...bpf, cgroup: onNode(bpf.cgroup) });
+    else readings.push(bpf);
   });
   const holders = await findHolders(work);
   const pins = new Map<string, string[]>();

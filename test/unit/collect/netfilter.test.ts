@@ -123,6 +123,14 @@ describe.skipIf(nftObstacle !== undefined)(`nftables (${nftObstacle ?? 'judged b
     });
   });
 
+  test('no member is named as a folder of others, so that tar can unpack all of them', () => {
+    const names = [...written.members.keys()];
+    const folders = new Set(
+      names.flatMap((name) => name.split('/').map((_, index, all) => all.slice(0, index).join('/'))),
+    );
+    expect(names.filter((name) => folders.has(name))).toEqual([]);
+  });
+
   test('the archive has what the kernel sent', () => {
     const folder = [...written.members.keys()].filter((name) => name.includes('/netfilter/nftables-'));
     for (const kind of ['tables', 'chains', 'rules', 'sets', 'elements', 'objects', 'flowtables', 'generation']) {
