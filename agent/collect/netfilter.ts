@@ -51,7 +51,7 @@ export async function addDumps(
   for (const { name, reading } of readings) {
     if (reading.kind === 'absent') missing.push(`${name} (${reading.why})`);
     else if (reading.kind === 'unreachable')
-      context.gap({ what: `${folder}: ${name}`, errno: reading.errno, why: 'no process was left to reach it through' });
+      context.gap({ what: `${folder}: ${name}`, errno: reading.errno, why: whyUnreachable(reading.errno) });
     else if (reading.kind === 'failed' && NOT_THERE.includes(reading.errno)) missing.push(`${name} (${reading.errno})`);
     else if (reading.kind === 'failed')
       context.gap({ what: `${folder}/${name}`, errno: reading.errno, why: 'the kernel did not tell it' });
@@ -66,6 +66,12 @@ export async function addDumps(
   }
   if (missing.length > 0) context.note(`Not in this kernel, or not asked for, in ${folder}: ${missing.join('; ')}.`);
   return dumps;
+}
+
+function whyUnreachable(errno: string): string {
+  return errno === 'EPERM' || errno === 'EACCES'
+    ? 'the agent may not enter the namespace: it takes CAP_SYS_ADMIN and CAP_SYS_PTRACE'
+    : 'no process was left to reach the namespace through';
 }
 
 /** nftables, iptables and traffic control of one namespace; its connections where wanted. */

@@ -1,4 +1,4 @@
-import { readdirSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readdirSync } from 'node:fs';
 import { errnoOf } from '../../evidence/error.ts';
 import { asHostPath } from '../runtime/runtime.ts';
 import { findBpfHolders } from './bpf-holders.ts';
@@ -18,7 +18,8 @@ import { type NetfilterReading, readConnectionsOf, readNetfilter, unreachable } 
 import { type DumpReading, inNamespaceOf, type NamespacePlace, type NetlinkCalls, readDump } from './netlink-calls.ts';
 import { dumpRequest } from './network-netlink.ts';
 import type { NodeAnswer, NodeAsk, NodeFile } from './node-request.ts';
-import { LIMIT_BYTES, readBounded } from './procfs.ts';
+import { O_PATH } from './process-read.ts';
+import { type FileReading, failed, LIMIT_BYTES, readBounded } from './procfs.ts';
 import { filterPlaces, filterRequest, qdiscRequest } from './traffic-control.ts';
 
 /** Answers a `NodeAsk`. Runs in the reader process. */
@@ -44,7 +45,7 @@ export function* answerNode(host: Host, ask: NodeAsk): Generator<NodeAnswer> {
     case 'files':
       for (const file of ask.names) {
         const name = 'proc' in file ? file.proc : file.sys;
-        yield { about: 'file', name, reading: readBounded(nodePath(host, file), ask.limitBytes) };
+        yield { about: 'file', name, reading: readFile(nodePath(host, file), ask.limitBytes) };
       }
       return;
     case 'names':
@@ -61,6 +62,23 @@ export function* answerNode(host: Host, ask: NodeAsk): Generator<NodeAnswer> {
       return;
     default:
       ask satisfies never;
+  }
+}
+
+/**
+ * Only a regular file that is no link, decided on a handle: where something is mounted on the node is said by its mount table, and a
+ * privileged container may have a hand in that.
+ */
+function readFile(path: string, limitBytes: number): FileReading {
+  let handle = -1;
+  try {
+    handle = openSync(path, O_PATH | constants.O_NOFOLLOW);
+    if (!fstatSync(handle).isFile()) return { kind: 'failed', errno: 'EINVAL' };
+    return readBounded(`/proc/self/fd/${handle}`, limitBytes);
+  } catch (error) {
+    return failed(error);
+  } finally {
+    if (handle >= 0) closeSync(handle);
   }
 }
 

@@ -109,5 +109,7 @@ describe('a namespace', () => {
   test('that cannot be reached is a gap', async () => {
     const { written } = await added([{ name: 'sockets', reading: { kind: 'unreachable', errno: 'ENOENT' } }]);
     expect(written.gaps).toMatchObject([{ what: 'netns-1/netfilter: sockets', errno: 'ENOENT' }]);
+    const refused = await added([{ name: 'sockets', reading: { kind: 'unreachable', errno: 'EPERM' } }]);
+    expect(refused.written.gaps).toMatchObject([{ why: expect.stringContaining('CAP_SYS_ADMIN') }]);
   });
 });
