@@ -58,12 +58,12 @@ async function targetCgroups({ context }: ReaderArchive): Promise<string[]> {
 async function addNodeFilters(work: ReaderArchive): Promise<void> {
   const { context } = work;
   const lines = createNetfilterLines();
-  const inode = inodeOf(readLink(procPath(context.host, 1, 'ns', 'net')));
+  const link = readLink(procPath(context.host, 1, 'ns', 'net'));
+  const inode = inodeOf(link);
   if (inode === undefined) {
-    context.gap({
-      what: 'packet filters of the node',
-      why: 'the network namespace of its first process cannot be read',
-    });
+    const errno = link.kind === 'failed' ? { errno: link.errno } : {};
+    const why = 'the network namespace of its first process cannot be read';
+    context.gap({ what: 'packet filters of the node', why, ...errno });
   } else {
     await addNetfilter(work, lines, { inode, pids: [1] }, false);
     context.fact('networkNamespace', inode);

@@ -56,8 +56,9 @@ function bind(): BpfCalls {
   if (number === undefined) throw new Error(`bpf(2) has no known number on ${arch()}`);
   // Not an import: koffi's own library is made for some platforms only, and its absence must not stop the agent.
   const ffi: typeof koffi = createRequire(import.meta.url)('koffi');
+  // The C library that Node runs on, whichever it is.
   const foreign: (...args: unknown[]) => unknown = ffi
-    .load('libc.so.6')
+    .load(null)
     .func('intptr_t syscall(intptr_t number, intptr_t command, void *attributes, uintptr_t size)');
   const attribute = Buffer.alloc(ATTRIBUTE_BYTES);
   const call = (command: number, fill: (attribute: Buffer) => void): number => {

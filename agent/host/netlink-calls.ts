@@ -172,7 +172,8 @@ export function netlinkCalls(): NetlinkCalls {
   if (bound) return bound;
   // Not an import: koffi's own library is made for some platforms only, and its absence must not stop the agent.
   const ffi: typeof koffi = createRequire(import.meta.url)('koffi');
-  const library = ffi.load('libc.so.6');
+  // The C library that Node runs on, whichever it is.
+  const library = ffi.load(null);
   const call = (name: string, signature: string): ((...args: unknown[]) => number) => {
     const foreign: (...args: unknown[]) => unknown = library.func(`intptr_t ${name}(${signature})`);
     return (...args) => {
