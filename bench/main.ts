@@ -105,7 +105,7 @@ async function capture(): Promise<void> {
       if (code !== 0) throw new Error(`exhibit capture: ${stderr}`);
       rmSync(agent.evidence, { recursive: true, force: true });
     };
-    const light = ['processes', 'network', 'memory', 'volumes', 'rootfs', 'logs', 'spec'];
+    const light = ['processes', 'network', 'node', 'memory', 'volumes', 'rootfs', 'logs', 'spec'];
     const pid = node.hostPid(probe.nsPids[0] ?? 0);
     const ways: Way[] = [
       { name: 'exhibit, all but the checkpoint', go: () => exhibit(...light) },

@@ -57,6 +57,7 @@ async function files(evidence: Evidence): Promise<string> {
 const HOW: Readonly<Record<string, string>> = {
   processes: 'jq . processes.jsonl',
   network: 'jq . sockets.jsonl',
+  node: 'jq . kernel.jsonl',
   memory: 'gdb -c PID/core',
   checkpoint: 'checkpointctl show checkpoint.tar',
   volumes: 'zstd -dc volumes.jsonl.zst | jq .',
@@ -72,6 +73,8 @@ async function found(artifact: ArtifactRecord, evidence: Evidence, hunch: Hunch)
       return programs(evidence);
     case 'network':
       return connections(evidence);
+    case 'node':
+      return 'settings of the kernel, its modules, eBPF programs and packet filters';
     case 'memory':
       return memory(evidence, hunch);
     case 'volumes':

@@ -6,7 +6,17 @@
 export const FORMAT_VERSION = 1;
 
 /** What a capture can take, by the name a person asks for it. */
-export const ARTIFACTS = ['processes', 'network', 'memory', 'checkpoint', 'volumes', 'rootfs', 'logs', 'spec'] as const;
+export const ARTIFACTS = [
+  'processes',
+  'network',
+  'node',
+  'memory',
+  'checkpoint',
+  'volumes',
+  'rootfs',
+  'logs',
+  'spec',
+] as const;
 export type ArtifactName = (typeof ARTIFACTS)[number];
 
 export function isArtifactName(name: string): name is ArtifactName {

@@ -19,6 +19,12 @@ export interface VolatilityRow {
 export const VOLATILITY: readonly VolatilityRow[] = [
   { artifact: 'processes', rfc3227: 2, needs: [], why: 'the process table: gone with the next exit' },
   { artifact: 'network', rfc3227: 2, needs: [], why: 'sockets, routes and neighbours: gone with the connection' },
+  {
+    artifact: 'node',
+    rfc3227: 2,
+    needs: [],
+    why: 'kernel statistics, modules, eBPF, packet filters: gone with the next change',
+  },
   { artifact: 'memory', rfc3227: 2, needs: [], why: 'process memory: gone with the process' },
   {
     artifact: 'checkpoint',

@@ -6,6 +6,7 @@ import { logsCollector } from './logs.ts';
 import type { LogsOptions } from './logs-options.ts';
 import { type MemoryOptions, memoryCollector } from './memory.ts';
 import { networkCollector } from './network.ts';
+import { nodeCollector } from './node.ts';
 import { processesCollector } from './processes.ts';
 import { rootfsCollector } from './rootfs.ts';
 import { specCollector } from './spec.ts';
@@ -30,6 +31,7 @@ export function allCollectors(
   return {
     processes: processesCollector(),
     network: networkCollector(),
+    node: nodeCollector(),
     memory: memoryCollector(options.memory),
     checkpoint: createCheckpointCollector({ runDir }),
     volumes: volumesCollector({ policy: options.volumes }),

@@ -1,3 +1,4 @@
+import type { NodeAnswer, NodeAsk } from './node-request.ts';
 import type { ProcessReading } from './process-read.ts';
 import type { FileIdentity, FileReading } from './procfs.ts';
 import type { NetlinkReading } from './procfs-netlink.ts';
@@ -14,6 +15,8 @@ export type Request =
   | { readonly kind: 'rootFiles'; readonly pid: number; readonly paths: readonly string[]; readonly limitBytes: number }
   /** One `netlink`: what the kernel says of the process' network namespace. */
   | { readonly kind: 'netlink'; readonly pid: number }
+  /** `node` answers: about the kernel that the node and its containers share. */
+  | { readonly kind: 'node'; readonly ask: NodeAsk }
   /** Some `progress`, so that a slow disk is not taken for one that blocks; then one `digest`, or `refused`. */
   | { readonly kind: 'digest'; readonly source: ContentSource; readonly limitBytes: number }
   /** One `opened`, then `chunk`s, or `refused`. */
@@ -34,6 +37,7 @@ export type Reply =
   | { readonly kind: 'file'; readonly name: string; readonly reading: FileReading }
   | { readonly kind: 'rootFile'; readonly path: string; readonly result: RootFileReading }
   | { readonly kind: 'netlink'; readonly reading: NetlinkReading }
+  | { readonly kind: 'node'; readonly answer: NodeAnswer }
   | { readonly kind: 'digest'; readonly sha256: string; readonly sizeBytes: number; readonly truncated: boolean }
   | { readonly kind: 'progress'; readonly bytes: number }
   | { readonly kind: 'opened'; readonly identity: FileIdentity }

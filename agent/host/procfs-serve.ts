@@ -3,6 +3,7 @@ import { closeSync, readSync } from 'node:fs';
 import { asPid } from '../runtime/runtime.ts';
 import { latin1 } from './decode.ts';
 import { type Host, procPath } from './host.ts';
+import { answerNode } from './node-serve.ts';
 import { isDeletedName } from './process-maps.ts';
 import { DESCRIPTORS_MAX, type Enter, enterByDescriptor, type ProcessReading, readProcess } from './process-read.ts';
 import { type FileIdentity, listNumbers, MIB, readBounded, readDescriptor, readerCounts, readLink } from './procfs.ts';
@@ -65,6 +66,9 @@ function* answer(host: Host, held: Map<string, number>, request: Request, enter:
       return;
     case 'netlink':
       yield { kind: 'netlink', reading: readNetlink(procPath(host, request.pid, 'ns', 'net')) };
+      return;
+    case 'node':
+      for (const given of answerNode(host, request.ask)) yield { kind: 'node', answer: given };
       return;
     case 'digest':
     case 'content':

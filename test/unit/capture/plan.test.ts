@@ -33,6 +33,7 @@ describe('the plan', () => {
     expect(steps.map((step) => step.artifact)).toEqual([
       'processes',
       'network',
+      'node',
       'memory',
       'checkpoint',
       'volumes',
