@@ -4,7 +4,7 @@ import { parseDocument } from 'yaml';
 import { z } from 'zod';
 import { RUNGS } from '../evidence/dump.ts';
 import { ExhibitError } from '../evidence/error.ts';
-import { ARTIFACTS } from '../evidence/layout.ts';
+import { ARTIFACTS, DEFAULT_ARTIFACTS } from '../evidence/layout.ts';
 import { INCLUDABLE, WHEN_LARGER } from './collect/memory-choices.ts';
 import { sinkSchema } from './sink/open.ts';
 
@@ -95,7 +95,7 @@ const schema = z.strictObject({
   artifacts: z
     .array(z.enum(ARTIFACTS))
     .min(1)
-    .default([...ARTIFACTS]),
+    .default([...DEFAULT_ARTIFACTS]),
   scope: z.enum(['container', 'pod']).default('container'),
   memory: memorySchema.prefault({}),
   freeze: freezeSchema.prefault({}),

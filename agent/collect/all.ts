@@ -2,6 +2,7 @@ import type { ArtifactName } from '../../evidence/layout.ts';
 import type { HostPath } from '../runtime/runtime.ts';
 import { createCheckpointCollector } from './checkpoint.ts';
 import type { Collector } from './collector.ts';
+import { imageCollector } from './image.ts';
 import { logsCollector } from './logs.ts';
 import { type MemoryOptions, memoryCollector } from './memory.ts';
 import { networkCollector } from './network.ts';
@@ -25,5 +26,6 @@ export function allCollectors(
     rootfs: rootfsCollector,
     logs: logsCollector,
     spec: specCollector,
+    image: imageCollector,
   };
 }

@@ -1,4 +1,5 @@
 import { ExhibitError, errnoOf, explain } from '../../evidence/error.ts';
+import { ROOTFS_LAYER } from '../../evidence/layout.ts';
 import { effectiveCapabilities } from '../host/capabilities.ts';
 import { type Directory, DirectoryPool } from '../host/directory.ts';
 import { reach } from '../host/host.ts';
@@ -9,7 +10,6 @@ import type { OverlayRootfs } from '../runtime/runtime.ts';
 import type { CollectContext, Collector } from './collector.ts';
 import { RootfsCapture } from './rootfs-capture.ts';
 
-const ROOTFS_LAYER = 'rootfs.tar.zst';
 const ROOTFS_INVENTORY = 'rootfs.inventory.jsonl.zst';
 const ROOTFS_BODY = 'rootfs.body.zst';
 

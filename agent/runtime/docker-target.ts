@@ -7,7 +7,9 @@ import type { Cgroup } from '../host/cgroup.ts';
 import { type Host, procPath, reach } from '../host/host.ts';
 import { readTail } from '../host/tail.ts';
 import type { CallLimits } from './call.ts';
+import type { ContainerdClient } from './containerd-client.ts';
 import type { DockerClient } from './docker-client.ts';
+import { dockerImage } from './docker-image.ts';
 import {
   type DockerFolders,
   type Inspected,
@@ -54,6 +56,7 @@ export async function describeDocker(
   host: Host,
   summary: ContainerSummary,
   signal: AbortSignal,
+  containerd?: ContainerdClient,
 ): Promise<{ target: Target; cgroup: Cgroup | undefined }> {
   const limits = { signal };
   const { id, name, pod, labels } = summary;
@@ -82,6 +85,8 @@ export async function describeDocker(
     { name: 'docker-inspect.json', bytes },
     ...[spec, image, ...told, log?.document, info].filter((one) => one !== undefined),
   ];
+  const asked = { host, signal, inspected, rootfs, documents, containerd };
+  const base = folders === undefined ? undefined : await dockerImage({ ...asked, folders });
   const target: Target = {
     record: {
       runtime: 'docker',
@@ -99,9 +104,10 @@ export async function describeDocker(
     ...(inspected.HostConfig?.Runtime ? { ociRuntime: inspected.HostConfig.Runtime } : {}),
     freeze: undefined,
     rootfs,
+    image: base?.image,
     mounts: (spec && specMounts(jsonOf(spec.bytes))) ?? mountsOf(inspected),
     logPath: log?.file,
-    documents,
+    documents: [...documents, ...(base?.documents ?? [])],
     notes: inquiry.notes,
     companions: [],
   };

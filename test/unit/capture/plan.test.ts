@@ -38,6 +38,7 @@ describe('the plan', () => {
       'rootfs',
       'logs',
       'spec',
+      'image',
     ]);
     const ranks = steps.map((step) => step.volatility);
     expect(ranks).toEqual(ranks.toSorted((a, b) => a - b));
