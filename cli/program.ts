@@ -9,6 +9,7 @@ import { registerContainers } from './commands/containers.ts';
 import { registerCore } from './commands/core.ts';
 import { registerDoctor } from './commands/doctor.ts';
 import { registerExtract } from './commands/extract.ts';
+import { registerImage } from './commands/image.ts';
 import { registerMem } from './commands/mem.ts';
 import { registerScan } from './commands/scan.ts';
 import { registerShow } from './commands/show.ts';
@@ -55,6 +56,7 @@ export function buildProgram(session: Session, printed: Printed): Command {
   registerDoctor(program, session);
   registerVerify(program, session);
   registerExtract(program, session);
+  registerImage(program, session);
   registerCore(program, session);
   registerMem(program, session);
   registerStrings(program, session);
