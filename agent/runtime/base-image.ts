@@ -34,7 +34,9 @@ export interface ImageQuestion {
 
 export interface ImageAnswer {
   readonly image: BaseImage;
-  /** The image's manifest, byte for byte. */
+  /** The image's config, byte for byte, where containerd has it. */
+  readonly config?: Uint8Array | undefined;
+  /** The image's manifest, likewise. */
   readonly documents: readonly SpecDocument[];
 }
 
@@ -61,7 +63,7 @@ export async function containerdImage(inspector: Inspector, question: ImageQuest
     notes,
   };
   const documents = found === undefined ? [] : [{ name: 'image-manifest.json', bytes: found.manifest }];
-  return { image, documents };
+  return { image, config, documents };
 }
 
 interface FoundImage {

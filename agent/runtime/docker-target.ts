@@ -87,6 +87,9 @@ export async function describeDocker(
   ];
   const asked = { host, signal, inspected, rootfs, documents, containerd };
   const base = folders === undefined ? undefined : await dockerImage({ ...asked, folders });
+  const config = base?.config && { name: 'image-config.json', bytes: base.config };
+  if (image === undefined && config !== undefined) documents.push(config);
+  if (image === undefined && config === undefined) inquiry.notes.push(CONFIG_RETOLD);
   const target: Target = {
     record: {
       runtime: 'docker',
@@ -165,17 +168,17 @@ async function ociSpec({ host, inspected, notes }: Inquiry): Promise<SpecDocumen
 }
 
 /** The image's config as it was pulled or built: its SHA-256 is the image's id. Docker's API only retells it. */
-async function imageConfig({ host, inspected, notes }: Inquiry, { root }: DockerFolders) {
+async function imageConfig({ host, inspected }: Inquiry, { root }: DockerFolders) {
   const [, digest] = /^sha256:([0-9a-f]{64})$/.exec(inspected.Image) ?? [];
   const file = asHostPath(`${root}/image/${inspected.Driver}/imagedb/content/sha256/${digest}`);
   const bytes = digest === undefined ? undefined : await smallFile(host, file).catch(() => undefined);
   if (bytes !== undefined && createHash('sha256').update(bytes).digest('hex') === digest)
     return { name: 'image-config.json', bytes };
-  notes.push(
-    "the image's config is docker-image.json, Docker's retelling: the config itself is not in Docker's folder",
-  );
   return undefined;
 }
+
+const CONFIG_RETOLD =
+  "the image's config is docker-image.json, Docker's retelling: the config itself was found on the node neither in Docker's folder nor in containerd";
 
 async function findRootfs(inquiry: Inquiry, folders: DockerFolders): Promise<OverlayRootfs | undefined> {
   const { host, inspected, notes } = inquiry;
