@@ -1,13 +1,14 @@
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import type { Manifest } from '../../evidence/manifest.ts';
 import { runCli } from '../lab/agent.ts';
 import { WORKLOAD_IMAGE } from '../lab/image.ts';
 import { type LabNode, startNode } from '../lab/node.ts';
-import { labObstacle, requireLab } from '../lab/requires.ts';
+import { labObstacle, nodeObstacle, requireLab } from '../lab/requires.ts';
 import { BREAK_IN, capture, exported, must, send, type Taken, treeOf } from './image-case.ts';
-import { shell } from './readers.ts';
+import { json, program, shell } from './readers.ts';
 
 /** `exhibit image` on containerd: the captured root is exported, imported again, run read-only and compared with the victim's. */
 
@@ -188,5 +189,56 @@ describe.each(['kept', 'discarded'] as const)('the image that is exported, with 
     const { bundle } = { kept, discarded }[which];
     const again = await exported(bundle, path.join(folder, `${which}-again.tar`), '--name', reference);
     expect(shell('cmp "$1" "$2" && echo same', file, again)).toBe('same\n');
+  });
+});
+
+test('a blob that somebody changed in the content store is a gap, and the lower layers are merged instead', async () => {
+  await using own = await startNode();
+  await own.runPod({ namespace: 'prod', name: 'api-0', containers: [{ name: 'api' }] });
+  const { image } = await capture(own, path.join(folder, 'before'), 'prod/api-0', {}, 'spec');
+  const hex = image.layers[1]?.digest?.split(':')[1] ?? '';
+  const blob = `${own.hostRoot}/var/lib/containerd/io.containerd.content.v1.content/blobs/sha256/${hex}`;
+  const bytes = readFileSync(blob);
+  bytes[bytes.length >> 1] = (bytes[bytes.length >> 1] ?? 0) ^ 1;
+  writeFileSync(blob, bytes);
+  const { bundle } = await capture(own, path.join(folder, 'after'), 'prod/api-0');
+  const { artifacts } = json<Manifest>(bundle, 'manifest.json');
+  const artifact = artifacts.find(({ name }) => name === 'image');
+  expect(artifact).toMatchObject({ status: 'partial', facts: { base: 'merged' } });
+  expect(artifact?.gaps).toMatchObject([
+    { what: `blob sha256:${hex}`, why: expect.stringContaining('it was changed') },
+  ]);
+  expect(artifact?.objects).toEqual(['image.tar.zst', 'image-base.tar.zst']);
+  expect(await runCli(['verify', bundle])).toMatchObject({ code: 0 });
+});
+
+test('a full disk ends it with a sentence and leaves nothing', async () => {
+  const script =
+    'mount -t tmpfs -o size=256k tmpfs "$1" && { "$2" "$3" image "$4" "$1/full.tar"; echo "$?"; ls "$1"; }';
+  const main = path.resolve(import.meta.dirname, '../../cli/main.ts');
+  const small = path.join(folder, 'small');
+  mkdirSync(small);
+  const argv = ['--mount', 'sh', '-c', script, 'sh', small, process.execPath, main, discarded.bundle];
+  const { stdout, stderr } = program('unshare', argv);
+  expect(stdout).toBe('2\n');
+  expect(stderr).toMatch(/full\.tar cannot be written \(ENOSPC\), and what was written is removed/);
+});
+
+describe('with containerd 1.6, and without CRI', () => {
+  test('the layers are known and the image is exported', async (context) => {
+    const why = nodeObstacle('1.6');
+    if (why !== undefined) context.skip(why);
+    await using old = await startNode({ release: '1.6' });
+    const pod = await old.runPod({ namespace: 'prod', name: 'web-0', containers: [{ name: 'web' }] });
+    await pod.exec('web', ['sh', '-c', BREAK_IN]);
+    const id = pod.containerId('web');
+    const tree = treeOf(`${old.hostRoot}/run/containerd/io.containerd.runtime.v2.task/k8s.io/${id}/rootfs`);
+    const taken = await capture(old, path.join(folder, 'old'), id, { kind: 'containerd', namespace: 'k8s.io' });
+    expect(taken.image).toMatchObject({ reference: WORKLOAD_IMAGE, agreement: 'agrees', notes: [] });
+    expect(taken.image.layers).toEqual(kept.image.layers);
+    const file = await exported(taken.bundle, path.join(folder, 'old.tar'), '--name', 'exhibit.local/old:1');
+    await must(old, 'ctr', '-n', NAMESPACE, 'images', 'import', await send(old, file));
+    await must(old, 'ctr', '-n', NAMESPACE, 'images', 'mount', 'exhibit.local/old:1', '/mnt');
+    expect(treeOf(path.join(old.hostRoot, 'mnt'))).toEqual(tree);
   });
 });
