@@ -18,8 +18,8 @@ const layerSchema = z.strictObject({
   digest: digest.optional(),
   mediaType: z.string().optional(),
   sizeBytes: z.number().int().nonnegative().optional(),
-  /** Whether the node still has that blob; absent where that could not be asked. */
-  blob: z.enum(['kept', 'gone']).optional(),
+  /** Whether the node still has that blob, of that size; absent where that could not be asked. */
+  blob: z.enum(['kept', 'gone', 'differs']).optional(),
 });
 export type ImageLayer = z.infer<typeof layerSchema>;
 

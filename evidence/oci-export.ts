@@ -7,7 +7,7 @@ import { RunningDigest } from './frames.ts';
 import type { StoredObject } from './manifest.ts';
 import type { ImageDocuments, LayerEntry } from './oci-image.ts';
 import { blobPath, DOCKER_LIST, OCI_INDEX, OCI_LAYOUT, OCI_TYPES } from './oci-layout.ts';
-import { createTarWriter, type TarHeader } from './tar.ts';
+import { BLOCK_BYTES, encodeHeader, paddingAfter } from './tar-header.ts';
 
 /** A layer's blob on its way into the image. `from` names where it comes from, for people. */
 export interface LayerBlob {
@@ -27,27 +27,44 @@ export async function writeImage(
   blobs: AsyncIterable<LayerBlob>,
   mtimeNs: bigint,
 ): Promise<void> {
-  const tar = createTarWriter(out);
-  const file = (path: string, sizeBytes: number): TarHeader => ({
-    path,
-    type: 'file',
-    mode: 0o644,
-    mtimeNs,
-    sizeBytes,
-  });
-  const add = (path: string, bytes: Uint8Array) => tar.add(file(path, bytes.length), bytes);
+  const head = (path: string, sizeBytes: number) =>
+    out.write(encodeHeader({ path, type: 'file', mode: 0o644, mtimeNs, sizeBytes }));
+  const pad = (sizeBytes: number) => out.write(new Uint8Array(paddingAfter(sizeBytes)));
+  const add = async (path: string, bytes: Uint8Array) => {
+    await head(path, bytes.length);
+    await out.write(bytes);
+    await pad(bytes.length);
+  };
   await add(OCI_LAYOUT.name, OCI_LAYOUT.bytes);
   await add(OCI_INDEX, documents.index);
   await add(DOCKER_LIST, documents.dockerList);
-  for (const path of ['blobs/', 'blobs/sha256/']) await tar.add({ path, type: 'directory', mode: 0o755, mtimeNs });
+  for (const path of ['blobs/', 'blobs/sha256/'])
+    await out.write(encodeHeader({ path, type: 'directory', mode: 0o755, mtimeNs }));
   for (const bytes of [documents.config, documents.manifest]) await add(blobPath(sha256Of(bytes)), bytes);
-  for await (const { digest, sizeBytes, from, body } of blobs) {
-    const { member, bodyBytes } = await tar.add(file(blobPath(digest), sizeBytes), body);
-    if (bodyBytes === sizeBytes && `sha256:${member.sha256}` === digest) continue;
-    const found = bodyBytes === sizeBytes ? `sha256:${member.sha256}` : `${bodyBytes} bytes instead of ${sizeBytes}`;
-    throw new ExhibitError('bundle-corrupt', `${from} is damaged: ${digest} is expected, found is ${found}.`);
+  for await (const blob of blobs) {
+    await head(blobPath(blob.digest), blob.sizeBytes);
+    await pour(out, blob);
+    await pad(blob.sizeBytes);
   }
-  await tar.end();
+  // Two blocks of zeros end an archive.
+  await out.write(new Uint8Array(2 * BLOCK_BYTES));
+}
+
+/** A blob that is too short is not filled up: its declared length may be anything. */
+async function pour(out: ByteSink, { digest, sizeBytes, from, body }: LayerBlob): Promise<void> {
+  const found = new RunningDigest();
+  for await (const chunk of body) {
+    found.update(chunk);
+    if (found.sizeBytes > sizeBytes) break;
+    await out.write(chunk);
+  }
+  const length = found.sizeBytes > sizeBytes ? 'more bytes' : `${found.sizeBytes} bytes`;
+  if (found.sizeBytes !== sizeBytes) {
+    throw new ExhibitError('bundle-corrupt', `${from} is damaged: it has ${length}, and should have ${sizeBytes}.`);
+  }
+  const { sha256 } = found.digest();
+  if (`sha256:${sha256}` === digest) return;
+  throw new ExhibitError('bundle-corrupt', `${from} is damaged: ${digest} is expected, found is sha256:${sha256}.`);
 }
 
 /**

@@ -1,4 +1,3 @@
-import { createReadStream } from 'node:fs';
 import { z } from 'zod';
 import { type ImageConfig, parseImageConfig, parseImageManifest } from './base-image.ts';
 import { type ByteSource, readAtMost } from './byte-sink.ts';
@@ -28,11 +27,17 @@ interface Candidate {
 }
 
 /**
- * The image in `file` whose layers are `diffIds`; the first one when they are not known. Throws ExhibitError `usage`: no
+ * The image in `file` whose layers are `diffIds`; the first one when they are not known. `open` gives the file's bytes, each
+ * time from the start. Throws ExhibitError `usage`: no
  * file, no archive of images, or none with these layers.
  */
-export async function fileBase(file: string, diffIds: readonly string[] | undefined): Promise<Base> {
-  const { documents, sizes } = await scan(file);
+export async function fileBase(
+  file: string,
+  open: (file: string) => AsyncIterable<Uint8Array>,
+  diffIds: readonly string[] | undefined,
+): Promise<Base> {
+  const members = () => entries(file, open(file));
+  const { documents, sizes } = await scan(members());
   const found = candidates(documents, sizes);
   if (found.length === 0) {
     const words = 'is neither an OCI image layout nor what docker save writes (unpack .gz and .zst before)';
@@ -48,17 +53,17 @@ export async function fileBase(file: string, diffIds: readonly string[] | undefi
       `${file} ${words}, of which the lowest is ${diffIds?.[0]} and the top-most ${diffIds?.at(-1)}: name a tar of the very image with --base.`,
     );
   }
-  const { config, layers, members } = chosen;
-  return { kind: 'file', config, layers, blobs: () => blobsOf(file, layers, members) };
+  const { config, layers } = chosen;
+  return { kind: 'file', config, layers, blobs: () => blobsOf(file, members(), chosen) };
 }
 
 async function* blobsOf(
   file: string,
-  layers: readonly LayerEntry[],
-  members: readonly string[],
+  archive: AsyncIterable<TarEntry>,
+  { layers, members }: Candidate,
 ): AsyncGenerator<LayerBlob> {
   const left = new Map(layers.map((layer, index) => [members[index] ?? '', layer]));
-  for await (const { path, body } of entries(file)) {
+  for await (const { path, body } of archive) {
     const layer = left.get(path);
     if (layer === undefined) continue;
     left.delete(path);
@@ -68,9 +73,9 @@ async function* blobsOf(
 }
 
 /** Throws ExhibitError `usage` for what is no tar, or cannot be opened. */
-async function* entries(file: string): AsyncGenerator<TarEntry> {
+async function* entries(file: string, bytes: AsyncIterable<Uint8Array>): AsyncGenerator<TarEntry> {
   try {
-    yield* readTar(createReadStream(file, { highWaterMark: 1024 * 1024 }));
+    yield* readTar(bytes);
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'EACCES', 'EISDIR', 'ENOTDIR')) {
       throw new ExhibitError('usage', `${file} cannot be read (${error.code}): name a tar of the image with --base.`);
@@ -82,11 +87,13 @@ async function* entries(file: string): AsyncGenerator<TarEntry> {
   }
 }
 
-async function scan(file: string): Promise<{ documents: Map<string, Uint8Array>; sizes: Map<string, number> }> {
+async function scan(
+  archive: AsyncIterable<TarEntry>,
+): Promise<{ documents: Map<string, Uint8Array>; sizes: Map<string, number> }> {
   const documents = new Map<string, Uint8Array>();
   const sizes = new Map<string, number>();
   let left = MAX_DOCUMENTS_BYTES;
-  for await (const { header, path, body } of entries(file)) {
+  for await (const { header, path, body } of archive) {
     if (header.type !== 'file') continue;
     sizes.set(path, header.sizeBytes);
     if (header.sizeBytes > Math.min(MAX_DOCUMENT_BYTES, left) || !(await looksLikeJson(path, body, documents)))

@@ -124,8 +124,11 @@ function withBlobs(diffIds: readonly string[], manifest: Uint8Array | undefined,
 
 async function withKept({ client, signal }: Inspector, layer: ImageLayer): Promise<ImageLayer> {
   if (layer.digest === undefined) return layer;
-  const kept = await orNote([], 'the blob', client.keeps(layer.digest, { signal }));
-  return kept === undefined ? layer : { ...layer, blob: kept ? 'kept' : 'gone' };
+  const asked: string[] = [];
+  const sizeBytes = await orNote(asked, 'the blob', client.blobBytes(layer.digest, { signal }));
+  if (asked.length > 0) return layer;
+  if (sizeBytes === undefined) return { ...layer, blob: 'gone' };
+  return { ...layer, blob: sizeBytes === layer.sizeBytes ? 'kept' : 'differs' };
 }
 
 /** The directories below the container, each with its snapshot where there are as many of one as of the other. */

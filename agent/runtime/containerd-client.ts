@@ -26,8 +26,8 @@ export interface ContainerdClient {
   removeImage(name: string, limits: CallLimits): Promise<void>;
   /** A blob of the content store; undefined when it is not kept there. */
   blob(digest: string, limits: CallLimits): Promise<Uint8Array | undefined>;
-  /** Whether the content store keeps a blob, without reading it. */
-  keeps(digest: string, limits: CallLimits): Promise<boolean>;
+  /** How large a blob of the content store is, without reading it; undefined when it is not kept there. */
+  blobBytes(digest: string, limits: CallLimits): Promise<number | undefined>;
   /** A blob of any size. Fails like every call, and with `runtime-unreachable` when nothing more comes for STALL_MS. */
   blobChunks(digest: string, signal: AbortSignal): AsyncIterable<Uint8Array>;
   /** What a snapshot alone takes; undefined when there is none of that name. */
@@ -76,8 +76,9 @@ export function containerdClient(endpoint: Endpoint): ContainerdClient {
     async blob(digest, limits) {
       return unlessGone(collect(serverStream(endpoint, Read, { digest }, limits), digest));
     },
-    async keeps(digest, limits) {
-      return (await unlessGone(unary(endpoint, Info, { digest }, limits))) !== undefined;
+    async blobBytes(digest, limits) {
+      const info = (await unlessGone(unary(endpoint, Info, { digest }, limits)))?.info;
+      return info ? Number(info.size) : undefined;
     },
     blobChunks: (digest, signal) => chunksOf(endpoint, Read, digest, signal),
     async usage(snapshotter, key, limits) {

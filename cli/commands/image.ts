@@ -1,3 +1,4 @@
+import { createReadStream } from 'node:fs';
 import type { Command } from 'commander';
 import type { BundleReader } from '../../evidence/bundle.ts';
 import { ExhibitError, isExhibitError } from '../../evidence/error.ts';
@@ -59,7 +60,7 @@ async function image(session: Session, bundle: string, file: string, options: Op
     const { hasBlobs, readOriginal } = await import('../../evidence/oci-bundle-base.ts');
     const blobs = options.base === undefined && hasBlobs(manifest);
     const original = await readOriginal(reader, manifest, blobs);
-    const base = await chooseBase(reader, manifest, original, options);
+    const base = await chooseBase(session, reader, manifest, original, options);
     const parts = { manifest, manifestSha256: sha256, diff, original, base };
     const { imageDocuments } = await import('../../evidence/oci-image.ts');
     const { storedLayer } = await import('../../evidence/oci-export.ts');
@@ -112,7 +113,11 @@ function writableLayer(manifest: Manifest): StoredObject {
   );
 }
 
+/** Read at a time from the file of --base. */
+const FILE_CHUNK_BYTES = 1024 * 1024;
+
 async function chooseBase(
+  { signal }: Session,
   reader: BundleReader,
   manifest: Manifest,
   original: Original,
@@ -122,7 +127,8 @@ async function chooseBase(
   if (options.base === 'none') return { ...NO_BASE, config: original.config };
   if (options.base !== undefined) {
     const { fileBase } = await import('../../evidence/oci-file-base.ts');
-    return fileBase(options.base, knownLayers(original, options));
+    const open = (file: string) => until(createReadStream(file, { highWaterMark: FILE_CHUNK_BYTES }), signal);
+    return fileBase(options.base, open, knownLayers(original, options));
   }
   const base = bundleBase(reader, manifest, original);
   if (base !== undefined) return base;

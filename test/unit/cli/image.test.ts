@@ -316,6 +316,19 @@ describe('exhibit image refuses', () => {
     expect(readdirSync(some.folder)).toEqual([CAPTURE_ID]);
   });
 
+  test('a layer that claims to be larger than any disk, at once', async () => {
+    const image = await someImage();
+    const huge = JSON.parse(image.manifest.toString());
+    huge.layers[0].size = 2 ** 52;
+    const manifest = Buffer.from(JSON.stringify(huge));
+    const record = { ...image.record, manifestDigest: sha256Of(manifest) };
+    const blobs = { [blobPath(sha256Of(image.config))]: image.config, [blobPath(sha256Of(manifest))]: manifest };
+    await using some = await someBundle({ fill: withBlobs({ ...image, manifest, record, blobs }) });
+    const ran = await exhibit(['image', some.bundle, outOf(some)]);
+    expect(ran).toMatchObject({ code: 1, stderr: expect.stringContaining(`and should have ${2 ** 52}`) });
+    expect(readdirSync(some.folder)).toEqual([CAPTURE_ID]);
+  });
+
   test('an unsealed manifest, unless told that it does not matter', async () => {
     await using some = await someBundle({ fill: withMerged(await someImage()) });
     const seal = path.join(some.bundle, 'manifest.dsse.json');

@@ -21,7 +21,7 @@ function image(diffIds = DIFF_IDS) {
 interface Store {
   names: Map<string, string>;
   blobs: Map<string, Uint8Array>;
-  kept: Set<string>;
+  kept: Map<string, number>;
   parents: Map<string, string>;
 }
 
@@ -29,7 +29,7 @@ const clientOf = ({ names, blobs, kept, parents }: Store): ContainerdClient =>
   ({
     imageTarget: async (name: string) => names.get(name),
     blob: async (digest: string) => blobs.get(digest),
-    keeps: async (digest: string) => kept.has(digest),
+    blobBytes: async (digest: string) => kept.get(digest),
     snapshot: async (_: string, key: string) => ({ parent: parents.get(key) ?? '' }),
     usage: async () => ({ sizeBytes: 5, inodes: 2 }),
   }) as unknown as ContainerdClient;
@@ -41,7 +41,7 @@ function store(one = image()): Store {
       [one.manifestDigest, one.manifest],
       [one.configDigest, one.config],
     ]),
-    kept: new Set([one.layers[0]?.digest ?? '']),
+    kept: new Map([[one.layers[0]?.digest ?? '', 7]]),
     parents: new Map([
       ['box', CHAIN[1] ?? ''],
       [CHAIN[1] ?? '', CHAIN[0] ?? ''],
@@ -118,6 +118,12 @@ describe('what containerd knows of the layers below a container', () => {
     const from = store();
     from.blobs.set(image().configDigest, Buffer.from('{"rootfs":{"diff_ids":[]}} '));
     expect((await ask(from)).image).toMatchObject({ layers: [], agreement: 'unknown' });
+  });
+
+  test('tells a blob of another size from one that is kept', async () => {
+    const from = store();
+    for (const digest of from.kept.keys()) from.kept.set(digest, 8);
+    expect((await ask(from)).image.layers.map(({ blob }) => blob)).toEqual(['differs', 'gone']);
   });
 
   test('ends with snapshots that are their own parents', async () => {
