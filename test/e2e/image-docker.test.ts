@@ -78,6 +78,16 @@ describe.each(STORES)('a container of Docker with the image store $store', ({ st
     await expect(node.docker('exec', 'forensic', 'touch', '/tmp/more')).rejects.toThrow(/Read-only file system/);
   });
 
+  test('is looked at by a program that the analyst brings, without rights, and by none at all', async () => {
+    const options = ['--rm', '--read-only', '--network', 'none', '--cap-drop', 'ALL'];
+    const own = ['-v', '/usr/bin/busybox:/busybox:ro', '--entrypoint', '/busybox'];
+    expect(await node.docker('run', ...options, ...own, reference(), 'cat', '/app/static/new.html')).toBe('again');
+    await node.docker('create', '--name', 'look', reference(), 'x');
+    const listed = await must(node, 'sh', '-c', 'docker export look | tar -t');
+    expect(listed).toContain('tmp/dropped');
+    expect(listed).not.toContain('app/readme.txt');
+  });
+
   test('does not start anything by itself', async () => {
     await expect(node.docker('run', '--rm', '--network', 'none', reference())).rejects.toThrow(/no command/i);
   });
