@@ -5,7 +5,7 @@ import { ExhibitError, isErrno, isExhibitError } from './error.ts';
 import { type Base, layersOf } from './oci-bundle-base.ts';
 import type { LayerBlob } from './oci-export.ts';
 import type { LayerEntry } from './oci-image.ts';
-import { DOCKER_LIST, OCI_INDEX, OCI_TYPES } from './oci-layout.ts';
+import { blobPath, DOCKER_LIST, OCI_INDEX, OCI_TYPES } from './oci-layout.ts';
 import { readTar, type TarEntry } from './tar-reader.ts';
 
 /**
@@ -16,8 +16,10 @@ import { readTar, type TarEntry } from './tar-reader.ts';
 /** Configs, manifests and lists: docker save of a hundred images is far below. */
 const MAX_DOCUMENT_BYTES = 8 * 1024 * 1024;
 const MAX_DOCUMENTS_BYTES = 64 * 1024 * 1024;
-/** An index in an index is as deep as it gets; a hostile one may be a loop. */
-const MAX_INDEX_DEPTH = 3;
+/** An image has some ten files, a layout of many images some thousand. */
+const MAX_MEMBERS = 100_000;
+/** No file has so many images, one in another's index or not. */
+const MAX_IMAGES = 1_000;
 
 /** One image of the file. `members` has the archive's member for each of `layers`. */
 interface Candidate {
@@ -37,7 +39,7 @@ export async function fileBase(
   diffIds: readonly string[] | undefined,
 ): Promise<Base> {
   const members = () => entries(file, open(file));
-  const { documents, sizes } = await scan(members());
+  const { documents, sizes } = await scan(file, members());
   const found = candidates(documents, sizes);
   if (found.length === 0) {
     const words = 'is neither an OCI image layout nor what docker save writes (unpack .gz and .zst before)';
@@ -88,6 +90,7 @@ async function* entries(file: string, bytes: AsyncIterable<Uint8Array>): AsyncGe
 }
 
 async function scan(
+  file: string,
   archive: AsyncIterable<TarEntry>,
 ): Promise<{ documents: Map<string, Uint8Array>; sizes: Map<string, number> }> {
   const documents = new Map<string, Uint8Array>();
@@ -96,6 +99,8 @@ async function scan(
   for await (const { header, path, body } of archive) {
     if (header.type !== 'file') continue;
     sizes.set(path, header.sizeBytes);
+    if (sizes.size > MAX_MEMBERS)
+      throw new ExhibitError('usage', `${file} has more than ${MAX_MEMBERS} files: it is no image.`);
     if (header.sizeBytes > Math.min(MAX_DOCUMENT_BYTES, left) || !(await looksLikeJson(path, body, documents)))
       continue;
     left -= header.sizeBytes;
@@ -123,35 +128,39 @@ const indexSchema = z.looseObject({
 const dockerSchema = z.array(z.looseObject({ Config: z.string(), Layers: z.array(z.string()) }));
 
 function candidates(documents: ReadonlyMap<string, Uint8Array>, sizes: ReadonlyMap<string, number>): Candidate[] {
-  return [...layoutCandidates(documents, OCI_INDEX, 0), ...dockerCandidates(documents, sizes)];
+  return [...layoutCandidates(documents), ...dockerCandidates(documents, sizes)];
 }
 
-const blob = (digest: string): string => `blobs/${digest.replace(':', '/')}`;
-
-function layoutCandidates(documents: ReadonlyMap<string, Uint8Array>, name: string, depth: number): Candidate[] {
-  const bytes = documents.get(name);
-  if (bytes === undefined || depth > MAX_INDEX_DEPTH) return [];
-  const image = parseImageManifest(bytes);
-  if (image === undefined) {
+/** Every manifest that the index leads to, each once: a hostile index may lead to itself. */
+function layoutCandidates(documents: ReadonlyMap<string, Uint8Array>): Candidate[] {
+  const found: Candidate[] = [];
+  const names = new Set([OCI_INDEX]);
+  // A set's iteration goes on with what is added meanwhile.
+  for (const name of names) {
+    const bytes = documents.get(name);
+    if (bytes === undefined) continue;
+    const candidate = candidateOf(documents, bytes);
+    if (candidate !== undefined) found.push(candidate);
     const index = indexSchema.safeParse(jsonOf(bytes));
-    const next = index.success ? index.data.manifests.slice(0, MAX_MANIFESTS) : [];
-    return next.flatMap(({ digest }) => layoutCandidates(documents, blob(digest), depth + 1));
+    for (const { digest } of index.success ? index.data.manifests : []) {
+      if (names.size < MAX_IMAGES) names.add(blobPath(digest));
+    }
   }
-  const configBytes = documents.get(blob(image.config.digest));
-  const config = configBytes && parseImageConfig(configBytes);
-  const layers = layersOf({ config, manifest: bytes });
-  return config === undefined || layers === undefined
-    ? []
-    : [{ config, layers, members: layers.map(({ digest }) => blob(digest)) }];
+  return found;
 }
 
-/** An image has a dozen platforms. */
-const MAX_MANIFESTS = 100;
+function candidateOf(documents: ReadonlyMap<string, Uint8Array>, manifest: Uint8Array): Candidate | undefined {
+  const configBytes = documents.get(blobPath(parseImageManifest(manifest)?.config.digest ?? ''));
+  const config = configBytes && parseImageConfig(configBytes);
+  const layers = layersOf({ config, manifest });
+  if (config === undefined || layers === undefined) return undefined;
+  return { config, layers, members: layers.map(({ digest }) => blobPath(digest)) };
+}
 
 /** Layers are plain tars here, named as their maker liked; each one's digest is its diff id. */
 function dockerCandidates(documents: ReadonlyMap<string, Uint8Array>, sizes: ReadonlyMap<string, number>): Candidate[] {
   const list = dockerSchema.safeParse(jsonOf(documents.get(DOCKER_LIST)));
-  return (list.success ? list.data : []).flatMap(({ Config, Layers }) => {
+  return (list.success ? list.data.slice(0, MAX_IMAGES) : []).flatMap(({ Config, Layers }) => {
     const bytes = documents.get(Config);
     const config = bytes && parseImageConfig(bytes);
     if (config === undefined || config.rootfs.diff_ids.length !== Layers.length || Layers.length === 0) return [];
