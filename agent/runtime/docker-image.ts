@@ -62,7 +62,32 @@ const retoldSchema = z.object({
 });
 
 /** The overlay2 driver unpacks each layer into a folder of its own and keeps no blob. */
-async function driverImage({ host, inspected, folders, rootfs, documents }: DockerImageQuestion): Promise<BaseImage> {
+async function driverImage(question: DockerImageQuestion): Promise<BaseImage> {
+  const { inspected, rootfs } = question;
+  const { diffIds, manifestDigest, notes } = toldImage(question);
+  const chain = chainIds(diffIds);
+  const places = await Promise.all(
+    diffIds.map((diffId, index) => placeOf(question, { diffId, chainId: chain[index] ?? diffId, blob: 'gone' })),
+  );
+  const layers = places.map(({ layer }) => layer);
+  const lowers = (rootfs?.lowers ?? []).map((directory): LowerDirectoryRecord => {
+    const known = places.find(({ lower }) => lower?.directory === directory)?.lower;
+    // What is no layer of the image is Docker's own: `<id>-init`, with the files that it mounts over.
+    return known ?? { directory, snapshot: directory.split('/').at(-2) ?? '' };
+  });
+  return {
+    reference: inspected.Config.Image || inspected.Image,
+    manifestDigest,
+    configDigest: isDigest(inspected.Image) ? inspected.Image : undefined,
+    snapshotter: inspected.Driver,
+    layers,
+    ...joined(layers, lowers),
+    notes,
+  };
+}
+
+/** From the image's config, or from Docker's retelling of it. */
+function toldImage({ documents }: DockerImageQuestion) {
   const documentOf = (name: string) => documents.find((one) => one.name === name)?.bytes;
   const config = documentOf('image-config.json');
   const retold = retoldSchema.safeParse(jsonOf(documentOf('docker-image.json') ?? new Uint8Array())).data;
@@ -75,41 +100,31 @@ async function driverImage({ host, inspected, folders, rootfs, documents }: Dock
       ? ['the image has no digest of a registry: it was built, loaded or imported on this node']
       : []),
   ];
-  const folder = (name: string) => `${folders.root}/image/${inspected.Driver}/${name}`;
-  const chain = chainIds(diffIds);
-  const places = await Promise.all(
-    diffIds.map(async (diffId, index): Promise<{ layer: ImageLayer; lower: LowerDirectoryRecord | undefined }> => {
-      const chainId = chain[index] ?? diffId;
-      const layerdb = folder(`layerdb/${chainId.replace(':', '/')}`);
-      const [cache, size, distributed] = await Promise.all([
-        line(host, `${layerdb}/cache-id`),
-        line(host, `${layerdb}/size`),
-        line(host, folder(`distribution/v2metadata-by-diffid/${diffId.replace(':', '/')}`)),
-      ]);
-      const digest = pulledAs(distributed);
-      const layer: ImageLayer = { diffId, chainId, ...(digest && { digest }), blob: 'gone' };
-      if (cache === undefined) return { layer, lower: undefined };
-      const sizeBytes = /^\d{1,15}$/.test(size ?? '') ? { sizeBytes: Number(size) } : {};
-      const directory = `${folders.root}/${inspected.Driver}/${cache}/diff`;
-      return { layer, lower: { directory, snapshot: chainId, ...sizeBytes } };
-    }),
-  );
-  const layers = places.map(({ layer }) => layer);
-  const lowers = (rootfs?.lowers ?? []).map((directory): LowerDirectoryRecord => {
-    const known = places.find(({ lower }) => lower?.directory === directory)?.lower;
-    // What is no layer of the image is Docker's own: `<id>-init`, with the files that it mounts over.
-    return known ?? { directory, snapshot: directory.split('/').at(-2) ?? '' };
-  });
-  const name = inspected.Config.Image || inspected.Image;
-  return {
-    reference: name,
-    manifestDigest,
-    configDigest: isDigest(inspected.Image) ? inspected.Image : undefined,
-    snapshotter: inspected.Driver,
-    layers,
-    ...joined(layers, lowers),
-    notes,
-  };
+  return { diffIds, manifestDigest, notes };
+}
+
+interface Place {
+  readonly layer: ImageLayer;
+  /** Undefined where Docker's folder does not say. */
+  readonly lower: LowerDirectoryRecord | undefined;
+}
+
+/** By which digest the layer came, and which folder it was unpacked into. */
+async function placeOf({ host, inspected, folders }: DockerImageQuestion, layer: ImageLayer): Promise<Place> {
+  const { diffId, chainId } = layer;
+  const folder = `${folders.root}/image/${inspected.Driver}`;
+  const layerdb = `${folder}/layerdb/${chainId.replace(':', '/')}`;
+  const [cache, size, distributed] = await Promise.all([
+    line(host, `${layerdb}/cache-id`),
+    line(host, `${layerdb}/size`),
+    line(host, `${folder}/distribution/v2metadata-by-diffid/${diffId.replace(':', '/')}`),
+  ]);
+  const digest = pulledAs(distributed);
+  const known: ImageLayer = digest === undefined ? layer : { ...layer, digest };
+  if (cache === undefined) return { layer: known, lower: undefined };
+  const sizeBytes = /^\d{1,15}$/.test(size ?? '') ? { sizeBytes: Number(size) } : {};
+  const directory = `${folders.root}/${inspected.Driver}/${cache}/diff`;
+  return { layer: known, lower: { directory, snapshot: chainId, ...sizeBytes } };
 }
 
 /** A small file of Docker's own folder, without the newline at its end. */
