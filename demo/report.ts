@@ -64,6 +64,7 @@ const HOW: Readonly<Record<string, string>> = {
   rootfs: 'zstd -dc rootfs.inventory.jsonl.zst | jq .',
   logs: 'less 0.log',
   spec: 'jq . oci-spec.json',
+  image: 'exhibit image BUNDLE image.tar',
 };
 
 async function found(artifact: ArtifactRecord, evidence: Evidence, hunch: Hunch): Promise<string> {
@@ -89,6 +90,8 @@ async function found(artifact: ArtifactRecord, evidence: Evidence, hunch: Hunch)
         : `${text(artifact.facts.files)} file(s) of the container's log`;
     case 'spec':
       return 'OCI spec, CRI status, image configuration';
+    case 'image':
+      return 'what the writable layer lies on';
     default:
       return artifact.name satisfies never;
   }

@@ -2,6 +2,7 @@ import type { ArtifactName } from '../../evidence/layout.ts';
 import type { HostPath } from '../runtime/runtime.ts';
 import { createCheckpointCollector } from './checkpoint.ts';
 import type { Collector } from './collector.ts';
+import { imageCollector } from './image.ts';
 import { logsCollector } from './logs.ts';
 import type { LogsOptions } from './logs-options.ts';
 import { type MemoryOptions, memoryCollector } from './memory.ts';
@@ -38,5 +39,6 @@ export function allCollectors(
     rootfs: rootfsCollector,
     logs: logsCollector(options.logs),
     spec: specCollector,
+    image: imageCollector,
   };
 }

@@ -193,6 +193,7 @@ describe('the spine', () => {
       'rootfs',
       'logs',
       'spec',
+      'image',
       'seal',
     ]);
     expect(events[0]).toMatchObject({
