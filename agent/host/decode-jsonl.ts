@@ -10,7 +10,7 @@ export interface JsonLinesPart {
 
 /** Gathers values as JSON lines until they make a part. */
 export interface JsonLines {
-  /** A part that is full, to be written now. */
+  /** A part that is full, to be written now. Bytes are a line that is JSON already. */
   push(value: unknown): JsonLinesPart | undefined;
   /** The last part; undefined when there is nothing left and there was a part already. */
   end(): JsonLinesPart | undefined;
@@ -18,6 +18,8 @@ export interface JsonLines {
 
 /** A tar header says the size first, so lines are gathered; this is what is held at a time. */
 const PART_BYTES = 32 * 1024 * 1024;
+
+const NEWLINE = Buffer.from('\n');
 
 export function createJsonLines(name: string, partBytes = PART_BYTES): JsonLines {
   let part = 1;
@@ -32,7 +34,7 @@ export function createJsonLines(name: string, partBytes = PART_BYTES): JsonLines
   };
   return {
     push(value) {
-      const line = Buffer.from(`${jsonLine(value)}\n`);
+      const line = value instanceof Uint8Array ? Buffer.concat([value, NEWLINE]) : Buffer.from(`${jsonLine(value)}\n`);
       lines.push(line);
       sizeBytes += line.length;
       return sizeBytes >= partBytes ? take() : undefined;

@@ -85,14 +85,8 @@ export function hex(value: bigint | number): string {
   return `0x${value.toString(16)}`;
 }
 
-/** A value that is JSON already: what has to be held for long is smaller so. */
-export class JsonText {
-  readonly json: string;
-
-  constructor(value: unknown) {
-    this.json = jsonLine(value);
-  }
-}
+/** Stands for the value of a field that is filled in later; see decode-template.ts. */
+export const OPEN: unique symbol = Symbol('an open field');
 
 /**
  * JSON with sorted keys; bigints become numbers where exact, otherwise decimal strings; undefined is left out. One line:
@@ -110,7 +104,6 @@ export function jsonLine(value: unknown): string {
       return bigJson(value);
     case 'object':
       if (value === null) return 'null';
-      if (value instanceof JsonText) return value.json;
       return Array.isArray(value) ? `[${value.map(jsonLine).join(',')}]` : objectJson(value);
     default:
       return 'null';
@@ -123,7 +116,8 @@ function objectJson(value: object): string {
   let text = '';
   for (let index = 0; index < keys.length; index += 1) {
     const field = held[keys[index] ?? ''];
-    if (field !== undefined) text += (text === '' ? '' : ',') + heads[index] + jsonLine(field);
+    if (field === OPEN) text += `\0${keys[index]}\0`;
+    else if (field !== undefined) text += (text === '' ? '' : ',') + heads[index] + jsonLine(field);
   }
   return `{${text}}`;
 }

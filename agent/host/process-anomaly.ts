@@ -14,10 +14,11 @@ const LOADER_VARIABLES = [
 const WRITABLE_PLACES = /^\/(tmp|var\/tmp|dev\/shm|run\/shm|dev)\//;
 
 /**
- * Facts that make an analyst look twice, each with what it was found in. `reference` is the first process of its container:
+ * Facts that make an analyst look twice, each with what it was found in. `reference` are the namespaces of the first process of its
+ * container:
  * what differs from it in namespaces has moved by itself or was put there from outside.
  */
-export function findAnomalies(record: ProcessRecord, reference: ProcessRecord | undefined): Anomaly[] {
+export function findAnomalies(record: ProcessRecord, reference: ProcessRecord['namespaces']): Anomaly[] {
   return [
     ...executableAnomalies(record),
     ...memoryAnomalies(record),
@@ -79,10 +80,12 @@ function* descriptorAnomalies({ descriptors }: ProcessRecord): Generator<Anomaly
   if (memfds.length > 0) yield { kind: 'memfds', descriptors: memfds.slice(0, 64).map(({ fd }) => fd) };
 }
 
-function* namespaceAnomalies(record: ProcessRecord, reference: ProcessRecord | undefined): Generator<Anomaly> {
-  if (reference === undefined || reference === record) return;
-  const foreign = Object.entries(record.namespaces).filter(([type, inode]) => {
-    const expected = reference.namespaces[type];
+function* namespaceAnomalies(
+  { namespaces }: ProcessRecord,
+  reference: ProcessRecord['namespaces'],
+): Generator<Anomaly> {
+  const foreign = Object.entries(namespaces).filter(([type, inode]) => {
+    const expected = reference[type];
     return expected !== undefined && expected !== inode;
   });
   if (foreign.length > 0) yield { kind: 'otherNamespaces', types: foreign.map(([type]) => type) };

@@ -65,7 +65,7 @@ const ABSENT = ['ENOENT', 'ESRCH', 'EINVAL'];
  * What is missing in a reading and why, as few gaps as say it all. A file that this kernel does not have is no gap, nor is
  * what a zombie or a kernel thread cannot have.
  */
-export function readingGaps(reading: ProcessReading, patienceMs: number): ReadingGap[] {
+export function readingGaps(reading: ProcessReading): ReadingGap[] {
   const { pid } = reading;
   const gaps: ReadingGap[] = [];
   const missing = new Map<string, string[]>();
@@ -107,7 +107,7 @@ export function readingGaps(reading: ProcessReading, patienceMs: number): Readin
     gaps.push({ what: `pid ${pid} task`, why: `only the first ${reading.threads.length} threads were read` });
   }
   if (reading.careful) {
-    const why = `reading the process blocked for ${patienceMs} ms, so what can block was left out`;
+    const why = 'reading the process blocked, so what can block was left out';
     gaps.push({ what: `pid ${pid} cmdline, environ, maps, types of open files`, why });
   }
   return gaps;

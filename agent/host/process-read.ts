@@ -10,9 +10,10 @@ import {
   listNumbers,
   readBounded,
   readLink,
+  readText,
 } from './procfs.ts';
 
-/** Everything volatile of one process, as bytes. Made in the reader process, analysed in the agent. */
+/** Everything volatile of one process, as bytes. */
 export interface ProcessReading {
   readonly pid: number;
   /** Names below /proc/PID. */
@@ -38,7 +39,7 @@ export interface ThreadReading {
   readonly files: Readonly<Record<string, FileReading>>;
 }
 
-/** There are many of these, so they are small: text is Latin-1, one character a byte, which crosses to the agent fastest. */
+/** There are many of these, so they are small: text is Latin-1, one character a byte. */
 export interface DescriptorReading {
   readonly fd: number;
   /** The link's text; undefined where it could not be read, and `errno` says why. */
@@ -196,13 +197,12 @@ function readDescriptors(
     const target = readLinkText(`${base}/fd/${fd}`);
     // Closed since it was listed: nothing was missed.
     if (target.errno === 'ENOENT') continue;
-    const info = readBounded(`${base}/fdinfo/${fd}`, LIMIT_BYTES.small, true);
     const asked = target.text?.startsWith('/') === true && !careful;
     descriptors.push({
       fd,
       target: target.text,
       errno: target.errno,
-      info: info.kind === 'read' ? info.bytes.toString('latin1') : undefined,
+      info: readText(`${base}/fdinfo/${fd}`, LIMIT_BYTES.small),
       file: asked ? fileOf(`${base}/fd/${fd}`) : undefined,
     });
   }

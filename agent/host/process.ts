@@ -12,8 +12,6 @@ import type { FileReading } from './procfs.ts';
 export interface ProcessRecord {
   readonly pid: number;
   readonly ppid: number | undefined;
-  /** 0 for a process whose parent is not in the capture. */
-  depth: number;
   readonly nsPid: number[];
   readonly comm: string;
   readonly commBase64?: string;
@@ -71,9 +69,6 @@ export type ExecutableRecord = Worded<'path'> & {
   readonly gid?: number;
   readonly modifiedAt?: string;
   readonly changedAt?: string;
-  sha256?: string;
-  /** Where the archive has its content: `recovered/<pid>/exe`. */
-  recovered?: string;
 };
 
 export interface ThreadRecord {
@@ -94,6 +89,7 @@ export type Anomaly = { readonly kind: string } & Readonly<Record<string, unknow
 const COMMAND_LINE_MAX = 128 * 1024;
 const ENVIRONMENT_NAMES_MAX = 1000;
 
+/** What it takes to read the numbers in /proc. */
 export interface AnalysisContext {
   readonly clock: BootClock;
   /** uname(2). */
@@ -135,7 +131,6 @@ export function analyseProcess(reading: ProcessReading, { clock, machine, mounts
   return {
     pid: reading.pid,
     ppid: ppid ?? (stat ? statPpid : undefined),
-    depth: 0,
     nsPid,
     ...worded('comm', commOf(reading.files.comm, stat)),
     ...commandLineOf(bytes('cmdline')),

@@ -8,6 +8,8 @@ import { readFrame, writeFrame } from './procfs-frame.ts';
 import type { Request } from './procfs-request.ts';
 import { createServer } from './procfs-serve.ts';
 
+// Every file that a kernel or a process does not have is an error, and its stack costs more than the file.
+Error.stackTraceLimit = 0;
 const [procRoot = '/proc', hostRoot = ''] = process.argv.slice(2);
 using server = createServer({ procRoot: path.resolve(procRoot), hostRoot }, enterByWorkingDirectory);
 for (let request = readFrame<Request>(0); request !== undefined; request = readFrame<Request>(0)) {
