@@ -241,8 +241,8 @@ async function addLines(work: Work, name: string, values: Iterable<unknown>): Pr
 
 async function endPart(work: Work, part: JsonLinesPart | undefined): Promise<void> {
   if (part === undefined) return;
-  const { path, sizeBytes, lines } = part;
-  await work.archive.add({ path, type: 'file', sizeBytes, mode: 0o400, mtimeNs: nowNs(work) }, lines);
+  const { path, sizeBytes, pieces } = part;
+  await work.archive.add({ path, type: 'file', sizeBytes, mode: 0o400, mtimeNs: nowNs(work) }, pieces);
 }
 
 function nowNs({ context }: Work): bigint {

@@ -1,8 +1,9 @@
-import { jsonLinesParts } from '../host/decode-jsonl.ts';
-import { fillTemplate } from '../host/decode-template.ts';
+import { createBlocks } from '../host/decode-blocks.ts';
+import { jsonLinesParts, type LineWriter } from '../host/decode-jsonl.ts';
+import { type Filling, fillTemplate } from '../host/decode-template.ts';
 import { readBootClock } from '../host/identity.ts';
 import { type CodeDigests, hashCode } from '../host/process-digest.ts';
-import { type Joined, joinEnds } from '../host/process-join.ts';
+import { type JoinableEnd, type Joined, joinEnds } from '../host/process-join.ts';
 import { findRecoverable, type Recoverable } from '../host/process-recover.ts';
 import { scanProcesses } from '../host/process-scan.ts';
 import type { ScannedProcess } from '../host/process-scanned.ts';
@@ -63,6 +64,7 @@ async function scan(context: CollectContext, reader: ProcfsReader, archive: Arch
   const starts = context.target.companions.map(({ record }) => record.initPid);
   const clock = readBootClock(context.host, context.now);
   const held: Held[] = [];
+  const texts = createBlocks();
   const totals = { threads: 0, descriptors: 0, anomalies: {} as Record<string, number> };
   let heldDescriptors = 0;
   const gap: CollectContext['gap'] = (found) => context.gap(found);
@@ -75,8 +77,8 @@ async function scan(context: CollectContext, reader: ProcfsReader, archive: Arch
     held.push({
       ...kept,
       // Copies: these are parts of what came from the reader in one piece, with the raw files.
-      line: Buffer.from(found.line),
-      descriptors: apart ? await addDescriptors(context, archive, found) : Buffer.from(descriptors),
+      line: texts.add(found.line),
+      descriptors: apart ? await addDescriptors(context, archive, found) : texts.add(descriptors),
       ends: apart ? [] : found.ends,
     });
     totals.threads += found.threads;
@@ -99,8 +101,9 @@ async function addRaw(context: CollectContext, archive: Archive, { raw, rawBytes
 
 /** Not joined. The name of the member. */
 async function addDescriptors(context: CollectContext, archive: Archive, found: ScannedProcess): Promise<string> {
-  const unjoined = fillTemplate(found.descriptors, () => undefined);
-  const descriptors: unknown[] = JSON.parse(unjoined.toString());
+  const unjoined = createBlocks();
+  fillTemplate(found.descriptors, () => undefined, unjoined.add);
+  const descriptors: unknown[] = JSON.parse(Buffer.concat(unjoined.pieces).toString());
   await addLines(context, archive, `proc/${found.pid}/fd`, descriptors);
   return `proc/${found.pid}/fd.jsonl`;
 }
@@ -110,47 +113,61 @@ function* completeLines(
   held: readonly Held[],
   code: CodeDigests,
   recoverable: readonly Recoverable[],
-): Generator<Buffer> {
+): Generator<LineWriter> {
   const placeOf = placesOf(held);
   const joinedOf = joinEnds(held);
   const recovered = new Map<string, string>();
   for (const { member, heldBy } of recoverable) for (const holder of heldBy) recovered.set(holder, member);
-  for (const process of held) {
-    const { pid, executable, descriptors } = process;
+  for (const { pid, executable, descriptors, ends, line } of held) {
     const place = placeOf(pid);
-    const fields: Record<string, () => unknown> = {
-      children: () => some(place.children),
-      depth: () => place.depth,
-      descriptors: () =>
-        typeof descriptors === 'string' ? [] : joinedDescriptors(pid, descriptors, process, joinedOf),
-      descriptorsIn: () => (typeof descriptors === 'string' ? descriptors : undefined),
-      recovered: () => recovered.get(`${pid}/exe`),
-      sha256: () => executable && code.sha256Of(executable),
-      tracees: () => some(place.tracees),
+    const fieldOf = (key: string): Filling => {
+      switch (key) {
+        case 'children':
+          return listed(place.children);
+        case 'depth':
+          return { value: place.depth };
+        case 'descriptors':
+          if (typeof descriptors === 'string') return { value: [] };
+          return { write: (write) => fillTemplate(descriptors, endsOf(pid, ends, joinedOf), write) };
+        case 'descriptorsIn':
+          return typeof descriptors === 'string' ? { value: descriptors } : undefined;
+        case 'recovered':
+          return known(recovered.get(`${pid}/exe`));
+        case 'sha256':
+          return known(executable && code.sha256Of(executable));
+        case 'tracees':
+          return listed(place.tracees);
+        default:
+          return undefined;
+      }
     };
-    yield fillTemplate(process.line, (key) => fields[key]?.());
+    yield (write) => fillTemplate(line, fieldOf, write);
   }
 }
 
-function joinedDescriptors(
+/** `peers` and `sharedWith` of one end after the other. */
+function endsOf(
   pid: number,
-  descriptors: Buffer,
-  { ends }: Held,
+  ends: readonly JoinableEnd[],
   joinedOf: ReturnType<typeof joinEnds>,
-): Buffer {
+): (key: string) => Filling {
   let next = 0;
   let joined: Joined = {};
-  return fillTemplate(descriptors, (key) => {
-    if (key === 'sharedWith') return joined.sharedWith;
+  return (key) => {
+    if (key === 'sharedWith') return known(joined.sharedWith);
     const end = ends[next];
     next += 1;
     joined = end === undefined ? {} : joinedOf(pid, end);
-    return joined.peers;
-  });
+    return known(joined.peers);
+  };
 }
 
-function some<Item>(list: readonly Item[]): readonly Item[] | undefined {
-  return list.length === 0 ? undefined : list;
+function known(value: unknown): Filling {
+  return value === undefined ? undefined : { value };
+}
+
+function listed(list: readonly unknown[]): Filling {
+  return list.length === 0 ? undefined : { value: list };
 }
 
 async function addLines(
@@ -159,8 +176,8 @@ async function addLines(
   name: string,
   values: Iterable<unknown>,
 ): Promise<void> {
-  for (const { path, sizeBytes, lines } of jsonLinesParts(name, values)) {
-    await archive.add(header(path, sizeBytes, context.now()), lines);
+  for (const { path, sizeBytes, pieces } of jsonLinesParts(name, values)) {
+    await archive.add(header(path, sizeBytes, context.now()), pieces);
   }
 }
 

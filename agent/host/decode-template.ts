@@ -1,4 +1,5 @@
 import { jsonLine } from './decode.ts';
+import type { Write } from './decode-blocks.ts';
 
 /**
  * JSON text with fields left open, for what is known only when everything has been read: the text is made where the bytes
@@ -7,21 +8,24 @@ import { jsonLine } from './decode.ts';
  * before a field comes and goes with it.
  */
 
-/** The text with its open fields filled in their order; a field whose value is undefined is left out. */
-export function fillTemplate(template: Buffer, fieldOf: (key: string) => unknown): Buffer {
-  const parts: Buffer[] = [];
+/** What an open field becomes: left out, a value, or JSON that somebody else writes. */
+export type Filling = undefined | { readonly value: unknown } | { readonly write: (write: Write) => void };
+
+/** Writes the text with its open fields filled, in their order. */
+export function fillTemplate(template: Buffer, fieldOf: (key: string) => Filling, write: Write): void {
   let at = 0;
   for (let mark = template.indexOf(0); mark !== -1; mark = template.indexOf(0, at)) {
     const end = template.indexOf(0, mark + 1);
     const key = template.toString('latin1', mark + 1, end);
-    const value = fieldOf(key);
-    parts.push(template.subarray(at, mark));
-    if (value instanceof Uint8Array)
-      parts.push(Buffer.from(`,"${key}":`), Buffer.from(value.buffer, value.byteOffset, value.length));
-    else if (value !== undefined) parts.push(Buffer.from(`,"${key}":${jsonLine(value)}`));
+    const filling = fieldOf(key);
+    write(template.subarray(at, mark));
     at = end + 1;
+    if (filling === undefined) continue;
+    if ('value' in filling) write(`,"${key}":${jsonLine(filling.value)}`);
+    else {
+      write(`,"${key}":`);
+      filling.write(write);
+    }
   }
-  if (at === 0) return template;
-  parts.push(template.subarray(at));
-  return Buffer.concat(parts);
+  write(template.subarray(at));
 }

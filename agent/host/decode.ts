@@ -102,12 +102,22 @@ export function jsonLine(value: unknown): string {
       return value ? 'true' : 'false';
     case 'bigint':
       return bigJson(value);
-    case 'object':
+    case 'object': {
       if (value === null) return 'null';
+      const known = kept.get(value);
+      if (known !== undefined) return known;
       return Array.isArray(value) ? `[${value.map(jsonLine).join(',')}]` : objectJson(value);
+    }
     default:
       return 'null';
   }
+}
+
+const kept = new WeakMap<object, string>();
+
+/** For a value that is written many times and never changed: its text is made once. */
+export function keepJson(value: object): void {
+  kept.set(value, jsonLine(value));
 }
 
 function objectJson(value: object): string {

@@ -1,5 +1,5 @@
-import { type Worded, wordedText, wordsOf } from './decode.ts';
-import { parseMaps as parseVmas, type Vma } from './maps.ts';
+import { latin1, type Worded, wordedText, wordsOf } from './decode.ts';
+import { MAPS_LINE } from './maps.ts';
 
 /** One line of /proc/PID/maps, proc_pid_maps(5). */
 export interface Region {
@@ -20,14 +20,23 @@ export interface Region {
   readonly name: string;
 }
 
-/** Lines that are none are left out. */
+/** Lines that are none are left out. Hexadecimal stays as it was printed, which is how everything here needs it. */
 export function parseMaps(bytes: Uint8Array): Region[] {
-  return parseVmas(Buffer.from(bytes).toString('latin1')).vmas.map(regionOf);
+  const regions: Region[] = [];
+  for (const line of latin1(bytes).split('\n')) {
+    const match = MAPS_LINE.exec(line);
+    if (match === null) continue;
+    const [, from = '', to = '', permissions = '', at = '', device = '', inode = '', name = ''] = match;
+    const [start, end, offset] = [bare(from), bare(to), bare(at)];
+    if (start.length > end.length || (start.length === end.length && start >= end)) continue;
+    regions.push({ start, end, permissions, offset, device, inode: Number(inode), name });
+  }
+  return regions;
 }
 
-function regionOf({ start, end, permissions, fileOffset, device, inode, name }: Vma): Region {
-  const hex = (value: bigint) => value.toString(16);
-  return { start: hex(start), end: hex(end), permissions, offset: hex(fileOffset), device, inode: Number(inode), name };
+/** Without the zeros before a number. */
+function bare(hexadecimal: string): string {
+  return hexadecimal.startsWith('0') ? hexadecimal.replace(/^0+(?=.)/, '') : hexadecimal;
 }
 
 /** Whether the kernel marked the name as unlinked. A file may be called so on purpose: the inode's link count decides. */

@@ -1,6 +1,8 @@
 import { closeSync, openSync, readlinkSync } from 'node:fs';
 import type { Pid } from '../runtime/runtime.ts';
+import { latin1 } from './decode.ts';
 import { type Host, procPath } from './host.ts';
+import { isDeletedName } from './process-maps.ts';
 import {
   type FileIdentity,
   type FileReading,
@@ -155,7 +157,7 @@ function readFolder(base: string, pid: Pid, careful: boolean): ProcessReading {
     links[name] = readLink(`${base}/${name}`);
   }
   const hasExecutable = links.exe?.kind === 'read' && !careful;
-  const threads = readThreads(base);
+  const threads = hasOneThread(files.stat) ? ONE_THREAD : readThreads(base);
   const descriptors = readDescriptors(base, careful);
   return {
     pid,
@@ -173,7 +175,16 @@ function readFolder(base: string, pid: Pid, careful: boolean): ProcessReading {
   };
 }
 
-/** A process of one thread has in task/ what it has above it. */
+/** Field 20 of stat; the name before it may hold anything, but no `)` comes after it. */
+function hasOneThread(stat: FileReading | undefined): boolean {
+  if (stat?.kind !== 'read') return false;
+  const text = latin1(stat.bytes);
+  return text.slice(text.lastIndexOf(')') + 2).split(' ', 18)[17] === '1';
+}
+
+/** It has in task/ what it has above it. */
+const ONE_THREAD = { threads: [], truncated: false, errno: undefined };
+
 function readThreads(base: string): { threads: ThreadReading[]; truncated: boolean; errno: string | undefined } {
   const listed = listNumbers(`${base}/task`, THREADS_MAX);
   if (listed.kind === 'failed') return { threads: [], truncated: false, errno: listed.errno };
@@ -197,16 +208,38 @@ function readDescriptors(
     const target = readLinkText(`${base}/fd/${fd}`);
     // Closed since it was listed: nothing was missed.
     if (target.errno === 'ENOENT') continue;
+    const info = readText(`${base}/fdinfo/${fd}`, LIMIT_BYTES.small);
+    const earlier = careful ? undefined : lastByFd.get(fd);
+    if (earlier !== undefined && isSameFile(earlier, target.text, info)) {
+      descriptors.push(earlier);
+      continue;
+    }
     const asked = target.text?.startsWith('/') === true && !careful;
-    descriptors.push({
-      fd,
-      target: target.text,
-      errno: target.errno,
-      info: readText(`${base}/fdinfo/${fd}`, LIMIT_BYTES.small),
-      file: asked ? fileOf(`${base}/fd/${fd}`) : undefined,
-    });
+    const file = asked ? fileOf(`${base}/fd/${fd}`) : undefined;
+    const reading = { fd, target: target.text, errno: target.errno, info, file };
+    descriptors.push(reading);
+    if (!careful && fd < REMEMBERED_DESCRIPTORS_MAX) lastByFd.set(fd, reading);
   }
   return { descriptors, truncated: listed.truncated, errno: undefined };
+}
+
+/**
+ * The last process' reading of each descriptor. Workers inherit most of theirs, and what is the same need not be asked for
+ * again, nor analysed, nor written as JSON: whoever sees the same object knows that.
+ */
+const lastByFd = new Map<number, DescriptorReading>();
+/** Descriptors below this number. */
+const REMEMBERED_DESCRIPTORS_MAX = 4096;
+
+/**
+ * The same text of the link, and the same position, flags, mount and inode. A file without a name is asked for each time: its
+ * text says too little.
+ */
+function isSameFile(earlier: DescriptorReading, target: string | undefined, info: string | undefined): boolean {
+  if (info === undefined || target === undefined || earlier.info !== info || earlier.target !== target) return false;
+  const { file } = earlier;
+  if (file === undefined) return !target.startsWith('/');
+  return typeof file === 'object' && file[3] > 0 && !isDeletedName(target) && info.includes('\nino:');
 }
 
 function readLinkText(path: string): { text?: string; errno?: string } {

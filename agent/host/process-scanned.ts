@@ -76,11 +76,10 @@ export function describeProcess(reading: ProcessReading, memory: ScanMemory): Sc
   }
   const { descriptors, executable } = record;
   const ends: JoinableEnd[] = [];
-  const open = descriptors.map((descriptor) => {
-    const end = endOf(descriptor);
-    if (end === undefined) return descriptor;
-    ends.push(end);
-    return { ...descriptor, peers: OPEN, sharedWith: OPEN };
+  const texts = descriptors.map((descriptor) => {
+    const { text, end } = textOf(descriptor);
+    if (end !== undefined) ends.push(end);
+    return text;
   });
   const line = {
     ...record,
@@ -100,7 +99,7 @@ export function describeProcess(reading: ProcessReading, memory: ScanMemory): Sc
     raw,
     rawBytes: Buffer.concat(parts),
     line: Buffer.from(jsonLine(line)),
-    descriptors: Buffer.from(jsonLine(open)),
+    descriptors: Buffer.from(`[${texts.join(',')}]`),
     descriptorCount: descriptors.length,
     ends,
     executable,
@@ -108,6 +107,22 @@ export function describeProcess(reading: ProcessReading, memory: ScanMemory): Sc
     code: record.memory.files.filter((file) => file.executable),
     reference: memory.reference,
   };
+}
+
+interface DescriptorText {
+  readonly text: string;
+  readonly end: JoinableEnd | undefined;
+}
+
+const known = new WeakMap<DescriptorRecord, DescriptorText>();
+
+function textOf(descriptor: DescriptorRecord): DescriptorText {
+  const earlier = known.get(descriptor);
+  if (earlier !== undefined) return earlier;
+  const end = endOf(descriptor);
+  const text = jsonLine(end === undefined ? descriptor : { ...descriptor, peers: OPEN, sharedWith: OPEN });
+  known.set(descriptor, { text, end });
+  return { text, end };
 }
 
 /** Where an earlier process has this table; the first of a kind is remembered. */

@@ -1,8 +1,9 @@
 import { hex, hexOf, latin1, type Worded, worded, wordsOf } from './decode.ts';
 import { schedulerName, stateName } from './decode-flags.ts';
+import { remembering } from './decode-memo.ts';
 import { type DescriptorRecord, describeDescriptor } from './process-descriptor.ts';
 import { isDeletedName, isMemfdName, type MapsSummary, parseMaps, summariseMaps } from './process-maps.ts';
-import type { ProcessReading, ThreadReading } from './process-read.ts';
+import type { DescriptorReading, ProcessReading, ThreadReading } from './process-read.ts';
 import * as small from './process-small.ts';
 import { type BootClock, PF_KTHREAD, type ProcessStat, parseStat, tickTime } from './process-stat.ts';
 import { type ProcessStatus, parseStatus } from './process-status.ts';
@@ -98,21 +99,23 @@ export interface AnalysisContext {
   readonly mountsOf: (mountinfo: Buffer) => ReadonlyMap<number, small.Mount>;
 }
 
-/** Parsed tables kept; a pod has about one a container. */
-const MOUNT_TABLES_MAX = 8;
-
 /** Remembers the tables it parsed. */
 export function createMountParser(): AnalysisContext['mountsOf'] {
-  const known: { bytes: Buffer; mounts: ReadonlyMap<number, small.Mount> }[] = [];
-  return (bytes) => {
-    const found = known.find((table) => table.bytes.equals(bytes));
-    if (found) return found.mounts;
-    const mounts = new Map(small.parseMountinfo(bytes).map((mount) => [mount.id, mount]));
-    known.unshift({ bytes, mounts });
-    known.length = Math.min(known.length, MOUNT_TABLES_MAX);
-    return mounts;
-  };
+  return remembering((bytes) => new Map(small.parseMountinfo(bytes).map((mount) => [mount.id, mount])));
 }
+
+/** Of files that processes of a target often have alike. */
+const alike = {
+  auxv: remembering(auxiliaryOf),
+  cgroup: remembering(small.parseCgroup),
+  environ: remembering(environmentNames),
+  gidMap: remembering(small.parseIdMap),
+  limits: remembering(small.parseLimits),
+  maps: remembering((bytes) => summariseMaps(parseMaps(bytes))),
+  stack: remembering(small.parseStack),
+  syscall: remembering(small.parseSyscall),
+  uidMap: remembering(small.parseIdMap),
+};
 
 /** Pure. Everything that is missing in the reading is undefined or empty in the record. */
 export function analyseProcess(reading: ProcessReading, { clock, machine, mountsOf }: AnalysisContext): ProcessRecord {
@@ -147,10 +150,10 @@ export function analyseProcess(reading: ProcessReading, { clock, machine, mounts
     auditSession: parsed('sessionid', small.parseAuditId, undefined),
     securityLabel: words('attr/current'),
     namespaces: namespacesOf(reading),
-    cgroup: parsed('cgroup', small.parseCgroup, []),
-    uidMap: parsed('uid_map', small.parseIdMap, []),
-    gidMap: parsed('gid_map', small.parseIdMap, []),
-    limits: parsed('limits', small.parseLimits, {}),
+    cgroup: parsed('cgroup', alike.cgroup, []),
+    uidMap: parsed('uid_map', alike.uidMap, []),
+    gidMap: parsed('gid_map', alike.gidMap, []),
+    limits: parsed('limits', alike.limits, {}),
     oomScore: parsed('oom_score', small.parseNumber, undefined),
     oomScoreAdjust: parsed('oom_score_adj', small.parseNumber, undefined),
     timerSlackNs: parsed('timerslack_ns', small.parseNumber, undefined),
@@ -158,21 +161,30 @@ export function analyseProcess(reading: ProcessReading, { clock, machine, mounts
     scheduler: schedulerName(stat?.policy),
     timers: parsed('timers', (held) => held.toString('utf8').split('\n').filter(Boolean), []),
     waitChannel: waitChannelOf(words('wchan')),
-    syscall: parsed('syscall', small.parseSyscall, undefined),
-    kernelStack: parsed('stack', small.parseStack, []),
+    syscall: parsed('syscall', alike.syscall, undefined),
+    kernelStack: parsed('stack', alike.stack, []),
     io: parsed('io', small.parseIo, {}),
-    auxiliary: parsed(
-      'auxv',
-      (held) => Object.fromEntries([...small.parseAuxv(held)].map(([k, v]) => [k, hex(v)])),
-      {},
-    ),
-    memory: { statusBytes: memoryBytes, ...summariseMaps(parsed('maps', parseMaps, [])) },
+    auxiliary: parsed('auxv', alike.auxv, {}),
+    memory: { statusBytes: memoryBytes, ...parsed('maps', alike.maps, NO_MAPS) },
     threads: reading.threads.map((thread) => threadOf(thread, clock)),
-    descriptors: reading.descriptors.map((descriptor) => describeDescriptor(descriptor, mounts, machine)),
-    environmentNames: parsed('environ', environmentNames, []),
+    descriptors: reading.descriptors.map((descriptor) => describeOnce(descriptor, mounts, machine)),
+    environmentNames: parsed('environ', alike.environ, []),
     ...(reading.vanished ? { vanished: true } : {}),
   };
 }
+
+const described = new WeakMap<DescriptorReading, DescriptorRecord>();
+
+/** A descriptor that a process has just like the one before it is the same reading; see process-read.ts. */
+function describeOnce(reading: DescriptorReading, mounts: ReadonlyMap<number, small.Mount>, machine: string) {
+  const known = described.get(reading);
+  if (known !== undefined) return known;
+  const record = describeDescriptor(reading, mounts, machine);
+  described.set(reading, record);
+  return record;
+}
+
+const NO_MAPS = summariseMaps([]);
 
 const EMPTY_STAT: ProcessStat = parseStat(Buffer.from('0 () X 0')) as ProcessStat;
 
@@ -281,6 +293,10 @@ function threadOf(thread: ThreadReading, clock: BootClock): ThreadRecord {
     waitChannel: waitChannelOf(wchan ? small.parseWords(wchan).toString('utf8') : undefined),
     syscall: syscall ? small.parseSyscall(syscall) : undefined,
   };
+}
+
+function auxiliaryOf(bytes: Buffer): Record<string, string> {
+  return Object.fromEntries([...small.parseAuxv(bytes)].map(([name, value]) => [name, hex(value)]));
 }
 
 function environmentNames(bytes: Buffer): string[] {
