@@ -1,5 +1,5 @@
 /**
- * `node bench/processes-once.ts FOLDER packed|dropped`: one capture of the processes whose pids are on standard input, in a process of
+ * `node bench/processes-once.ts FOLDER packed|dropped CODE_CACHE`: one capture of the processes whose pids are on standard input, in a process of
  * its own as an agent's first capture is, and its figures as JSON. `dropped`: what would be stored is thrown away, so that
  * the difference is the price of tar, digests, compression and the sink.
  */
@@ -9,6 +9,7 @@ import pino from 'pino';
 import { openBundle } from '../agent/capture/bundle.ts';
 import type { Archive, CollectContext } from '../agent/collect/collector.ts';
 import { processesCollector } from '../agent/collect/processes.ts';
+import { openReader } from '../agent/host/procfs-reader.ts';
 import { asPid, type Runtime, type Target } from '../agent/runtime/runtime.ts';
 import { openLocalSink } from '../agent/sink/local.ts';
 
@@ -32,7 +33,12 @@ function peakMib(pid: number): number {
   return Math.round(Number(/^VmHWM:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1] ?? 0) / 1024);
 }
 
-async function scanOnce(folder: string, packed: boolean, pids: readonly number[]): Promise<ScanFigures> {
+async function scanOnce(
+  folder: string,
+  packed: boolean,
+  codeCache: string,
+  pids: readonly number[],
+): Promise<ScanFigures> {
   const signal = new AbortController().signal;
   await using sink = openLocalSink({ url: pathToFileURL(folder).href });
   const bundle = openBundle({ sink, path: 'capture', level: 1, signal });
@@ -87,7 +93,7 @@ async function scanOnce(folder: string, packed: boolean, pids: readonly number[]
   };
   const before = process.cpuUsage();
   const startedAt = performance.now();
-  await processesCollector().collect(context);
+  await processesCollector({ openReader: (host) => openReader(host, { codeCache }) }).collect(context);
   const wallMs = performance.now() - startedAt;
   const cpu = process.cpuUsage(before);
   for (const { content, members: listed } of bundle.objects) {
@@ -110,6 +116,6 @@ async function scanOnce(folder: string, packed: boolean, pids: readonly number[]
   };
 }
 
-const [folder = '', way = 'packed'] = process.argv.slice(2);
+const [folder = '', way = 'packed', codeCache = ''] = process.argv.slice(2);
 const pids = readFileSync(0, 'latin1').trim().split(' ').map(Number);
-process.stdout.write(`${JSON.stringify(await scanOnce(folder, way === 'packed', pids))}\n`);
+process.stdout.write(`${JSON.stringify(await scanOnce(folder, way === 'packed', codeCache, pids))}\n`);
