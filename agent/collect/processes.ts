@@ -4,6 +4,7 @@ import { type Filling, fillTemplate } from '../host/decode-template.ts';
 import { readBootClock } from '../host/identity.ts';
 import { type CodeDigests, hashCode } from '../host/process-digest.ts';
 import { type JoinableEnd, type Joined, joinEnds } from '../host/process-join.ts';
+import { findSocketPeers } from '../host/process-peers.ts';
 import { findRecoverable, type Recoverable } from '../host/process-recover.ts';
 import { scanProcesses } from '../host/process-scan.ts';
 import type { ScannedProcess } from '../host/process-scanned.ts';
@@ -38,7 +39,8 @@ export function processesCollector(options: ProcessesOptions = {}): Collector {
       const recoverable = findRecoverable(held);
       const gap: CollectContext['gap'] = (found) => context.gap(found);
       const code = await hashCode(reader, held, budget.hashBytes, context.signal, gap);
-      await addLines(context, archive, 'processes', completeLines(held, code, recoverable));
+      const peers = await findSocketPeers(reader, held, context.signal);
+      await addLines(context, archive, 'processes', completeLines(held, code, recoverable, peers));
       await addLines(context, archive, 'mapped', code.mapped);
       const recovered = await recover(context, reader, archive, recoverable, budget);
       await addLines(context, archive, 'recovered', recovered);
@@ -113,9 +115,10 @@ function* completeLines(
   held: readonly Held[],
   code: CodeDigests,
   recoverable: readonly Recoverable[],
+  peers: ReadonlyMap<number, number>,
 ): Generator<LineWriter> {
   const placeOf = placesOf(held);
-  const joinedOf = joinEnds(held);
+  const joinedOf = joinEnds(held, peers);
   const recovered = new Map<string, string>();
   for (const { member, heldBy } of recoverable) for (const holder of heldBy) recovered.set(holder, member);
   for (const { pid, executable, descriptors, ends, line } of held) {

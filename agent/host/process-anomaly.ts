@@ -44,6 +44,11 @@ function* memoryAnomalies({ memory }: ProcessRecord): Generator<Anomaly> {
     const writable = memory.anonymousExecutable.filter((region) => region.permissions.includes('w')).length;
     yield { kind: 'anonymousExecutableRegion', regions: memory.anonymousExecutableTotal, writable };
   }
+  const programs = memory.anonymousExecutable.filter((region) => region.elf);
+  if (programs.length > 0) yield { kind: 'programInAnonymousMemory', starts: programs.map(({ start }) => start) };
+  if (memory.writableExecutableTotal > 0) {
+    yield { kind: 'writableExecutableRegion', regions: memory.writableExecutableTotal };
+  }
   for (const file of memory.files) {
     if (!file.executable || !file.deleted) continue;
     yield {
@@ -62,6 +67,8 @@ function* identityAnomalies(record: ProcessRecord): Generator<Anomaly> {
   }
   const { uids } = record.status;
   if (uids && (uids.real !== uids.effective || uids.effective !== uids.saved)) yield { kind: 'mixedUserIds', uids };
+  const differing = record.threads.filter(({ differs }) => differs !== undefined);
+  if (differing.length > 0) yield { kind: 'threadsDiffer', threads: differing.slice(0, 64).map(({ tid }) => tid) };
   if (record.auxiliary.secure === '0x1') yield { kind: 'secureExecution' };
   const loader = record.environmentNames.filter((variable) => LOADER_VARIABLES.includes(variable));
   if (loader.length > 0) yield { kind: 'loaderEnvironment', names: loader };

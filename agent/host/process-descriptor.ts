@@ -1,7 +1,7 @@
 import { intOf, type Worded, wordedText, wordsOf } from './decode.ts';
 import { openFlagNames } from './decode-flags.ts';
 import { isDeletedName, isMemfdName } from './process-maps.ts';
-import type { DescriptorReading } from './process-read.ts';
+import type { DescriptorReading } from './process-read-descriptors.ts';
 import type { Mount } from './process-small.ts';
 
 /** What an open file is. `path`: it has a path but was not asked for its type, because asking could block. */

@@ -1,5 +1,5 @@
 import type { Worded } from './decode.ts';
-import type { ExecutableRecord } from './process.ts';
+import type { ExecutableRecord } from './process-executable.ts';
 import type { ScanGap } from './process-scan.ts';
 import type { ScannedProcess } from './process-scanned.ts';
 import { digestOf, type FileDigest } from './procfs-content.ts';

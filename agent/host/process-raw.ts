@@ -36,7 +36,7 @@ export function* rawFiles(reading: ProcessReading): Generator<RawFile> {
   }
   for (const { tid, files } of reading.threads) {
     for (const [name, file] of Object.entries(files)) {
-      if (file.kind === 'read')
+      if (file.kind === 'read' && (file.bytes.length > 0 || name !== 'stack'))
         yield { path: `proc/${reading.pid}/task/${tid}/${name}`, name: `task/${name}`, bytes: file.bytes };
     }
   }

@@ -1,8 +1,9 @@
-import { closeSync, openSync, readlinkSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
 import type { Pid } from '../runtime/runtime.ts';
 import { latin1 } from './decode.ts';
 import { type Host, procPath } from './host.ts';
-import { isDeletedName } from './process-maps.ts';
+import { type CodeStart, readCodeStarts } from './process-code.ts';
+import { type DescriptorReading, readDescriptors } from './process-read-descriptors.ts';
 import {
   type FileIdentity,
   type FileReading,
@@ -12,7 +13,6 @@ import {
   listNumbers,
   readBounded,
   readLink,
-  readText,
 } from './procfs.ts';
 
 /** Everything volatile of one process, as bytes. */
@@ -23,6 +23,8 @@ export interface ProcessReading {
   /** `exe`, `cwd`, `root` and `ns/*`: the links' texts. */
   readonly links: Readonly<Record<string, FileReading>>;
   readonly executable: FileIdentity | { readonly errno: string } | undefined;
+  /** Beginnings of executable memory without a file. */
+  readonly codeStarts: ReadonlyMap<string, CodeStart>;
   readonly threads: readonly ThreadReading[];
   readonly threadsTruncated: boolean;
   readonly descriptors: readonly DescriptorReading[];
@@ -40,20 +42,6 @@ export interface ThreadReading {
   readonly tid: number;
   readonly files: Readonly<Record<string, FileReading>>;
 }
-
-/** There are many of these, so they are small: text is Latin-1, one character a byte. */
-export interface DescriptorReading {
-  readonly fd: number;
-  /** The link's text; undefined where it could not be read, and `errno` says why. */
-  readonly target: string | undefined;
-  readonly errno: string | undefined;
-  readonly info: string | undefined;
-  /** Of targets that have a path; sockets, pipes and anonymous inodes say in their text what they are. An errno otherwise. */
-  readonly file: DescriptorFile | string | undefined;
-}
-
-/** Type, device, inode, links, size in bytes. */
-export type DescriptorFile = readonly [FileIdentity['type'], bigint, bigint, number, bigint];
 
 /** The kernel answers these from its own memory, and makes each in one piece. */
 const FILES = [
@@ -88,7 +76,7 @@ const FILE_LIMITS: Readonly<Record<string, number>> = {
   mountinfo: LIMIT_BYTES.mountinfo,
 };
 
-const THREAD_FILES = ['stat', 'status', 'comm', 'wchan', 'syscall'] as const;
+const THREAD_FILES = ['stat', 'status', 'comm', 'wchan', 'syscall', 'stack'] as const;
 
 /** namespaces(7). */
 const NAMESPACES = [
@@ -104,8 +92,6 @@ const NAMESPACES = [
   'uts',
 ];
 
-/** 20 µs each: about a second. A process may have 1,048,576 (fs.nr_open). */
-export const DESCRIPTORS_MAX = 65_536;
 /** 100 µs each. The kernel allows 32,768 and more in all. */
 export const THREADS_MAX = 4096;
 
@@ -164,6 +150,7 @@ function readFolder(base: string, pid: Pid, careful: boolean): ProcessReading {
     files,
     links,
     executable: hasExecutable ? identify(`${base}/exe`) : undefined,
+    codeStarts: files.maps?.kind === 'read' ? readCodeStarts(base, latin1(files.maps.bytes)) : NO_CODE,
     threads: threads.threads,
     threadsTruncated: threads.truncated,
     threadsErrno: threads.errno,
@@ -197,64 +184,7 @@ function readThreads(base: string): { threads: ThreadReading[]; truncated: boole
   return { threads, truncated: listed.truncated, errno: undefined };
 }
 
-function readDescriptors(
-  base: string,
-  careful: boolean,
-): { descriptors: DescriptorReading[]; truncated: boolean; errno: string | undefined } {
-  const listed = listNumbers(`${base}/fd`, DESCRIPTORS_MAX);
-  if (listed.kind === 'failed') return { descriptors: [], truncated: false, errno: listed.errno };
-  const descriptors: DescriptorReading[] = [];
-  for (const fd of listed.numbers) {
-    const target = readLinkText(`${base}/fd/${fd}`);
-    // Closed since it was listed: nothing was missed.
-    if (target.errno === 'ENOENT') continue;
-    const info = readText(`${base}/fdinfo/${fd}`, LIMIT_BYTES.small);
-    const earlier = careful ? undefined : lastByFd.get(fd);
-    if (earlier !== undefined && isSameFile(earlier, target.text, info)) {
-      descriptors.push(earlier);
-      continue;
-    }
-    const asked = target.text?.startsWith('/') === true && !careful;
-    const file = asked ? fileOf(`${base}/fd/${fd}`) : undefined;
-    const reading = { fd, target: target.text, errno: target.errno, info, file };
-    descriptors.push(reading);
-    if (!careful && fd < REMEMBERED_DESCRIPTORS_MAX) lastByFd.set(fd, reading);
-  }
-  return { descriptors, truncated: listed.truncated, errno: undefined };
-}
-
-/**
- * The last process' reading of each descriptor. Workers inherit most of theirs, and what is the same need not be asked for
- * again, nor analysed, nor written as JSON: whoever sees the same object knows that.
- */
-const lastByFd = new Map<number, DescriptorReading>();
-/** Descriptors below this number. */
-const REMEMBERED_DESCRIPTORS_MAX = 4096;
-
-/**
- * The same text of the link, and the same position, flags, mount and inode. A file without a name is asked for each time: its
- * text says too little.
- */
-function isSameFile(earlier: DescriptorReading, target: string | undefined, info: string | undefined): boolean {
-  if (info === undefined || target === undefined || earlier.info !== info || earlier.target !== target) return false;
-  const { file } = earlier;
-  if (file === undefined) return !target.startsWith('/');
-  return typeof file === 'object' && file[3] > 0 && !isDeletedName(target) && info.includes('\nino:');
-}
-
-function readLinkText(path: string): { text?: string; errno?: string } {
-  try {
-    return { text: readlinkSync(path, { encoding: 'latin1' }) };
-  } catch (error) {
-    return { errno: failed(error).errno };
-  }
-}
-
-function fileOf(path: string): DescriptorFile | string {
-  const found = identify(path);
-  if ('errno' in found) return found.errno;
-  return [found.type, found.device, found.inode, found.links, found.sizeBytes];
-}
+const NO_CODE: ReadonlyMap<string, CodeStart> = new Map();
 
 function gone(pid: Pid, careful: boolean, reading: { kind: 'failed'; errno: string }): ProcessReading {
   return {
@@ -262,6 +192,7 @@ function gone(pid: Pid, careful: boolean, reading: { kind: 'failed'; errno: stri
     files: { status: reading },
     links: {},
     executable: undefined,
+    codeStarts: NO_CODE,
     threads: [],
     threadsTruncated: false,
     threadsErrno: undefined,

@@ -1,13 +1,8 @@
 import { jsonLine, OPEN } from './decode.ts';
-import {
-  type AnalysisContext,
-  type Anomaly,
-  analyseProcess,
-  type ExecutableRecord,
-  type ProcessRecord,
-} from './process.ts';
+import { type AnalysisContext, type Anomaly, analyseProcess, type ProcessRecord } from './process.ts';
 import { findAnomalies } from './process-anomaly.ts';
 import type { DescriptorRecord } from './process-descriptor.ts';
+import type { ExecutableRecord } from './process-executable.ts';
 import { endOf, type JoinableEnd } from './process-join.ts';
 import type { MappedFile } from './process-maps.ts';
 import { type ReadingGap, rawFiles, rawWords, readingGaps } from './process-raw.ts';
@@ -34,6 +29,8 @@ export interface ScannedProcess {
   readonly descriptors: Buffer;
   readonly descriptorCount: number;
   readonly ends: readonly JoinableEnd[];
+  /** Inode. */
+  readonly netNamespace: number | undefined;
   readonly executable: ExecutableRecord | undefined;
   /** Open files that have no name any more. */
   readonly nameless: readonly DescriptorRecord[];
@@ -102,6 +99,7 @@ export function describeProcess(reading: ProcessReading, memory: ScanMemory): Sc
     descriptors: Buffer.from(`[${texts.join(',')}]`),
     descriptorCount: descriptors.length,
     ends,
+    netNamespace: record.namespaces.net,
     executable,
     nameless: descriptors.filter(({ type, deleted }) => type === 'memfd' || (deleted && type === 'file')),
     code: record.memory.files.filter((file) => file.executable),

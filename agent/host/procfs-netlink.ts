@@ -10,7 +10,7 @@ import { type FileReading, failed, KIB, LIMIT_BYTES } from './procfs.ts';
  * tables, peers of unix sockets. Only the reader process does this: it enters the namespace with its one thread (setns(2))
  * and goes back. Asking for unix sockets may make the kernel load its module `unix_diag`, as ss(8) does.
  */
-export type NetlinkReading = Readonly<Record<NetlinkDump, FileReading>>;
+export type NetlinkReading = Readonly<Partial<Record<NetlinkDump, FileReading>>>;
 
 /** netlink(7) and setns(2), of x86-64 and arm64 alike. */
 const AF_NETLINK = 16;
@@ -33,7 +33,7 @@ interface Calls {
 }
 
 /** `namespace`: path of a net namespace, for example /proc/17/ns/net. */
-export function readNetlink(namespace: string): NetlinkReading {
+export function readNetlink(namespace: string, wanted: readonly NetlinkDump[] = ALL_DUMPS): NetlinkReading {
   const open = (path: string): number => openSync(path, constants.O_RDONLY);
   let home = -1;
   let there = -1;
@@ -43,25 +43,21 @@ export function readNetlink(namespace: string): NetlinkReading {
     const calls = bind();
     calls.setns(there, CLONE_NEWNET);
     try {
-      return dumps((dump) => readDump(calls, dump));
+      return dumps(wanted, (dump) => readDump(calls, dump));
     } finally {
       calls.setns(home, CLONE_NEWNET);
     }
   } catch (error) {
-    return dumps(() => failed(error));
+    return dumps(wanted, () => failed(error));
   } finally {
     for (const fd of [home, there]) if (fd >= 0) closeSync(fd);
   }
 }
 
-function dumps(read: (dump: NetlinkDump) => FileReading): NetlinkReading {
-  return {
-    link: read('link'),
-    address: read('address'),
-    neighbour: read('neighbour'),
-    route: read('route'),
-    unix: read('unix'),
-  };
+const ALL_DUMPS = ['link', 'address', 'neighbour', 'route', 'unix'] as const;
+
+function dumps(wanted: readonly NetlinkDump[], read: (dump: NetlinkDump) => FileReading): NetlinkReading {
+  return Object.fromEntries(wanted.map((dump) => [dump, read(dump)]));
 }
 
 function readDump(calls: Calls, dump: NetlinkDump): FileReading {

@@ -1,3 +1,4 @@
+import type { NetlinkDump } from './network-netlink.ts';
 import type { Namespaces, ScannedProcess } from './process-scanned.ts';
 import type { BootClock } from './process-stat.ts';
 import type { FileIdentity, FileReading } from './procfs.ts';
@@ -13,8 +14,8 @@ export type Request =
   | { readonly kind: 'files'; readonly pid: number; readonly names: readonly string[]; readonly limitBytes: number }
   /** One `rootFile` each path below /proc/PID/root, in this order. */
   | { readonly kind: 'rootFiles'; readonly pid: number; readonly paths: readonly string[]; readonly limitBytes: number }
-  /** One `netlink`: what the kernel says of the process' network namespace. */
-  | { readonly kind: 'netlink'; readonly pid: number }
+  /** One `netlink`: what the kernel says of the process' network namespace; all of it, or these dumps only. */
+  | { readonly kind: 'netlink'; readonly pid: number; readonly dumps?: readonly NetlinkDump[] }
   /** Some `progress`, so that a slow disk is not taken for one that blocks; then one `digest`, or `refused`. */
   | { readonly kind: 'digest'; readonly source: ContentSource; readonly limitBytes: number }
   /** One `opened`, then `chunk`s, or `refused`. */

@@ -6,7 +6,8 @@ import { latin1 } from './decode.ts';
 import { type Host, procPath } from './host.ts';
 import { createMountParser } from './process.ts';
 import { isDeletedName } from './process-maps.ts';
-import { DESCRIPTORS_MAX, type Enter, enterByDescriptor, type ProcessReading, readProcess } from './process-read.ts';
+import { type Enter, enterByDescriptor, type ProcessReading, readProcess } from './process-read.ts';
+import { DESCRIPTORS_MAX } from './process-read-descriptors.ts';
 import { describeProcess, type ScanMemory } from './process-scanned.ts';
 import { type FileIdentity, listNumbers, MIB, readBounded, readDescriptor, readerCounts, readLink } from './procfs.ts';
 import { readNetlink } from './procfs-netlink.ts';
@@ -63,7 +64,7 @@ function* answer(host: Host, held: Map<string, number>, request: Request, enter:
       }
       return;
     case 'netlink':
-      yield { kind: 'netlink', reading: readNetlink(procPath(host, request.pid, 'ns', 'net')) };
+      yield { kind: 'netlink', reading: readNetlink(procPath(host, request.pid, 'ns', 'net'), request.dumps) };
       return;
     case 'digest':
     case 'content':
