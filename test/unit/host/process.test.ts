@@ -77,7 +77,13 @@ describe('maps', () => {
     const summary = summariseMaps(parseMaps(recorded('maps')));
     const region = `0x${fact('region').toString(16)}`;
     expect(summary.anonymousExecutable).toEqual([
-      { start: region, end: `0x${(fact('region') + 4096).toString(16)}`, permissions: 'rwxp', name: '' },
+      {
+        start: region,
+        end: `0x${(fact('region') + 4096).toString(16)}`,
+        permissions: 'rwxp',
+        sizeBytes: 4096,
+        name: '',
+      },
     ]);
     expect(summary.files.filter((file) => file.deleted)).toMatchObject([
       { path: '/tmp/spec/perl (deleted)', executable: true, regions: 5 },
