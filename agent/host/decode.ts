@@ -137,25 +137,31 @@ function bigJson(value: bigint): string {
   return exact ? value.toString() : `"${value}"`;
 }
 
-/** The keys of an object, sorted, and how each begins its field: `"pid":`. */
+/** The keys of an object as they come, and sorted with how each begins its field: `"pid":`. */
 interface Shape {
-  readonly keys: string[];
-  readonly heads: string[];
+  readonly own: readonly string[];
+  readonly keys: readonly string[];
+  readonly heads: readonly string[];
 }
 
 /** Records have few shapes: 20,000 descriptors are sorted once. Bounded, because counters by name make shapes too. */
-const SHAPES_MAX = 1000;
-const shapes = new Map<string, Shape>();
+const SHAPES_MAX = 32;
+/** By the number of keys. */
+const shapes = new Map<number, Shape[]>();
 
 function shapeOf(value: object): Shape {
-  const keys = Object.keys(value);
-  const name = keys.join();
-  const known = shapes.get(name);
-  if (known) return known;
-  const joinable = !keys.some((key) => key.includes(','));
-  keys.sort();
-  const shape = { keys, heads: keys.map((key) => `${JSON.stringify(key)}:`) };
-  // A key with a comma could make two shapes look like one.
-  if (joinable && shapes.size < SHAPES_MAX) shapes.set(name, shape);
+  const own = Object.keys(value);
+  const alike = shapes.get(own.length) ?? [];
+  const known = alike.find((shape) => isSame(shape.own, own));
+  if (known !== undefined) return known;
+  const keys = own.toSorted();
+  const shape = { own, keys, heads: keys.map((key) => `${JSON.stringify(key)}:`) };
+  if (alike.length === 0 && shapes.size < SHAPES_MAX) shapes.set(own.length, alike);
+  if (alike.length < SHAPES_MAX) alike.push(shape);
   return shape;
+}
+
+function isSame(a: readonly string[], b: readonly string[]): boolean {
+  for (let index = 0; index < a.length; index += 1) if (a[index] !== b[index]) return false;
+  return true;
 }

@@ -1,4 +1,6 @@
 import { closeSync, constants, openSync, readFileSync, readSync } from 'node:fs';
+import { latin1 } from './decode.ts';
+import { remembering } from './decode-memo.ts';
 import { parseAuxv } from './process-small.ts';
 
 /** What a region of executable memory without a file begins with. */
@@ -28,19 +30,23 @@ const ANONYMOUS_CODE =
   /^([0-9a-f]{1,16})-[0-9a-f]{1,16} [-r][-w]x[ps] [0-9a-f]{1,16} [0-9a-f]+:[0-9a-f]+ 0 *(?:|\[(?:heap|stack|anon:[^\n]*)\])$/gm;
 
 /**
- * By start address in hex, as maps has it. `base` is the process' folder, `maps` the text. Pages are looked up in pagemap
+ * By start address in hex, as maps has it. `base` is the process' folder, `maps` its mappings. Pages are looked up in pagemap
  * first: only what is there is read, so that nothing is faulted in and no userfaultfd is waited for, but for a page that goes
  * away in between. What cannot be read is left out.
  */
-export function readCodeStarts(base: string, maps: string): ReadonlyMap<string, CodeStart> {
+export function readCodeStarts(base: string, maps: Buffer): ReadonlyMap<string, CodeStart> {
   const starts = new Map<string, CodeStart>();
-  for (const [, start = ''] of maps.matchAll(ANONYMOUS_CODE)) {
-    if (starts.size === REGIONS_MAX) break;
+  for (const start of anonymousCode(maps)) {
     const found = readStart(base, BigInt(`0x${start}`));
     if (found !== undefined) starts.set(start.replace(/^0+(?=.)/, ''), found);
   }
   return starts;
 }
+
+/** Addresses, as printed. */
+const anonymousCode = remembering((maps) =>
+  Array.from(latin1(maps).matchAll(ANONYMOUS_CODE), ([, start = '']) => start).slice(0, REGIONS_MAX),
+);
 
 function readStart(base: string, address: bigint): CodeStart | undefined {
   const entry = readAt(

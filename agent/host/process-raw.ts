@@ -2,7 +2,7 @@ import { latin1, worded } from './decode.ts';
 import type { ProcessReading } from './process-read.ts';
 
 /** Files kept as they are, below `proc/<pid>/`; everything shorter is in the analysed line's `raw`. */
-const KEPT = [
+const KEPT: ReadonlySet<string> = new Set([
   ...[
     'status',
     'stat',
@@ -18,7 +18,7 @@ const KEPT = [
     'io',
   ],
   ...['sched', 'auxv', 'comm', 'timers'],
-];
+]);
 
 export interface RawFile {
   /** Below the archive's root. */
@@ -30,7 +30,7 @@ export interface RawFile {
 /** In the order in which they were read. Empty files are left out where empty says nothing: `timers`, `stack`. */
 export function* rawFiles(reading: ProcessReading): Generator<RawFile> {
   for (const [name, file] of Object.entries(reading.files)) {
-    if (file.kind !== 'read' || !KEPT.includes(name)) continue;
+    if (file.kind !== 'read' || !KEPT.has(name)) continue;
     if (file.bytes.length === 0 && (name === 'timers' || name === 'stack')) continue;
     yield { path: `proc/${reading.pid}/${name}`, name, bytes: file.bytes };
   }
@@ -46,7 +46,7 @@ export function* rawFiles(reading: ProcessReading): Generator<RawFile> {
 export function rawWords(reading: ProcessReading): Record<string, string> {
   const words: Record<string, string> = {};
   for (const [name, file] of Object.entries(reading.files)) {
-    if (file.kind === 'read' && file.bytes.length > 0 && !KEPT.includes(name))
+    if (file.kind === 'read' && file.bytes.length > 0 && !KEPT.has(name))
       Object.assign(words, worded(name, file.bytes));
   }
   return words;

@@ -150,7 +150,7 @@ function readFolder(base: string, pid: Pid, careful: boolean): ProcessReading {
     files,
     links,
     executable: hasExecutable ? identify(`${base}/exe`) : undefined,
-    codeStarts: files.maps?.kind === 'read' ? readCodeStarts(base, latin1(files.maps.bytes)) : NO_CODE,
+    codeStarts: files.maps?.kind === 'read' ? readCodeStarts(base, files.maps.bytes) : NO_CODE,
     threads: threads.threads,
     threadsTruncated: threads.truncated,
     threadsErrno: threads.errno,

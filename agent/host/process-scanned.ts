@@ -50,7 +50,12 @@ export interface ScanMemory {
   /** Of the first process of the container. */
   reference: Namespaces | undefined;
   /** Where each mount table is: most processes of a container have the same. */
-  readonly mountTables: Map<string, string>;
+  readonly mountTables: MountTable[];
+}
+
+interface MountTable {
+  readonly bytes: Buffer;
+  readonly path: string;
 }
 
 /** Mount tables remembered for comparison; a pod has about one a container. */
@@ -124,9 +129,8 @@ function textOf(descriptor: DescriptorRecord): DescriptorText {
 }
 
 /** Where an earlier process has this table; the first of a kind is remembered. */
-function earlierTable(known: Map<string, string>, bytes: Buffer, path: string): string | undefined {
-  const table = bytes.toString('latin1');
-  const earlier = known.get(table);
-  if (earlier === undefined && known.size < MOUNT_TABLES_MAX) known.set(table, path);
-  return earlier;
+function earlierTable(tables: MountTable[], bytes: Buffer, path: string): string | undefined {
+  const earlier = tables.find((table) => table.bytes.equals(bytes));
+  if (earlier === undefined && tables.length < MOUNT_TABLES_MAX) tables.push({ bytes, path });
+  return earlier?.path;
 }

@@ -82,7 +82,7 @@ function* scan(
   enter: Enter,
 ): Generator<Reply> {
   const analysis = { clock, machine: os.machine(), mountsOf: createMountParser() };
-  const memory: ScanMemory = { analysis, starts: new Set(starts), reference, mountTables: new Map() };
+  const memory: ScanMemory = { analysis, starts: new Set(starts), reference, mountTables: [] };
   for (const pid of pids) {
     const reading = readProcess(host, asPid(pid), careful, enter);
     if (!careful) holdDeleted(host, held, reading);

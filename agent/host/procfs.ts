@@ -81,7 +81,9 @@ export function readText(path: string, limitBytes: number): string | undefined {
 export function readDescriptor(fd: number, limitBytes: number, whole = false): FileReading {
   const filled = fill(fd, limitBytes, whole);
   const truncated = filled > limitBytes;
-  return { kind: 'read', bytes: Buffer.from(scratch.subarray(0, truncated ? limitBytes : filled)), truncated };
+  const bytes = Buffer.allocUnsafe(truncated ? limitBytes : filled);
+  scratch.copy(bytes, 0, 0, bytes.length);
+  return { kind: 'read', bytes, truncated };
 }
 
 /** Reads into `scratch`. One byte more than the limit tells a file that ends there from one that goes on. */
@@ -125,9 +127,8 @@ export function listNumbers(
   limit: number,
 ): { kind: 'read'; numbers: number[]; truncated: boolean } | { kind: 'failed'; errno: string } {
   try {
-    const numbers = readdirSync(folder)
-      .filter((name) => /^\d{1,10}$/.test(name))
-      .map(Number);
+    const numbers: number[] = [];
+    for (const name of readdirSync(folder)) if (/^\d{1,10}$/.test(name)) numbers.push(Number(name));
     numbers.sort((a, b) => a - b);
     return { kind: 'read', numbers: numbers.slice(0, limit), truncated: numbers.length > limit };
   } catch (error) {
