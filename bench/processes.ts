@@ -156,8 +156,8 @@ function report(rounds: readonly Round[]): string {
       'reader, peak MiB',
       of(({ packed }) => packed.readerPeakMib),
     ),
-    row('members', first?.members ?? Number.NaN),
-    row('content, MiB', (first?.contentBytes ?? Number.NaN) / MIB),
+    row('members', rounds[0]?.dropped.members ?? Number.NaN),
+    row('content, MiB', (rounds[0]?.dropped.contentBytes ?? Number.NaN) / MIB),
     row('stored, MiB', (first?.storedBytes ?? Number.NaN) / MIB),
     row('gaps', Math.max(...rounds.map(({ packed }) => packed.gaps))),
   ].join('\n');

@@ -2,6 +2,8 @@ import { keepJson } from './decode.ts';
 
 /** Values remembered of one kind of file. Containers of a pod take turns rarely, so few are enough. */
 const REMEMBERED_MAX = 4;
+/** A file may have megabytes; those that are alike have a few thousand bytes. */
+const REMEMBERED_BYTES_MAX = 256 * 1024;
 
 /**
  * Processes of a target resemble each other: workers have the limits, the environment and often the mappings of their
@@ -14,6 +16,7 @@ export function remembering<Value>(parse: (bytes: Buffer) => Value): (bytes: Buf
     const found = known.find((one) => one.bytes.equals(bytes));
     if (found !== undefined) return found.value;
     const value = parse(bytes);
+    if (bytes.length > REMEMBERED_BYTES_MAX) return value;
     keepJsonOf(value);
     known.unshift({ bytes, value });
     known.length = Math.min(known.length, REMEMBERED_MAX);
@@ -28,6 +31,7 @@ export function rememberingText<Value>(parse: (text: string) => Value): (text: s
     const found = known.get(text);
     if (found !== undefined) return found;
     const value = parse(text);
+    if (text.length > REMEMBERED_BYTES_MAX) return value;
     keepJsonOf(value);
     if (known.size >= REMEMBERED_MAX) known.clear();
     known.set(text, value);

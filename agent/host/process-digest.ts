@@ -10,6 +10,8 @@ import type { ContentSource } from './procfs-request.ts';
 const FILE_BYTES_MAX = 2 * 1024 * 1024 * 1024;
 /** Each costs the reader's patience: a container may map files of a FUSE server that stands still. */
 const STALLS_MAX = 3;
+/** Distinct files with code; a desktop maps some thousand libraries. */
+const MAPPED_FILES_MAX = 10_000;
 /** Processes listed for one mapped file, and asked for it until one of them still has it. */
 const HOLDERS_MAX = 8;
 
@@ -62,7 +64,12 @@ export async function hashCode(
     if (digest.kind === 'digest') executables.set(key, digest);
   }
   const mapped: MappedCode[] = [];
-  for (const { file, holders, processes: count } of mappedCode(processes)) {
+  const found = mappedCode(processes);
+  if (found.length > MAPPED_FILES_MAX) {
+    const why = `${found.length} files with code are mapped: only the first ${MAPPED_FILES_MAX} are in mapped.jsonl`;
+    gap({ pid: processes[0]?.pid ?? 0, what: 'mapped.jsonl', why });
+  }
+  for (const { file, holders, processes: count } of found.slice(0, MAPPED_FILES_MAX)) {
     const [first] = holders;
     if (first === undefined) continue;
     const own = first.isExecutable ? executables.get(keyOf(first.process.executable) ?? '') : undefined;
@@ -111,7 +118,7 @@ interface Mapped {
 }
 
 /** By device, inode and name: devices of different mounts may be shown as one. */
-function mappedCode(processes: readonly Asked[]): Iterable<Mapped> {
+function mappedCode(processes: readonly Asked[]): Mapped[] {
   const files = new Map<string, Mapped>();
   for (const process of processes) {
     for (const file of process.code) {
@@ -126,7 +133,7 @@ function mappedCode(processes: readonly Asked[]): Iterable<Mapped> {
       known.holders.push({ process, range: file.range, isExecutable });
     }
   }
-  return files.values();
+  return [...files.values()];
 }
 
 interface Hasher {

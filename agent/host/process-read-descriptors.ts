@@ -41,7 +41,7 @@ export function readDescriptors(
     const file = asked ? fileOf(`${base}/fd/${fd}`) : undefined;
     const reading = { fd, target: target.text, errno: target.errno, info, file };
     descriptors.push(reading);
-    if (!careful && fd < REMEMBERED_DESCRIPTORS_MAX) lastByFd.set(fd, reading);
+    if (!careful && isRemembered(reading)) lastByFd.set(fd, reading);
   }
   return { descriptors, truncated: listed.truncated, errno: undefined };
 }
@@ -53,6 +53,12 @@ export function readDescriptors(
 const lastByFd = new Map<number, DescriptorReading>();
 /** Descriptors below this number. */
 const REMEMBERED_DESCRIPTORS_MAX = 4096;
+/** In characters; that of an epoll or inotify descriptor may have a megabyte. */
+const REMEMBERED_INFO_MAX = 1024;
+
+function isRemembered({ fd, info = '' }: DescriptorReading): boolean {
+  return fd < REMEMBERED_DESCRIPTORS_MAX && info.length <= REMEMBERED_INFO_MAX;
+}
 
 /**
  * The same text of the link, and the same position, flags, mount and inode. A file without a name is asked for each time: its

@@ -57,6 +57,10 @@ const HOST_PACKAGES = {
   mactime: 'sleuthkit',
   setfattr: 'attr',
   readelf: 'binutils',
+  lsof: 'lsof',
+  ps: 'procps',
+  prlimit: 'util-linux',
+  getpcaps: 'libcap2-bin',
 };
 
 /** What compiles the C programs that tests capture; libc6-dev is known by its first header. */
