@@ -1,8 +1,8 @@
 /**
- * `npm run bench -- processes [--rounds 5] [--json FILE]`: the CPU time of the processes artifact for 1,000 processes with 22,000
+ * `npm run bench -- processes [--unlike] [--rounds 5] [--json FILE]`: the CPU time of the processes artifact for 1,000 processes with 22,000
  * descriptors, reader and agent together, with packing into a folder and without. Beside it in the same run, on the same
  * processes: the same system calls from C (what the kernel needs, `procread.c`), lsof, and a shell that copies the same
- * files. CPU time is what to compare on a machine with other work, and SHA-256 of a known size tells how fast it is just now.
+ * files. `--unlike`: processes that resemble each other less than workers do. CPU time is what to compare on a machine with other work, and SHA-256 of a known size tells how fast it is just now.
  */
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -26,9 +26,12 @@ open($mine[$_], '<', '/etc/passwd') for 0 .. 11;
 socketpair(my $left, my $right, AF_UNIX, SOCK_STREAM, PF_UNSPEC);
 for (1 .. 1000) {
   my $pid = fork; if ($pid) { push @pids, $pid; next }
-  close $keep; pipe(my $r, my $w); open(my $f, '<', '/etc/hostname'); sysread $stop, my $x, 1; exit;
+  close $keep; pipe(my $r, my $w); open(my $f, '<', '/etc/hostname'); @UNLIKE@ sysread $stop, my $x, 1; exit;
 }
 print "@pids\\n"; <STDIN>;`;
+
+/** Files that no sibling has at the same place, and memory of another size: nothing that a scan can take from the process before. */
+const UNLIKE = `for (0 .. 11) { open($mine[$_], '<', '/etc/passwd'); sysseek $mine[$_], $$ + $_, 0 } my $y = 'y' x ($$ * 10);`;
 
 /** As a responder's script does it: the same files, as they are, and lists of the descriptors. */
 const SHELL = `
@@ -167,6 +170,7 @@ export async function processes(args: readonly string[]): Promise<void> {
   const { values } = parseArgs({
     args: [...args],
     options: {
+      unlike: { type: 'boolean', default: false },
       rounds: { type: 'string', default: '5' },
       json: { type: 'string', default: path.join('out', 'bench-processes.json') },
     },
@@ -174,7 +178,9 @@ export async function processes(args: readonly string[]): Promise<void> {
   const rounds = Number(values.rounds);
   if (!Number.isInteger(rounds) || rounds < 1) throw new Error(`--rounds is a number of rounds, not ${values.rounds}`);
   const scratch = mkdtempSync(path.join(os.tmpdir(), 'exhibit-bench-'));
-  const crowd = spawn('perl', ['-e', CROWD], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const crowd = spawn('perl', ['-e', CROWD.replace('@UNLIKE@', values.unlike ? UNLIKE : '')], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
   try {
     execFileSync('gcc', ['-O2', '-o', path.join(scratch, 'procread'), path.join(import.meta.dirname, 'procread.c')]);
     let said = '';

@@ -39,6 +39,25 @@ export function rememberingText<Value>(parse: (text: string) => Value): (text: s
   };
 }
 
+/** Descriptors below this number. */
+const REMEMBERED_FDS_MAX = 4096;
+
+/** Remembers the last object of each descriptor's number, and what was made of it: the same object needs no second look. */
+export function rememberingByFd<Item extends object, Rest extends unknown[], Value>(
+  fdOf: (item: Item) => number,
+  make: (item: Item, ...rest: Rest) => Value,
+): (item: Item, ...rest: Rest) => Value {
+  const last = new Map<number, { item: Item; value: Value }>();
+  return (item, ...rest) => {
+    const fd = fdOf(item);
+    const known = last.get(fd);
+    if (known?.item === item) return known.value;
+    const value = make(item, ...rest);
+    if (fd < REMEMBERED_FDS_MAX) last.set(fd, { item, value });
+    return value;
+  };
+}
+
 /** And of its fields, which records take apart. */
 function keepJsonOf(value: unknown): void {
   if (typeof value !== 'object' || value === null) return;

@@ -1,4 +1,5 @@
 import { jsonLine, OPEN } from './decode.ts';
+import { rememberingByFd } from './decode-memo.ts';
 import { type AnalysisContext, type Anomaly, analyseProcess, type ProcessRecord } from './process.ts';
 import { findAnomalies } from './process-anomaly.ts';
 import type { DescriptorRecord } from './process-descriptor.ts';
@@ -117,16 +118,13 @@ interface DescriptorText {
   readonly end: JoinableEnd | undefined;
 }
 
-const known = new WeakMap<DescriptorRecord, DescriptorText>();
-
-function textOf(descriptor: DescriptorRecord): DescriptorText {
-  const earlier = known.get(descriptor);
-  if (earlier !== undefined) return earlier;
-  const end = endOf(descriptor);
-  const text = jsonLine(end === undefined ? descriptor : { ...descriptor, peers: OPEN, sharedWith: OPEN });
-  known.set(descriptor, { text, end });
-  return { text, end };
-}
+const textOf = rememberingByFd(
+  ({ fd }: DescriptorRecord) => fd,
+  (descriptor): DescriptorText => {
+    const end = endOf(descriptor);
+    return { text: jsonLine(end === undefined ? descriptor : { ...descriptor, peers: OPEN, sharedWith: OPEN }), end };
+  },
+);
 
 /** Where an earlier process has this table; the first of a kind is remembered. */
 function earlierTable(tables: MountTable[], bytes: Buffer, path: string): string | undefined {

@@ -1,6 +1,6 @@
 import { hex, hexOf, latin1, type Worded, worded } from './decode.ts';
 import { schedulerName, stateName, terminalName } from './decode-flags.ts';
-import { remembering } from './decode-memo.ts';
+import { remembering, rememberingByFd } from './decode-memo.ts';
 import { type DescriptorRecord, describeDescriptor } from './process-descriptor.ts';
 import { type ExecutableRecord, executableOf } from './process-executable.ts';
 import { type MapsSummary, parseMaps, summariseMaps, withCodeStarts } from './process-maps.ts';
@@ -164,16 +164,11 @@ export function analyseProcess(reading: ProcessReading, { clock, machine, mounts
   };
 }
 
-const described = new WeakMap<DescriptorReading, DescriptorRecord>();
-
-/** A descriptor that a process has just like the one before it is the same reading; see process-read.ts. */
-function describeOnce(reading: DescriptorReading, mounts: ReadonlyMap<number, small.Mount>, machine: string) {
-  const known = described.get(reading);
-  if (known !== undefined) return known;
-  const record = describeDescriptor(reading, mounts, machine);
-  described.set(reading, record);
-  return record;
-}
+/** A descriptor that a process has just like the one before it is the same reading; see process-read-descriptors.ts. */
+const describeOnce = rememberingByFd(
+  ({ fd }: DescriptorReading) => fd,
+  (reading, mounts: ReadonlyMap<number, small.Mount>, machine: string) => describeDescriptor(reading, mounts, machine),
+);
 
 const NO_MAPS = summariseMaps([]);
 
