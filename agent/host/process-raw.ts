@@ -1,7 +1,10 @@
 import { latin1, worded } from './decode.ts';
 import type { ProcessReading } from './process-read.ts';
 
-/** Files kept as they are, below `proc/<pid>/`; everything shorter is in the analysed line's `raw`. */
+/**
+ * Files kept as they are, below `proc/<pid>/`. What has a hundred bytes at most is in the analysed line's `raw`, as exact: a
+ * member of an archive takes a kilobyte and more work than reading it.
+ */
 const KEPT: ReadonlySet<string> = new Set([
   ...[
     'status',
@@ -12,12 +15,11 @@ const KEPT: ReadonlySet<string> = new Set([
     'limits',
     'mountinfo',
     'cgroup',
-    'wchan',
     'stack',
-    'syscall',
-    'io',
+    'sched',
+    'auxv',
+    'timers',
   ],
-  ...['sched', 'auxv', 'comm', 'timers'],
 ]);
 
 export interface RawFile {
@@ -42,7 +44,7 @@ export function* rawFiles(reading: ProcessReading): Generator<RawFile> {
   }
 }
 
-/** The one-line files, verbatim: `raw.oom_score`, with `oom_scoreBase64` beside when it is not UTF-8. */
+/** The short files, verbatim: `raw.oom_score`, with `oom_scoreBase64` beside when it is not UTF-8. */
 export function rawWords(reading: ProcessReading): Record<string, string> {
   const words: Record<string, string> = {};
   for (const [name, file] of Object.entries(reading.files)) {
