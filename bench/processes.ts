@@ -1,15 +1,16 @@
 /**
- * `npm run bench -- processes [--unlike] [--rounds 5] [--json FILE]`: the CPU time of the processes artifact for 1,000 processes with 22,000
- * descriptors, reader and agent together, with packing into a folder and without. Beside it in the same run, on the same
- * processes: the same system calls from C (what the kernel needs, `procread.c`), lsof, and a shell that copies the same
- * files. `--unlike`: processes that resemble each other less than workers do. CPU time is what to compare on a machine with other work, and SHA-256 of a known size tells how fast it is just now.
+ * `npm run bench -- processes [--unlike] [--rounds 5] [--json FILE]`: the CPU time of the processes artifact for 1,000 processes
+ * with 22,000 descriptors, reader and agent together, with packing into a folder and without. Beside it in the same run, on the
+ * same processes: the same system calls from C (what the kernel needs, `procread.c`), lsof, and a shell that copies the same
+ * files. `--unlike`: processes that resemble each other less than workers do. CPU time is what to compare on a machine with
+ * other work, and SHA-256 of a known size tells how fast it is just now.
  */
-import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcessByStdio, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import type { Readable, Writable } from 'node:stream';
 import { parseArgs } from 'node:util';
 import { AGENT_ENVIRONMENT } from '../agent/environment.ts';
 import type { ScanFigures } from './processes-once.ts';
@@ -178,14 +179,12 @@ export async function processes(args: readonly string[]): Promise<void> {
   const rounds = Number(values.rounds);
   if (!Number.isInteger(rounds) || rounds < 1) throw new Error(`--rounds is a number of rounds, not ${values.rounds}`);
   const scratch = mkdtempSync(path.join(os.tmpdir(), 'exhibit-bench-'));
-  const crowd = spawn('perl', ['-e', CROWD.replace('@UNLIKE@', values.unlike ? UNLIKE : '')], {
+  const crowd = spawn('perl', ['-e', CROWD.replace('@UNLIKE@', () => (values.unlike ? UNLIKE : ''))], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   try {
     execFileSync('gcc', ['-O2', '-o', path.join(scratch, 'procread'), path.join(import.meta.dirname, 'procread.c')]);
-    let said = '';
-    while (!said.endsWith('\n')) said += String((await once(crowd.stdout, 'data'))[0]);
-    const pids = said.trim().split(' ');
+    const pids = await pidsOf(crowd);
     await settled(pids);
     // As on a node after its first capture: the reader's code is compiled.
     exhibit(scratch, 'dropped', pids.slice(0, 1));
@@ -205,6 +204,15 @@ export async function processes(args: readonly string[]): Promise<void> {
     crowd.kill('SIGKILL');
     rmSync(scratch, { recursive: true, force: true });
   }
+}
+
+async function pidsOf(crowd: ChildProcessByStdio<Writable, Readable, null>): Promise<string[]> {
+  let said = '';
+  for await (const chunk of crowd.stdout.iterator({ destroyOnReturn: false })) {
+    said += String(chunk);
+    if (said.endsWith('\n')) return said.trim().split(' ');
+  }
+  throw new Error('perl made no processes');
 }
 
 /** The last of the crowd may still be opening what it has when its pid is known. */
