@@ -1,4 +1,6 @@
 import type { ArtifactName } from '../../evidence/layout.ts';
+import { type OpenReader, openReader } from '../host/procfs-reader.ts';
+import { codeCacheOf } from '../host/small-process.ts';
 import type { HostPath } from '../runtime/runtime.ts';
 import { createCheckpointCollector } from './checkpoint.ts';
 import type { Collector } from './collector.ts';
@@ -23,16 +25,17 @@ export interface CollectorOptions {
 
 /**
  * Who takes which artifact; the mapped type forces one collector an artifact. `runDir` is the agent's folder on a tmpfs, where
- * the checkpoint's FIFO is made.
+ * the checkpoint's FIFO is made and the reader of /proc leaves its compiled code.
  */
 export function allCollectors(
   runDir: HostPath,
   options: CollectorOptions,
 ): Readonly<{ [Name in ArtifactName]: Collector }> {
+  const withCache: OpenReader = (host) => openReader(host, { codeCache: codeCacheOf(host, runDir) });
   return {
-    processes: processesCollector(),
-    network: networkCollector(),
-    node: nodeCollector(),
+    processes: processesCollector({ openReader: withCache }),
+    network: networkCollector({ openReader: withCache }),
+    node: nodeCollector({ openReader: withCache }),
     memory: memoryCollector(options.memory),
     checkpoint: createCheckpointCollector({ runDir }),
     volumes: volumesCollector({ policy: options.volumes }),

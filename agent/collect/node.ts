@@ -1,6 +1,6 @@
 import { folderOf, hierarchies } from '../host/cgroup.ts';
 import { procPath } from '../host/host.ts';
-import { readAnalysisContext } from '../host/identity.ts';
+import { readBootClock } from '../host/identity.ts';
 import { inodeOf } from '../host/network-scan.ts';
 import { readLink } from '../host/procfs.ts';
 import { type OpenReader, openReader } from '../host/procfs-reader.ts';
@@ -30,7 +30,7 @@ export function nodeCollector(options: NodeOptions = {}): Collector {
       const work: ReaderArchive = { context, reader, archive };
       const tables = await addKernel(work);
       await addModules(work, tables.get('modules'));
-      const { clock } = readAnalysisContext(context.host, context.now);
+      const clock = readBootClock(context.host, context.now);
       await addBpf(work, {
         bootTimeMs: clock.bootTimeMs,
         cgroups: await targetCgroups(work),

@@ -39,8 +39,8 @@ export async function addLines(work: ReaderArchive, name: string, values: Iterab
 
 export async function endPart(work: ReaderArchive, part: JsonLinesPart | undefined): Promise<void> {
   if (part === undefined) return;
-  const { path, sizeBytes, lines } = part;
-  await work.archive.add({ path, type: 'file', sizeBytes, mode: 0o400, mtimeNs: nowNs(work) }, lines);
+  const { path, sizeBytes, pieces } = part;
+  await work.archive.add({ path, type: 'file', sizeBytes, mode: 0o400, mtimeNs: nowNs(work) }, pieces);
 }
 
 function nowNs({ context }: ReaderArchive): bigint {

@@ -30,7 +30,7 @@ const treeSchema = z.object({
       kind: z.string(),
       mode: z.string(),
       owner: z.array(z.number()),
-      mtime: z.number(),
+      mtime: z.string(),
       link: z.string().optional(),
       sha256: z.string().optional(),
       device: z.array(z.number()).optional(),
@@ -48,7 +48,7 @@ export function treeOf(root: string): z.output<typeof treeSchema> {
   const text = execFileSync('python3', [TREE, 'snapshot', root], { encoding: 'utf8', maxBuffer: 256 * 1024 * 1024 });
   const { entries, links } = treeSchema.parse(JSON.parse(text));
   const kept = Object.entries(entries).filter(([name]) => !name.startsWith('dev/'));
-  const timed = kept.map(([name, one]) => [name, one.kind === '0o40000' ? { ...one, mtime: 0 } : one] as const);
+  const timed = kept.map(([name, one]) => [name, one.kind === '0o40000' ? { ...one, mtime: '0' } : one] as const);
   return { entries: Object.fromEntries(timed), links };
 }
 

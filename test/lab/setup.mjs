@@ -63,6 +63,10 @@ const HOST_PACKAGES = {
   'iptables-legacy': 'iptables',
   conntrack: 'conntrack',
   bpftool: 'bpftool',
+  lsof: 'lsof',
+  ps: 'procps',
+  prlimit: 'util-linux',
+  getpcaps: 'libcap2-bin',
 };
 
 /** What compiles the C programs that tests capture; libc6-dev is known by its first header. */
