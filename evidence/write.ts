@@ -203,12 +203,15 @@ class Foreign implements ForeignArchiveWriter {
 }
 
 /** Lines are gathered into pieces worth a frame writer's while. */
-const TEXT_BUFFER_CHARS = 64 * 1024;
+const TEXT_BUFFER_BYTES = 128 * 1024;
+/** UTF-8 has at most so many bytes for a unit of a JavaScript string. */
+const UTF8_BYTES = 3;
+const NEWLINE = 0x0a;
 
 class Text implements TextWriter {
   readonly #object: CompressedObject;
-  #lines: string[] = [];
-  #chars = 0;
+  readonly #gathered = Buffer.allocUnsafeSlow(TEXT_BUFFER_BYTES);
+  #gatheredBytes = 0;
 
   constructor(object: CompressedObject) {
     this.#object = object;
@@ -218,9 +221,12 @@ class Text implements TextWriter {
     if (text.includes('\n')) {
       throw new ExhibitError('internal', `a line of ${this.#object.name} holds a newline: escape it first`);
     }
-    this.#lines.push(text, '\n');
-    this.#chars += text.length + 1;
-    if (this.#chars >= TEXT_BUFFER_CHARS) await this.#flush();
+    const mostBytes = text.length * UTF8_BYTES + 1;
+    if (this.#gatheredBytes + mostBytes > TEXT_BUFFER_BYTES) await this.#flush();
+    if (mostBytes > TEXT_BUFFER_BYTES) return this.#object.frames.write(Buffer.from(`${text}\n`));
+    this.#gatheredBytes += this.#gathered.write(text, this.#gatheredBytes);
+    this.#gathered[this.#gatheredBytes] = NEWLINE;
+    this.#gatheredBytes += 1;
   }
 
   async commit(): Promise<void> {
@@ -229,9 +235,8 @@ class Text implements TextWriter {
   }
 
   async #flush(): Promise<void> {
-    const bytes = Buffer.from(this.#lines.join(''));
-    this.#lines = [];
-    this.#chars = 0;
+    const bytes = this.#gathered.subarray(0, this.#gatheredBytes);
+    this.#gatheredBytes = 0;
     await this.#object.frames.write(bytes);
   }
 

@@ -114,7 +114,7 @@ async function storeLog(context: CollectContext, archive: Archive, folder: Direc
 }
 
 async function storeFile(context: CollectContext, archive: Archive, node: Node, name: Buffer): Promise<number> {
-  using readable = openForReading(node);
+  const readable = openForReading(node);
   const { stat } = node;
   const sizeBytes = Number(stat.size);
   const outcome = newOutcome();

@@ -1,5 +1,5 @@
-import { ExhibitError, errnoOf, isErrno } from '../../evidence/error.ts';
-import { type Directory, openNode } from '../host/directory.ts';
+import { ExhibitError, errnoOf } from '../../evidence/error.ts';
+import { type Directory, openIfThere, openNode } from '../host/directory.ts';
 import { SystemError } from '../host/libc.ts';
 import { D_TYPE } from '../host/listing.ts';
 import { type LowerDirectory, type LowerLayers, type LowerLookup, lowerTree } from '../host/lower.ts';
@@ -90,7 +90,7 @@ export class RootfsCapture {
   }
 
   #opaqueOf(directory: Directory): OverlayMarks['opaque'] {
-    return readMarks(readXattrs(directory.fd), this.#parts.ofClass).opaque;
+    return readMarks(readXattrs(directory), this.#parts.ofClass).opaque;
   }
 
   /** OCI image-spec, layer.md: whiteouts should come before what lies beside them. */
@@ -106,7 +106,7 @@ export class RootfsCapture {
   #looksWhite(directory: Directory, name: Buffer, parent: OverlayMarks['opaque']): boolean {
     try {
       using node = openNode(directory, name);
-      const marks = parent === 'holds-whiteouts' ? readMarks(readXattrs(node.fd), this.#parts.ofClass) : NO_MARKS;
+      const marks = parent === 'holds-whiteouts' ? readMarks(readXattrs(node), this.#parts.ofClass) : NO_MARKS;
       return isWhiteout({ kind: node.kind, rdev: node.stat.rdev, sizeBytes: node.stat.size, marks, parent });
     } catch (error) {
       if (errnoOf(error) === undefined) throw error;
@@ -281,11 +281,6 @@ const EMPTY = Buffer.alloc(0);
 const NO_MEMBER: StoredAs = { kind: 'none' };
 
 function exists(directory: Directory, name: Buffer): boolean {
-  try {
-    openNode(directory, name)[Symbol.dispose]();
-    return true;
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return false;
-    throw error;
-  }
+  using node = openIfThere(directory, name);
+  return node !== undefined;
 }

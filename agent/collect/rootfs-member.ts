@@ -61,11 +61,10 @@ export class MemberWriter {
     } catch (error) {
       return refused('it cannot be opened for reading', error);
     }
-    using held = readable;
-    if (!held.keepsAtime) this.touched += 1;
+    if (!readable.keepsAtime) this.touched += 1;
     let content: Content;
     try {
-      content = contentOf(held.fd, data, this.#holesLeft, this.#context.signal);
+      content = contentOf(readable.fd, data, this.#holesLeft, this.#context.signal);
     } catch (error) {
       return refused('it cannot be read', error);
     }

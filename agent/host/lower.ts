@@ -1,6 +1,4 @@
-import { lstatSync } from 'node:fs';
-import { isErrno } from '../../evidence/error.ts';
-import { type Directory, type DirectoryPool, type Node, openNode } from './directory.ts';
+import { type Directory, type DirectoryPool, type Node, openIfThere } from './directory.ts';
 import { SystemError } from './libc.ts';
 import { listNames } from './listing.ts';
 import {
@@ -51,7 +49,7 @@ export class LowerLayers {
     this.#ofClass = ofClass;
     this.roots = paths.map((path, layer) => {
       const directory = pool.root(path);
-      return { directory, layer, marks: readMarks(readXattrs(directory.fd), ofClass) };
+      return { directory, layer, marks: readMarks(readXattrs(directory), ofClass) };
     });
   }
 
@@ -112,7 +110,7 @@ export class LowerLayers {
     if (node === undefined) return undefined;
     try {
       const mayBear = node.kind === 'directory' || node.kind === 'file';
-      const xattrs = mayBear ? readXattrs(node.fd) : NO_XATTRS;
+      const xattrs = mayBear ? readXattrs(node) : NO_XATTRS;
       const marks = mayBear ? readMarks(xattrs, this.#ofClass) : NO_MARKS;
       const { rdev, size } = node.stat;
       if (isWhiteout({ kind: node.kind, rdev, sizeBytes: size, marks, parent: base.marks.opaque })) {
@@ -125,17 +123,6 @@ export class LowerLayers {
       node[Symbol.dispose]();
       throw error;
     }
-  }
-}
-
-function openIfThere(directory: Directory, name: Buffer): Node | undefined {
-  try {
-    // Most names are not there, and an error costs several times an answer.
-    if (lstatSync(directory.at(name), { throwIfNoEntry: false }) === undefined) return undefined;
-    return openNode(directory, name);
-  } catch (error) {
-    if (isErrno(error, 'ENOENT', 'ENAMETOOLONG')) return undefined;
-    throw error;
   }
 }
 

@@ -1,7 +1,8 @@
-import { type BigIntStats, fstatSync, read, readSync } from 'node:fs';
+import { read, readSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { errnoOf, isErrno } from '../../evidence/error.ts';
 import { tryLibc } from './libc.ts';
+import { type Stat, statOf } from './stat.ts';
 
 const readAsync = promisify(read);
 
@@ -32,31 +33,36 @@ export function newOutcome(): ReadOutcome {
 }
 
 /**
- * All of a small file, read again up to READ_ATTEMPTS times while it changes. Returns what the last attempt gave, at most
- * `limitBytes`; the outcome says whether even that changed.
+ * All of a small file, read again up to READ_ATTEMPTS times while it changes, `before` being what it was when it was opened.
+ * Returns what the last attempt gave, at most `WHOLE_BYTES`; the outcome says whether even that changed. The content is valid
+ * until the next call: a million files are read into one piece of memory.
  */
-export function readWhole(fd: number, limitBytes: number): { content: Buffer; outcome: ReadOutcome } {
+export function readWhole(fd: number, before: Stat): { content: Buffer; outcome: ReadOutcome } {
+  room ??= Buffer.allocUnsafeSlow(WHOLE_BYTES);
+  let then = before;
   for (let attempt = 1; ; attempt += 1) {
-    const before = fstatSync(fd, { bigint: true });
     const outcome = newOutcome();
-    const content = readOnce(fd, before.size < BigInt(limitBytes) ? Number(before.size) : limitBytes, outcome);
-    outcome.changed = differs(before, fstatSync(fd, { bigint: true }));
+    const content = readOnce(fd, room, then.size < BigInt(WHOLE_BYTES) ? Number(then.size) : WHOLE_BYTES, outcome);
+    const now = statOf(fd);
+    outcome.changed = differs(then, now);
     if (!outcome.changed || outcome.failure !== undefined || attempt === READ_ATTEMPTS) return { content, outcome };
+    then = now;
   }
 }
 
-function readOnce(fd: number, sizeBytes: number, outcome: ReadOutcome): Buffer {
-  const content = Buffer.allocUnsafe(sizeBytes);
+let room: Buffer | undefined;
+
+function readOnce(fd: number, into: Buffer, sizeBytes: number, outcome: ReadOutcome): Buffer {
   try {
     while (outcome.bytes < sizeBytes) {
-      const got = readSync(fd, content, outcome.bytes, sizeBytes - outcome.bytes, outcome.bytes);
+      const got = readSync(fd, into, outcome.bytes, sizeBytes - outcome.bytes, outcome.bytes);
       if (got === 0) break;
       outcome.bytes += got;
     }
   } catch (error) {
     outcome.failure = failureOf(error, BigInt(outcome.bytes));
   }
-  return content.subarray(0, outcome.bytes);
+  return into.subarray(0, outcome.bytes);
 }
 
 /**
@@ -69,7 +75,7 @@ export async function* readExtents(
   outcome: ReadOutcome,
   signal: AbortSignal,
 ): AsyncGenerator<Buffer, void, void> {
-  const before = fstatSync(fd, { bigint: true });
+  const before = statOf(fd);
   const chunks = chunksOf(extents);
   const readNext = (): Promise<Chunk> | undefined => {
     const next = chunks.next();
@@ -89,7 +95,7 @@ export async function* readExtents(
   } finally {
     // The descriptor must not be closed under a read.
     await coming;
-    outcome.changed = differs(before, fstatSync(fd, { bigint: true }));
+    outcome.changed = differs(before, statOf(fd));
   }
 }
 
@@ -161,6 +167,6 @@ function failureOf(error: unknown, offset: bigint): ReadOutcome['failure'] {
 }
 
 /** ctime cannot be set by a process, so an edit that puts mtime back is seen as well: inode(7). */
-function differs(before: BigIntStats, after: BigIntStats): boolean {
+function differs(before: Stat, after: Stat): boolean {
   return before.size !== after.size || before.mtimeNs !== after.mtimeNs || before.ctimeNs !== after.ctimeNs;
 }
