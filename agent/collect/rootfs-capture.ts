@@ -15,7 +15,7 @@ import {
 import { type Found, type Left, walk } from '../host/walk.ts';
 import { readXattrs } from '../host/xattr.ts';
 import type { CollectContext } from './collector.ts';
-import { compare } from './rootfs-change.ts';
+import { ADDED, compare } from './rootfs-change.ts';
 import { readEntry } from './rootfs-entry.ts';
 import { comparedOf, LowerReader, type LowerSide } from './rootfs-lower.ts';
 import { MemberWriter, refused, type Stored } from './rootfs-member.ts';
@@ -114,14 +114,11 @@ export class RootfsCapture {
     }
   }
 
-  async #found(event: Found): Promise<void> {
+  async #found({ path, name, node, parent }: Found): Promise<void> {
     const { context, ofClass } = this.#parts;
     const frame = this.#top();
-    const { path, name, node } = event;
-    const memberPath = join(frame.memberPath, memberName(name));
-    if (memberPath.length !== join(frame.memberPath, name).length) this.tally.escapedNames += 1;
-    const place = { path, memberPath, directory: event.parent, name, node };
-    const { entry, marks } = readEntry(context, ofClass, place);
+    const memberPath = this.#memberPath(frame, path, name);
+    const { entry, marks } = readEntry(context, ofClass, { path, memberPath, directory: parent, name, node });
     const { rdev, size } = node.stat;
     using lookup = this.#lookup(path, frame.lowers, { kind: 'here', name });
     if (isWhiteout({ kind: node.kind, rdev, sizeBytes: size, marks, parent: frame.opaque })) {
@@ -129,6 +126,14 @@ export class RootfsCapture {
     } else {
       await this.#present(frame, entry, marks, lookup);
     }
+  }
+
+  /** Mostly the very path. */
+  #memberPath(frame: Frame, path: Buffer, name: Buffer): Buffer {
+    const stored = memberName(name);
+    if (stored !== name) this.tally.escapedNames += 1;
+    else if (frame.memberPath === frame.path) return path;
+    return join(frame.memberPath, stored);
   }
 
   async #whiteout(frame: Frame, entry: Entry, name: Buffer, lookup: LowerLookup | undefined): Promise<void> {
@@ -176,14 +181,16 @@ export class RootfsCapture {
   async #listStored(entry: Entry, stored: Stored, lookup: LowerLookup | undefined, marks: OverlayMarks): Promise<void> {
     const { as, content, gap } = stored;
     if (gap !== undefined) reportGap(this.#parts.context, entry.path, gap.why, gap.errno);
-    const lower = await this.#lower(entry.path, lookup);
+    const lower = lookup?.object && (await this.#lower(entry.path, lookup));
     const sizeBytes = content === undefined || content.sparse ? entry.node.stat.size : BigInt(content.sizeBytes);
-    const compared = comparedOf(entry, sizeBytes, stored.sha256);
     // Unknown lower layers are no proof that the container added it.
-    const verdict = lookup && compare(compared, lower?.compared, marks.opaque === 'opaque');
+    const verdict =
+      lookup && lower
+        ? compare(comparedOf(entry, sizeBytes, stored.sha256), lower.compared, marks.opaque === 'opaque')
+        : ADDED;
     await this.#list(entry, as, {
-      change: verdict?.change,
-      contentCompared: verdict?.contentCompared ?? true,
+      change: lookup && verdict.change,
+      contentCompared: verdict.contentCompared,
       lower: lower?.record,
       content,
       gap,

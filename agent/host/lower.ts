@@ -40,6 +40,8 @@ export interface LowerLookup extends Disposable {
   readonly directories: readonly LowerDirectory[];
 }
 
+const NOTHING: LowerLookup = { object: undefined, data: undefined, directories: [], [Symbol.dispose]: () => undefined };
+
 /** The lower layers of one overlay, looked at as ovl_lookup() in fs/overlayfs/namei.c does, by descriptors only. */
 export class LowerLayers {
   readonly roots: readonly LowerDirectory[];
@@ -55,6 +57,8 @@ export class LowerLayers {
 
   /** What is at `name` in the merged `directories`. Throws a system error when a layer cannot be read there. */
   lookup(directories: readonly LowerDirectory[], name: LowerName): LowerLookup {
+    // Most of what a container adds lies in directories that it added.
+    if (name.kind === 'here' && directories.length === 0) return NOTHING;
     let want = name;
     let object: LowerObject | undefined;
     let data: LowerObject | undefined;

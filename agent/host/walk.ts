@@ -65,6 +65,8 @@ const TURN_MS = 10;
 
 interface Frame {
   readonly path: Buffer;
+  /** The path with a slash after it, a character a byte; empty at the root. */
+  readonly prefix: string;
   readonly directory: Directory | undefined;
   readonly names: string[];
   next: number;
@@ -84,8 +86,20 @@ export async function* walk(root: Directory, options: WalkOptions): AsyncGenerat
     const first = options.first?.(path, directory) ?? (() => false);
     const listing = await listNames(directory, first, limits.heldNames - held);
     held += listing.names.length;
-    stack.push({ path, directory, names: listing.names, next: 0 });
+    stack.push(frameOf(path, directory, listing.names));
     return cutListing(path, listing) ?? { kind: 'listed', path, keepsAtime: listing.keepsAtime };
+  };
+  const descend = async ({ parent, path, name, node }: Omit<Found, 'depth' | 'skip'>): Promise<WalkEvent> => {
+    let event: Missed;
+    const why = reasonToStay(parent, node, path, limits);
+    try {
+      if (why === undefined) return await enter(path, parent.child(name, node));
+      event = { kind: 'missed', what: 'entries', path, errno: undefined, why };
+    } catch (error) {
+      event = missed('entries', path, error);
+    }
+    stack.push(frameOf(path, undefined, []));
+    return event;
   };
   yield await enter(Buffer.alloc(0), root);
   for (let frame = stack.at(-1); frame !== undefined; frame = stack.at(-1)) {
@@ -103,41 +117,30 @@ export async function* walk(root: Directory, options: WalkOptions): AsyncGenerat
       continue;
     }
     frame.next += 1;
-    yield* visit(frame.directory, childOf(frame.path, Buffer.from(name, 'latin1')), stack, limits, enter);
+    const path = Buffer.from(frame.prefix + name, 'latin1');
+    const found = look(frame.directory, path, path.subarray(frame.prefix.length));
+    if ('why' in found) {
+      yield found;
+      continue;
+    }
+    using node = found.node;
+    let skipped = false;
+    yield { ...found, depth: stack.length, skip: () => (skipped = true) };
+    if (node.kind === 'directory' && !skipped) yield await descend(found);
   }
 }
 
-async function* visit(
-  parent: Directory,
-  { path, name }: { path: Buffer; name: Buffer },
-  stack: Frame[],
-  limits: WalkLimits,
-  enter: (path: Buffer, directory: Directory) => Promise<WalkEvent>,
-): AsyncGenerator<WalkEvent, void, void> {
-  let node: Node;
+function frameOf(path: Buffer, directory: Directory | undefined, names: string[]): Frame {
+  const prefix = path.length === 0 ? '' : `${path.toString('latin1')}/`;
+  return { path, prefix, directory, names, next: 0 };
+}
+
+function look(parent: Directory, path: Buffer, name: Buffer): Omit<Found, 'depth' | 'skip'> | Missed {
   try {
-    node = openNode(parent, name);
+    return { kind: 'found', path, name, parent, node: openNode(parent, name) };
   } catch (error) {
-    yield missed('entry', path, error);
-    return;
+    return missed('entry', path, error);
   }
-  using held = node;
-  let skipped = false;
-  const depth = stack.length;
-  yield { kind: 'found', path, name, parent, depth, node: held, skip: () => (skipped = true) };
-  if (node.kind !== 'directory' || skipped) return;
-  const why = reasonToStay(parent, node, path, limits);
-  if (why === undefined) {
-    try {
-      yield await enter(path, parent.child(name, node));
-      return;
-    } catch (error) {
-      yield missed('entries', path, error);
-    }
-  } else {
-    yield { kind: 'missed', what: 'entries', path, errno: undefined, why };
-  }
-  if (stack.length === depth) stack.push({ path, directory: undefined, names: [], next: 0 });
 }
 
 function reasonToStay(parent: Directory, node: Node, path: Buffer, limits: WalkLimits): string | undefined {
@@ -159,9 +162,3 @@ function missed(what: Missed['what'], path: Buffer, error: unknown): Missed {
   const why = what === 'entry' && errno === 'ENOENT' ? 'it vanished after its directory was listed' : explain(error);
   return { kind: 'missed', what, path, errno, why };
 }
-
-function childOf(parent: Buffer, name: Buffer): { path: Buffer; name: Buffer } {
-  return { path: parent.length === 0 ? name : Buffer.concat([parent, SLASH, name]), name };
-}
-
-const SLASH = Buffer.from('/');
