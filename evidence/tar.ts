@@ -77,7 +77,7 @@ class Writer implements TarWriter {
   /** Made with the first member. */
   #gathered: Buffer | undefined;
   #gatheredBytes = 0;
-  #state: 'open' | 'busy' | 'ended' | 'failed' = 'open';
+  #state: 'open' | 'busy or failed' | 'ended' = 'open';
 
   constructor(out: ByteSink, options: TarWriterOptions) {
     this.#out = out;
@@ -88,28 +88,33 @@ class Writer implements TarWriter {
   async add(header: TarHeader, body?: Uint8Array | ByteSource): Promise<WrittenMember> {
     const planned = planHeader(header);
     const { sizeBytes } = planned;
-    const { written, failure } = await this.#alone('open', async () => {
-      const memberBytes = planned.bytes + sizeBytes + paddingAfter(sizeBytes);
-      const isSmall = memberBytes <= GATHER_BYTES && (body === undefined || body instanceof Uint8Array);
-      if (this.#gatheredBytes + memberBytes > GATHER_BYTES) await this.#flush();
-      const isDigested = header.type === 'file' && sizeBytes <= this.#digestMembersUpTo;
-      const content = isSmall
+    this.#begin();
+    const memberBytes = planned.bytes + sizeBytes + paddingAfter(sizeBytes);
+    if (this.#gatheredBytes + memberBytes > GATHER_BYTES) await this.#flush();
+    const isDigested = header.type === 'file' && sizeBytes <= this.#digestMembersUpTo;
+    const content =
+      memberBytes <= GATHER_BYTES && (body === undefined || body instanceof Uint8Array)
         ? this.#gather(header, planned, body, isDigested)
         : await this.#writeMember(header, sizeBytes, body, isDigested);
-      const member: Member = { ...describePath(header.path), type: header.type, sizeBytes };
-      if (content.sha256 !== undefined) member.sha256 = content.sha256;
-      if (this.#onMember !== undefined) await this.#onMember(member);
-      return { written: { member, bodyBytes: content.bodyBytes }, failure: content.failure };
-    });
-    if (failure !== undefined) throw failure.error;
-    return written;
+    const member: Member = { ...describePath(header.path), type: header.type, sizeBytes };
+    if (content.sha256 !== undefined) member.sha256 = content.sha256;
+    if (this.#onMember !== undefined) await this.#onMember(member);
+    this.#state = 'open';
+    if (content.failure !== undefined) throw content.failure.error;
+    return { member, bodyBytes: content.bodyBytes };
   }
 
   async end(): Promise<void> {
-    await this.#alone('ended', async () => {
-      await this.#flush();
-      await this.#out.write(new Uint8Array(2 * BLOCK_BYTES));
-    });
+    this.#begin();
+    await this.#flush();
+    await this.#out.write(new Uint8Array(2 * BLOCK_BYTES));
+    this.#state = 'ended';
+  }
+
+  /** Whoever does not come to the end of what he began has broken the archive off. */
+  #begin(): void {
+    if (this.#state !== 'open') throw new ExhibitError('internal', `the archive's writer is ${this.#state}`);
+    this.#state = 'busy or failed';
   }
 
   /** A whole member; there is room for it. */
@@ -169,19 +174,6 @@ class Writer implements TarWriter {
       await this.#out.write(part);
       at += PART_BYTES;
     } while (at < content.length);
-  }
-
-  async #alone<T>(next: 'open' | 'ended', work: () => Promise<T>): Promise<T> {
-    if (this.#state !== 'open') throw new ExhibitError('internal', `the archive's writer is ${this.#state}`);
-    this.#state = 'busy';
-    try {
-      const result = await work();
-      this.#state = next;
-      return result;
-    } catch (error) {
-      this.#state = 'failed';
-      throw error;
-    }
   }
 }
 

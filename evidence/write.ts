@@ -75,7 +75,7 @@ export function createBundleWriter(open: OpenObject, options: BundleWriterOption
   const compressed = async (name: string, mediaType: MediaType, estimatedBytes?: number, frames: FrameOptions = {}) =>
     new CompressedObject(name, mediaType, await open(name, mediaType, estimatedBytes), { ...options, ...frames });
   const openText: BundleWriter['openText'] = async (name, mediaType, estimatedBytes) =>
-    new Text(await compressed(name, MEDIA_TYPES[mediaType], estimatedBytes));
+    new Text(await compressed(name, MEDIA_TYPES[mediaType], estimatedBytes, { inFlight: TEXT_IN_FLIGHT }));
   const listOf = (archive: string) => createMemberList(archive, (name) => openText(name, 'jsonl'));
   const writePlain = async (name: string, mediaType: MediaType, bytes: Uint8Array): Promise<StoredObject> => {
     await using object = await open(name, mediaType, bytes.length);
@@ -202,11 +202,16 @@ class Foreign implements ForeignArchiveWriter {
   }
 }
 
+/** Frames of text in flight: lines come at the speed of whoever makes them, which is far below that of one thread. */
+const TEXT_IN_FLIGHT = 2;
+
 /** Lines are gathered into pieces worth a frame writer's while. */
 const TEXT_BUFFER_BYTES = 128 * 1024;
 /** UTF-8 has at most so many bytes for a unit of a JavaScript string. */
 const UTF8_BYTES = 3;
 const NEWLINE = 0x0a;
+/** Of every line but one in hundreds. */
+const DONE = Promise.resolve();
 
 class Text implements TextWriter {
   readonly #object: CompressedObject;
@@ -217,16 +222,24 @@ class Text implements TextWriter {
     this.#object = object;
   }
 
-  async line(text: string): Promise<void> {
-    if (text.includes('\n')) {
-      throw new ExhibitError('internal', `a line of ${this.#object.name} holds a newline: escape it first`);
-    }
+  line(text: string): Promise<void> {
     const mostBytes = text.length * UTF8_BYTES + 1;
-    if (this.#gatheredBytes + mostBytes > TEXT_BUFFER_BYTES) await this.#flush();
-    if (mostBytes > TEXT_BUFFER_BYTES) return this.#object.frames.write(Buffer.from(`${text}\n`));
+    if (text.includes('\n') || this.#gatheredBytes + mostBytes > TEXT_BUFFER_BYTES)
+      return this.#lineAfter(text, mostBytes);
     this.#gatheredBytes += this.#gathered.write(text, this.#gatheredBytes);
     this.#gathered[this.#gatheredBytes] = NEWLINE;
     this.#gatheredBytes += 1;
+    return DONE;
+  }
+
+  /** The line that finds no room. */
+  async #lineAfter(text: string, mostBytes: number): Promise<void> {
+    if (text.includes('\n')) {
+      throw new ExhibitError('internal', `a line of ${this.#object.name} holds a newline: escape it first`);
+    }
+    await this.#flush();
+    if (mostBytes <= TEXT_BUFFER_BYTES) return this.line(text);
+    await this.#object.frames.write(Buffer.from(`${text}\n`));
   }
 
   async commit(): Promise<void> {

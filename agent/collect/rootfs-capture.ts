@@ -272,9 +272,9 @@ export class RootfsCapture {
     }
   }
 
-  async #list(entry: Entry, as: StoredAs, verdict: Verdict): Promise<void> {
+  #list(entry: Entry, as: StoredAs, verdict: Verdict): Promise<void> {
     this.tally.count(entry, as, verdict);
-    await list(this.#parts.outputs, entry, as, verdict);
+    return list(this.#parts.outputs, entry, as, verdict);
   }
 
   #top(): Frame {

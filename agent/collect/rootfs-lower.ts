@@ -4,7 +4,7 @@ import { describePath } from '../../evidence/member-path.ts';
 import { readLink } from '../host/directory.ts';
 import type { LowerObject } from '../host/lower.ts';
 import { type OverlayClass, splitXattrs } from '../host/overlay.ts';
-import { newOutcome } from '../host/regular-file.ts';
+import { newOutcome, wholeRoom } from '../host/regular-file.ts';
 import type { CollectContext } from './collector.ts';
 import type { Compared } from './rootfs-change.ts';
 import { DIGEST_ALL_BYTES, DIGEST_FILE_BYTES, digestNode } from './rootfs-content.ts';
@@ -20,6 +20,7 @@ export interface LowerSide {
 export class LowerReader {
   readonly #context: Pick<CollectContext, 'gap' | 'read' | 'signal'>;
   readonly #ofClass: OverlayClass;
+  readonly #room = wholeRoom();
   #digestLeft = DIGEST_ALL_BYTES;
   /** Files that were within no bound. */
   undigested = 0;
@@ -76,7 +77,7 @@ export class LowerReader {
     this.#digestLeft -= size;
     const outcome = newOutcome();
     try {
-      return await digestNode(node, outcome, this.#context.signal);
+      return await digestNode(node, this.#room, outcome, this.#context.signal);
     } catch (error) {
       const errno = errnoOf(error);
       if (errno === undefined) throw error;

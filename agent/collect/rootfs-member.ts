@@ -1,6 +1,7 @@
 import { errnoOf, explain } from '../../evidence/error.ts';
 import type { Member } from '../../evidence/manifest.ts';
 import { type Node, openForReading, type Readable } from '../host/directory.ts';
+import { wholeRoom } from '../host/regular-file.ts';
 import type { Archive, CollectContext } from './collector.ts';
 import { type Content, contentOf, HOLES_IN_ALL, shortfall } from './rootfs-content.ts';
 import { LinkTable } from './rootfs-links.ts';
@@ -23,6 +24,7 @@ export class MemberWriter {
   contentBytes = 0;
   readonly #layer: Archive;
   readonly #context: Pick<CollectContext, 'read' | 'signal'>;
+  readonly #room = wholeRoom();
   #holesLeft = HOLES_IN_ALL;
 
   constructor(layer: Archive, context: Pick<CollectContext, 'read' | 'signal'>) {
@@ -64,7 +66,7 @@ export class MemberWriter {
     if (!readable.keepsAtime) this.touched += 1;
     let content: Content;
     try {
-      content = contentOf(readable.fd, data, this.#holesLeft, this.#context.signal);
+      content = contentOf(readable.fd, data, this.#room, this.#holesLeft, this.#context.signal);
     } catch (error) {
       return refused('it cannot be read', error);
     }

@@ -10,6 +10,11 @@ const readAsync = promisify(read);
 export const CHUNK_BYTES = 1024 * 1024;
 /** Files up to this size are read whole, by one call, before anything of them is stored. */
 export const WHOLE_BYTES = CHUNK_BYTES;
+/** For `readWhole`; each capture has its own, since what is in it may have to wait for the sink. */
+export function wholeRoom(): Buffer {
+  return Buffer.allocUnsafeSlow(WHOLE_BYTES);
+}
+
 /** How often a small file that changes while it is read is read again. */
 const READ_ATTEMPTS = 3;
 
@@ -34,23 +39,20 @@ export function newOutcome(): ReadOutcome {
 
 /**
  * All of a small file, read again up to READ_ATTEMPTS times while it changes, `before` being what it was when it was opened.
- * Returns what the last attempt gave, at most `WHOLE_BYTES`; the outcome says whether even that changed. The content is valid
- * until the next call: a million files are read into one piece of memory.
+ * Returns what the last attempt gave, at most what `room` holds; the outcome says whether even that changed. The content is in
+ * `room`: a million files are read into one piece of memory.
  */
-export function readWhole(fd: number, before: Stat): { content: Buffer; outcome: ReadOutcome } {
-  room ??= Buffer.allocUnsafeSlow(WHOLE_BYTES);
+export function readWhole(fd: number, before: Stat, room: Buffer): { content: Buffer; outcome: ReadOutcome } {
   let then = before;
   for (let attempt = 1; ; attempt += 1) {
     const outcome = newOutcome();
-    const content = readOnce(fd, room, then.size < BigInt(WHOLE_BYTES) ? Number(then.size) : WHOLE_BYTES, outcome);
+    const content = readOnce(fd, room, then.size < BigInt(room.length) ? Number(then.size) : room.length, outcome);
     const now = statOf(fd);
     outcome.changed = differs(then, now);
     if (!outcome.changed || outcome.failure !== undefined || attempt === READ_ATTEMPTS) return { content, outcome };
     then = now;
   }
 }
-
-let room: Buffer | undefined;
 
 function readOnce(fd: number, into: Buffer, sizeBytes: number, outcome: ReadOutcome): Buffer {
   try {
@@ -66,8 +68,8 @@ function readOnce(fd: number, into: Buffer, sizeBytes: number, outcome: ReadOutc
 }
 
 /**
- * The bytes of `extents`, one after the other, in chunks; the next one is read while the last is stored. A file that ends
- * early ends the stream early; a read error does so too and is in the outcome. Throws only when the signal does.
+ * The bytes of `extents`, one after the other, in chunks; the next one is read while the last is stored, and the last is gone
+ * when the one after it is asked for. A file that ends early ends the stream early; a read error does so too and is in the outcome. Throws only when the signal does.
  */
 export async function* readExtents(
   fd: number,
@@ -77,9 +79,15 @@ export async function* readExtents(
 ): AsyncGenerator<Buffer, void, void> {
   const before = statOf(fd);
   const chunks = chunksOf(extents);
+  // One is read into while the other is stored: a new one for each chunk would cost as much as reading it.
+  const rooms: Buffer[] = [];
+  let turn = 0;
   const readNext = (): Promise<Chunk> | undefined => {
     const next = chunks.next();
-    return next.done === true ? undefined : readChunk(fd, next.value);
+    if (next.done === true) return undefined;
+    turn = 1 - turn;
+    rooms[turn] ??= Buffer.allocUnsafeSlow(CHUNK_BYTES);
+    return readChunk(fd, next.value, rooms[turn] as Buffer);
   };
   let coming = readNext();
   try {
@@ -106,9 +114,8 @@ interface Chunk {
   readonly last: boolean;
 }
 
-async function readChunk(fd: number, { offset, sizeBytes }: Extent): Promise<Chunk> {
+async function readChunk(fd: number, { offset, sizeBytes }: Extent, bytes: Buffer): Promise<Chunk> {
   const wanted = Number(sizeBytes);
-  const bytes = Buffer.allocUnsafeSlow(wanted);
   let filled = 0;
   try {
     while (filled < wanted) {
