@@ -17,8 +17,8 @@ export const logsCollector: Collector = { artifact: 'logs', collect: collectLogs
 
 /** kubelet keeps `containerLogMaxFiles` (5) a container; a folder with more is not kubelet's doing. */
 export const MAX_LOG_FILES = 1000;
-/** Names looked at to find them. */
-const MAX_NAMES = 100_000;
+/** Of names looked at to find them: some 100,000. */
+const MAX_NAMES_BYTES = 8 * 1024 * 1024;
 /** A log path that is a link, as in /var/log/containers, leads to the file within so many steps. */
 const MAX_LINKS = 4;
 
@@ -42,7 +42,7 @@ async function collectFolder(context: CollectContext, archive: Archive, logPath:
   const folder = openFolder(context, pool, file);
   if (folder === undefined) return;
   const logName = path.posix.basename(file);
-  const { names } = await listNames(folder, () => false, MAX_NAMES);
+  const { names } = await listNames(folder, () => false, { bytes: MAX_NAMES_BYTES });
   const logs = names.filter((name) => isLogOf(logName, name));
   if (!logs.includes(logName)) context.gap({ what: file, why: 'there is no such log file', errno: 'ENOENT' });
   if (logs.length > MAX_LOG_FILES) {

@@ -168,9 +168,11 @@ export async function* lowerTree(
 
 async function mergedNames(directories: readonly LowerDirectory[]): Promise<Buffer[]> {
   const names = new Set<string>();
+  let bytes = 0;
   for (const { directory } of directories) {
-    const listing = await listNames(directory, () => false, WALK_LIMITS.heldNames - names.size);
+    const listing = await listNames(directory, () => false, { bytes: WALK_LIMITS.heldBytes - bytes });
     if (listing.left > 0) throw new SystemError('E2BIG', 'getdents64');
+    bytes += listing.bytes;
     for (const name of listing.names) names.add(name);
   }
   return [...names].sort().map((name) => Buffer.from(name, 'latin1'));

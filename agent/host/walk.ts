@@ -54,11 +54,14 @@ export interface WalkOptions {
 export interface WalkLimits {
   /** Eight times PATH_MAX. Every member name repeats its directories, so a deeper tree could ask for any amount of output. */
   readonly pathBytes: number;
-  /** Names of all directories from the root to here that are waiting; about 40 bytes each. */
-  readonly heldNames: number;
+  /**
+   * Of the names of all directories from the root to here that are waiting, see `nameBytes`: more than a million of a usual length
+   * in one directory, and a quarter of the heap that the agent is started with (environment.ts).
+   */
+  readonly heldBytes: number;
 }
 
-export const WALK_LIMITS: WalkLimits = { pathBytes: 32_768, heldNames: 3_000_000 };
+export const WALK_LIMITS: WalkLimits = { pathBytes: 32_768, heldBytes: 64 * 1024 * 1024 };
 
 /** How long entries are given before timers and sockets of the agent get their turn. */
 const TURN_MS = 10;
@@ -69,6 +72,8 @@ interface Frame {
   readonly prefix: string;
   readonly directory: Directory | undefined;
   readonly names: string[];
+  /** What the names take. */
+  readonly bytes: number;
   next: number;
 }
 
@@ -84,9 +89,9 @@ export async function* walk(root: Directory, options: WalkOptions): AsyncGenerat
   let turnMs = performance.now();
   const enter = async (path: Buffer, directory: Directory): Promise<WalkEvent> => {
     const first = options.first?.(path, directory) ?? (() => false);
-    const listing = await listNames(directory, first, limits.heldNames - held);
-    held += listing.names.length;
-    stack.push(frameOf(path, directory, listing.names));
+    const listing = await listNames(directory, first, { bytes: limits.heldBytes - held });
+    held += listing.bytes;
+    stack.push(frameOf(path, directory, listing));
     return cutListing(path, listing) ?? { kind: 'listed', path, keepsAtime: listing.keepsAtime };
   };
   const descend = async ({ parent, path, name, node }: Omit<Found, 'depth' | 'skip'>): Promise<WalkEvent> => {
@@ -98,7 +103,7 @@ export async function* walk(root: Directory, options: WalkOptions): AsyncGenerat
     } catch (error) {
       event = missed('entries', path, error);
     }
-    stack.push(frameOf(path, undefined, []));
+    stack.push(frameOf(path, undefined, { names: [], bytes: 0 }));
     return event;
   };
   yield await enter(Buffer.alloc(0), root);
@@ -111,7 +116,7 @@ export async function* walk(root: Directory, options: WalkOptions): AsyncGenerat
     const name = frame.names[frame.next];
     if (name === undefined || frame.directory === undefined) {
       stack.pop();
-      held -= frame.names.length;
+      held -= frame.bytes;
       if (stack.length > 0) yield { kind: 'left', path: frame.path, directory: frame.directory, depth: stack.length };
       if (stack.length > 0) frame.directory?.close();
       continue;
@@ -130,9 +135,13 @@ export async function* walk(root: Directory, options: WalkOptions): AsyncGenerat
   }
 }
 
-function frameOf(path: Buffer, directory: Directory | undefined, names: string[]): Frame {
+function frameOf(
+  path: Buffer,
+  directory: Directory | undefined,
+  { names, bytes }: Pick<Listing, 'names' | 'bytes'>,
+): Frame {
   const prefix = path.length === 0 ? '' : `${path.toString('latin1')}/`;
-  return { path, prefix, directory, names, next: 0 };
+  return { path, prefix, directory, names, bytes, next: 0 };
 }
 
 function look(parent: Directory, path: Buffer, name: Buffer): Omit<Found, 'depth' | 'skip'> | Missed {
