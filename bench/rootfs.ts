@@ -159,7 +159,8 @@ function print({ name, files, contentBytes, figures }: Row): void {
     const verdict = key === 'cpuMs' ? '' : own <= sum ? ', reached' : ', MISSED';
     process.stdout.write(
       `  ${key}: tar | zstd ${of('tar | zstd', key).toFixed(0)} + sha256sum ${of('sha256sum', key).toFixed(0)} = ${sum.toFixed(0)}; ` +
-        `exhibit ${own.toFixed(0)} (${(own / sum).toFixed(2)} of it${verdict}), ${((own / files) * 1000).toFixed(1)} us a file\n`,
+        `exhibit ${own.toFixed(0)} (${(own / sum).toFixed(2)} of it${verdict}), ${((own / files) * 1000).toFixed(1)} us a file, ` +
+        `${(contentBytes / MIB / (own / 1000)).toFixed(0)} MiB/s\n`,
     );
   }
   const peakMib = Math.max(...figures.exhibit.map((one) => (one.peakBytes ?? 0) / MIB));
