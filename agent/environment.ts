@@ -9,5 +9,5 @@ export const AGENT_ENVIRONMENT = {
   MALLOC_ARENA_MAX: '1',
   MALLOC_MMAP_THRESHOLD_: String(256 * 1024),
   MALLOC_TRIM_THRESHOLD_: String(1024 * 1024),
-  NODE_OPTIONS: '--max-semi-space-size=1 --max-old-space-size=256',
+  NODE_OPTIONS: '--max-semi-space-size=4 --max-old-space-size=256',
 } as const;
