@@ -90,12 +90,12 @@ class Writer implements TarWriter {
     const { sizeBytes } = planned;
     this.#begin();
     const memberBytes = planned.bytes + sizeBytes + paddingAfter(sizeBytes);
-    if (this.#gatheredBytes + memberBytes > GATHER_BYTES) await this.#flush();
+    const gathers = memberBytes <= GATHER_BYTES && (body === undefined || body instanceof Uint8Array);
+    if (!gathers || this.#gatheredBytes + memberBytes > GATHER_BYTES) await this.#flush();
     const isDigested = header.type === 'file' && sizeBytes <= this.#digestMembersUpTo;
-    const content =
-      memberBytes <= GATHER_BYTES && (body === undefined || body instanceof Uint8Array)
-        ? this.#gather(header, planned, body, isDigested)
-        : await this.#writeMember(header, sizeBytes, body, isDigested);
+    const content = gathers
+      ? this.#gather(header, planned, body, isDigested)
+      : await this.#writeMember(header, sizeBytes, body, isDigested);
     const member: Member = { ...describePath(header.path), type: header.type, sizeBytes };
     if (content.sha256 !== undefined) member.sha256 = content.sha256;
     if (this.#onMember !== undefined) await this.#onMember(member);
