@@ -1,3 +1,5 @@
+import { isUtf8 } from 'node:buffer';
+
 /**
  * Names in archives are bytes; JSON is text. A name that is UTF-8 is itself; any other is shown with U+FFFD and kept in
  * `pathBase64`.
@@ -14,7 +16,7 @@ export function toBytes(path: string | Uint8Array): Buffer {
 export function describePath(path: string | Uint8Array): MemberPath {
   const bytes = toBytes(path);
   const text = bytes.toString('utf8');
-  return Buffer.from(text).equals(bytes) ? { path: text } : { path: text, pathBase64: bytes.toString('base64') };
+  return isUtf8(bytes) ? { path: text } : { path: text, pathBase64: bytes.toString('base64') };
 }
 
 /** The bytes that `describePath` described. */

@@ -1,9 +1,10 @@
+import { hash } from 'node:crypto';
 import type { ByteSink, ByteSource } from './byte-sink.ts';
 import { ExhibitError, isExhibitError } from './error.ts';
 import { RunningDigest } from './frames.ts';
 import type { Member } from './manifest.ts';
 import { describePath } from './member-path.ts';
-import { BLOCK_BYTES, encodeHeader, paddingAfter } from './tar-header.ts';
+import { BLOCK_BYTES, encodeHeader, type PlannedHeader, paddingAfter, planHeader, writeHeader } from './tar-header.ts';
 
 /** A member to write. Paths are bytes where the name is not UTF-8. Times in nanoseconds since the epoch. */
 export interface TarHeader {
@@ -36,8 +37,9 @@ export interface WrittenMember {
 /** Writes one archive; one call at a time. An error of `out` ends it: what follows is refused. */
 export interface TarWriter {
   /**
-   * Writes exactly `header.sizeBytes` bytes of content for a file, none for anything else. A chunk of `body` goes to `out` as
-   * it is, in parts if it is large, and may be reused when the next one is asked for.
+   * Writes exactly `header.sizeBytes` bytes of content for a file, none for anything else. A chunk of a large `body` goes to
+   * `out` as it is, in parts if it is larger, and may be reused when the next one is asked for; small members are gathered
+   * first, and an error of `out` may be told to a later call.
    *
    * When `body` itself throws, the member is filled with zeros, reported to `onMember` and the archive stays good; then
    * the error is thrown. Except for a cancellation: that is thrown at once, and the archive is broken off.
@@ -61,15 +63,21 @@ export function createTarWriter(out: ByteSink, options: TarWriterOptions = {}): 
   return new Writer(out, options);
 }
 
+const NOTHING = new Uint8Array(0);
 const ZEROS = new Uint8Array(256 * 1024);
 /** A larger chunk goes on in parts, so that `out`'s threads work on one part while the next is hashed here. */
 const PART_BYTES = 1024 * 1024;
+/** Room for small members: each goes there in one step, without a turn of the event loop, and dozens to `out` in one write. */
+const GATHER_BYTES = 256 * 1024;
 
 class Writer implements TarWriter {
   readonly #out: ByteSink;
   readonly #onMember: TarWriterOptions['onMember'];
   readonly #digestMembersUpTo: number;
-  #state: 'open' | 'busy' | 'ended' | 'failed' = 'open';
+  /** Made with the first member. */
+  #gathered: Buffer | undefined;
+  #gatheredBytes = 0;
+  #state: 'open' | 'busy or failed' | 'ended' = 'open';
 
   constructor(out: ByteSink, options: TarWriterOptions) {
     this.#out = out;
@@ -78,29 +86,67 @@ class Writer implements TarWriter {
   }
 
   async add(header: TarHeader, body?: Uint8Array | ByteSource): Promise<WrittenMember> {
-    const head = encodeHeader(header);
-    const { written, failure } = await this.#alone('open', async () => {
-      await this.#out.write(head);
-      const content = await this.#writeBody(header.type === 'file' ? (header.sizeBytes ?? 0) : 0, body);
-      const member: Member = {
-        ...describePath(header.path),
-        type: header.type,
-        sizeBytes: content.sizeBytes,
-        ...(header.type === 'file' && content.sha256 !== undefined ? { sha256: content.sha256 } : {}),
-      };
-      await this.#onMember?.(member);
-      return { written: { member, bodyBytes: content.bodyBytes }, failure: content.failure };
-    });
-    if (failure !== undefined) throw failure.error;
-    return written;
+    const planned = planHeader(header);
+    const { sizeBytes } = planned;
+    this.#begin();
+    const memberBytes = planned.bytes + sizeBytes + paddingAfter(sizeBytes);
+    const gathers = memberBytes <= GATHER_BYTES && (body === undefined || body instanceof Uint8Array);
+    if (!gathers || this.#gatheredBytes + memberBytes > GATHER_BYTES) await this.#flush();
+    const isDigested = header.type === 'file' && sizeBytes <= this.#digestMembersUpTo;
+    const content = gathers
+      ? this.#gather(header, planned, body, isDigested)
+      : await this.#writeMember(header, sizeBytes, body, isDigested);
+    const member: Member = { ...describePath(header.path), type: header.type, sizeBytes };
+    if (content.sha256 !== undefined) member.sha256 = content.sha256;
+    if (this.#onMember !== undefined) await this.#onMember(member);
+    this.#state = 'open';
+    if (content.failure !== undefined) throw content.failure.error;
+    return { member, bodyBytes: content.bodyBytes };
   }
 
   async end(): Promise<void> {
-    await this.#alone('ended', () => this.#out.write(new Uint8Array(2 * BLOCK_BYTES)));
+    this.#begin();
+    await this.#flush();
+    await this.#out.write(new Uint8Array(2 * BLOCK_BYTES));
+    this.#state = 'ended';
   }
 
-  async #writeBody(sizeBytes: number, body: Uint8Array | ByteSource | undefined) {
-    const digest = sizeBytes > this.#digestMembersUpTo ? undefined : new RunningDigest();
+  /** Whoever does not come to the end of what he began has broken the archive off. */
+  #begin(): void {
+    if (this.#state !== 'open') throw new ExhibitError('internal', `the archive's writer is ${this.#state}`);
+    this.#state = 'busy or failed';
+  }
+
+  /** A whole member; there is room for it. */
+  #gather(header: TarHeader, planned: PlannedHeader, body: Uint8Array = NOTHING, isDigested: boolean): WrittenBody {
+    this.#gathered ??= Buffer.allocUnsafeSlow(GATHER_BYTES);
+    const gathered = this.#gathered;
+    const { bytes, sizeBytes } = planned;
+    writeHeader(header, planned, gathered, this.#gatheredBytes);
+    const bodyAt = this.#gatheredBytes + bytes;
+    const bodyEnd = bodyAt + sizeBytes;
+    const came = bodyAt + Math.min(body.length, sizeBytes);
+    gathered.set(came - bodyAt < body.length ? body.subarray(0, sizeBytes) : body, bodyAt);
+    this.#gatheredBytes = bodyEnd + paddingAfter(sizeBytes);
+    gathered.fill(0, came, this.#gatheredBytes);
+    const sha256 = isDigested ? hash('sha256', gathered.subarray(bodyAt, bodyEnd), 'hex') : undefined;
+    return { sha256, bodyBytes: body.length, failure: undefined };
+  }
+
+  async #flush(): Promise<void> {
+    if (this.#gathered === undefined || this.#gatheredBytes === 0) return;
+    await this.#out.write(this.#gathered.subarray(0, this.#gatheredBytes));
+    this.#gatheredBytes = 0;
+  }
+
+  async #writeMember(
+    header: TarHeader,
+    sizeBytes: number,
+    body: Uint8Array | ByteSource | undefined,
+    isDigested: boolean,
+  ): Promise<WrittenBody> {
+    await this.#out.write(encodeHeader(header));
+    const digest = isDigested ? new RunningDigest() : undefined;
     const parts = new BodyParts(sizeBytes === 0 ? undefined : body);
     let written = 0;
     for (let chunk = await parts.next(); chunk !== undefined; chunk = await parts.next()) {
@@ -117,7 +163,7 @@ class Writer implements TarWriter {
     }
     const padding = paddingAfter(sizeBytes);
     if (padding > 0) await this.#out.write(ZEROS.subarray(0, padding));
-    return { sizeBytes, sha256: digest?.digest().sha256, bodyBytes: parts.bodyBytes, failure: parts.failure };
+    return { sha256: digest?.digest().sha256, bodyBytes: parts.bodyBytes, failure: parts.failure };
   }
 
   async #writeContent(content: Uint8Array, digest: RunningDigest | undefined): Promise<void> {
@@ -129,19 +175,12 @@ class Writer implements TarWriter {
       at += PART_BYTES;
     } while (at < content.length);
   }
+}
 
-  async #alone<T>(next: 'open' | 'ended', work: () => Promise<T>): Promise<T> {
-    if (this.#state !== 'open') throw new ExhibitError('internal', `the archive's writer is ${this.#state}`);
-    this.#state = 'busy';
-    try {
-      const result = await work();
-      this.#state = next;
-      return result;
-    } catch (error) {
-      this.#state = 'failed';
-      throw error;
-    }
-  }
+interface WrittenBody {
+  readonly sha256: string | undefined;
+  readonly bodyBytes: number;
+  readonly failure: { readonly error: unknown } | undefined;
 }
 
 /** A body's chunks, with its own errors kept apart from those of whoever takes them. */

@@ -75,7 +75,7 @@ export function createBundleWriter(open: OpenObject, options: BundleWriterOption
   const compressed = async (name: string, mediaType: MediaType, estimatedBytes?: number, frames: FrameOptions = {}) =>
     new CompressedObject(name, mediaType, await open(name, mediaType, estimatedBytes), { ...options, ...frames });
   const openText: BundleWriter['openText'] = async (name, mediaType, estimatedBytes) =>
-    new Text(await compressed(name, MEDIA_TYPES[mediaType], estimatedBytes));
+    new Text(await compressed(name, MEDIA_TYPES[mediaType], estimatedBytes, { inFlight: TEXT_IN_FLIGHT }));
   const listOf = (archive: string) => createMemberList(archive, (name) => openText(name, 'jsonl'));
   const writePlain = async (name: string, mediaType: MediaType, bytes: Uint8Array): Promise<StoredObject> => {
     await using object = await open(name, mediaType, bytes.length);
@@ -202,25 +202,44 @@ class Foreign implements ForeignArchiveWriter {
   }
 }
 
+/** Frames of text in flight: lines come at the speed of whoever makes them, which is far below that of one thread. */
+const TEXT_IN_FLIGHT = 2;
+
 /** Lines are gathered into pieces worth a frame writer's while. */
-const TEXT_BUFFER_CHARS = 64 * 1024;
+const TEXT_BUFFER_BYTES = 128 * 1024;
+/** UTF-8 has at most so many bytes for a unit of a JavaScript string. */
+const UTF8_BYTES = 3;
+const NEWLINE = 0x0a;
+/** Of every line but one in hundreds. */
+const DONE = Promise.resolve();
 
 class Text implements TextWriter {
   readonly #object: CompressedObject;
-  #lines: string[] = [];
-  #chars = 0;
+  readonly #gathered = Buffer.allocUnsafeSlow(TEXT_BUFFER_BYTES);
+  #gatheredBytes = 0;
 
   constructor(object: CompressedObject) {
     this.#object = object;
   }
 
-  async line(text: string): Promise<void> {
+  line(text: string): Promise<void> {
+    const mostBytes = text.length * UTF8_BYTES + 1;
+    if (text.includes('\n') || this.#gatheredBytes + mostBytes > TEXT_BUFFER_BYTES)
+      return this.#lineAfter(text, mostBytes);
+    this.#gatheredBytes += this.#gathered.write(text, this.#gatheredBytes);
+    this.#gathered[this.#gatheredBytes] = NEWLINE;
+    this.#gatheredBytes += 1;
+    return DONE;
+  }
+
+  /** The line that finds no room. */
+  async #lineAfter(text: string, mostBytes: number): Promise<void> {
     if (text.includes('\n')) {
       throw new ExhibitError('internal', `a line of ${this.#object.name} holds a newline: escape it first`);
     }
-    this.#lines.push(text, '\n');
-    this.#chars += text.length + 1;
-    if (this.#chars >= TEXT_BUFFER_CHARS) await this.#flush();
+    await this.#flush();
+    if (mostBytes <= TEXT_BUFFER_BYTES) return this.line(text);
+    await this.#object.frames.write(Buffer.from(`${text}\n`));
   }
 
   async commit(): Promise<void> {
@@ -229,9 +248,8 @@ class Text implements TextWriter {
   }
 
   async #flush(): Promise<void> {
-    const bytes = Buffer.from(this.#lines.join(''));
-    this.#lines = [];
-    this.#chars = 0;
+    const bytes = this.#gathered.subarray(0, this.#gatheredBytes);
+    this.#gatheredBytes = 0;
     await this.#object.frames.write(bytes);
   }
 

@@ -99,7 +99,7 @@ function openFolder(context: CollectContext, pool: DirectoryPool, file: HostPath
 async function storeShare(context: CollectContext, archive: Archive, share: Share): Promise<number> {
   const { name, node } = share.log;
   try {
-    using readable = openForReading(node);
+    const readable = openForReading(node);
     return await storeFile(context, archive, share, readable.fd);
   } catch (error) {
     const errno = errnoOf(error);

@@ -13,8 +13,8 @@ import { listNames } from '../host/listing.ts';
 import { asHostPath, type HostPath } from '../runtime/runtime.ts';
 import type { CollectContext } from './collector.ts';
 
-/** Names that are looked at in a folder of logs. */
-const MAX_NAMES = 10_000;
+/** Of names that are looked at in a folder of logs: some 10,000. */
+const MAX_NAMES_BYTES = 1024 * 1024;
 
 /** A regular file of the node, held open for reading. */
 export interface OpenLog extends Disposable {
@@ -34,8 +34,8 @@ export async function logFolder(
 ): Promise<{ directory: Directory; names: string[] } | undefined> {
   try {
     const directory = pool.root(reach(context.host, folder));
-    const { names, left } = await listNames(directory, () => false, MAX_NAMES);
-    if (left > 0) context.gap({ what: folder, why: `only ${MAX_NAMES} of its names are looked at` });
+    const { names, left } = await listNames(directory, () => false, { bytes: MAX_NAMES_BYTES });
+    if (left > 0) context.gap({ what: folder, why: `only ${names.length} of its names are looked at` });
     return { directory, names };
   } catch (error) {
     const errno = errnoOf(error);
@@ -60,7 +60,7 @@ export function openLog(
       context.gap({ what: file, why: `a ${node.kind} where a log file should be; it is not read` });
       return undefined;
     }
-    const readable: Readable = stack.use(openForReading(node));
+    const readable: Readable = openForReading(node);
     const held = stack.move();
     return {
       path: file,

@@ -8,8 +8,8 @@ import { reportGap } from './rootfs-store.ts';
 
 /** kubelet keeps `containerLogMaxFiles` (5) a container; a folder with more is not kubelet's doing. Each is held open. */
 export const MAX_LOG_FILES = 500;
-/** Names looked at to find them. */
-const MAX_NAMES = 100_000;
+/** Of names looked at to find them: some 100,000. */
+const MAX_NAMES_BYTES = 8 * 1024 * 1024;
 /** A rotation takes a moment and comes once in a while: a folder that changes at each look is not kubelet's doing. */
 const MAX_LOOKS = 5;
 
@@ -47,7 +47,9 @@ export async function heldLogs(context: CollectContext, folder: Directory, file:
   let isNew = true;
   for (; isNew && looks < MAX_LOOKS; looks += 1) {
     isNew = false;
-    const { names } = await listNames(folder, (_, name) => name.toString('latin1') === logName, MAX_NAMES);
+    const { names } = await listNames(folder, (_, name) => name.toString('latin1') === logName, {
+      bytes: MAX_NAMES_BYTES,
+    });
     for (const name of names.filter((one) => isLogOf(logName, one) && !seen.has(one))) {
       isNew = true;
       seen.add(name);

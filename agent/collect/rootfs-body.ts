@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import type { NodeKind } from '../host/directory.ts';
 
 /**
@@ -34,19 +35,13 @@ const LETTERS: Readonly<Record<BodyEntry['kind'], string>> = {
 };
 
 export function bodyLine(entry: BodyEntry): string {
+  const { kind, mode, atimeNs, mtimeNs, ctimeNs, birthNs } = entry;
   const link = entry.linkPath === undefined ? '' : ` -> ${bodyName(entry.linkPath)}`;
-  const deleted = entry.kind === 'whiteout' ? ' (deleted)' : '';
-  const letter = LETTERS[entry.kind];
-  return [
-    '0',
-    `/${bodyName(entry.path)}${link}${deleted}`,
-    entry.inode,
-    `${letter}/${letter}${permissions(entry.mode)}`,
-    entry.uid,
-    entry.gid,
-    entry.sizeBytes,
-    ...[entry.atimeNs, entry.mtimeNs, entry.ctimeNs, entry.birthNs].map(seconds),
-  ].join('|');
+  const deleted = kind === 'whiteout' ? ' (deleted)' : '';
+  const letter = LETTERS[kind];
+  const times = `${seconds(atimeNs)}|${seconds(mtimeNs)}|${seconds(ctimeNs)}|${seconds(birthNs)}`;
+  const owner = `${entry.uid}|${entry.gid}|${entry.sizeBytes}`;
+  return `0|/${bodyName(entry.path)}${link}${deleted}|${entry.inode}|${letter}/${letter}${permissions(mode)}|${owner}|${times}`;
 }
 
 /**
@@ -54,9 +49,9 @@ export function bodyLine(entry: BodyEntry): string {
  * leaves: a newline, decoded, would make it drop the line, and an escape sequence would reach the reader's terminal.
  */
 export function bodyName(name: Buffer): string {
+  const utf8 = isUtf8(name);
   const text = name.toString('utf8');
-  if (/^[^\p{C}%|\\]*$/u.test(text) && !text.includes('\ufffd')) return text;
-  const utf8 = Buffer.from(text).equals(name);
+  if (utf8 && (/^[\x20-\x7e]*$/.test(text) ? !/[%|\\]/.test(text) : /^[^\p{C}%|\\\ufffd]*$/u.test(text))) return text;
   const units = utf8 ? Array.from(text) : Array.from(name, (byte) => (byte < 0x80 ? String.fromCharCode(byte) : byte));
   return units.map(escapeUnit).join('');
 }
@@ -73,21 +68,27 @@ function hex(byte: number): string {
 
 /** As ls(1) writes them: `rwsr-xr-t`. */
 export function permissions(mode: number): string {
+  const known = KNOWN_PERMISSIONS[mode];
+  if (known !== undefined) return known;
   const triple = (shift: number, special: boolean, letter: string): string => {
     const bits = (mode >> shift) & 7;
     const execute = (bits & 1) === 1;
     const last = special ? (execute ? letter : letter.toUpperCase()) : execute ? 'x' : '-';
     return `${(bits & 4) === 0 ? '-' : 'r'}${(bits & 2) === 0 ? '-' : 'w'}${last}`;
   };
-  return (
+  const text =
     triple(6, (mode & 0o4000) !== 0, 's') +
     triple(3, (mode & 0o2000) !== 0, 's') +
-    triple(0, (mode & 0o1000) !== 0, 't')
-  );
+    triple(0, (mode & 0o1000) !== 0, 't');
+  KNOWN_PERMISSIONS[mode] = text;
+  return text;
 }
+
+/** By mode: at most 4096. */
+const KNOWN_PERMISSIONS: string[] = [];
 
 /** Nanoseconds since the epoch as seconds with nine decimals. */
 function seconds(ns: bigint): string {
-  const magnitude = ns < 0n ? -ns : ns;
-  return `${ns < 0n ? '-' : ''}${magnitude / 1_000_000_000n}.${String(magnitude % 1_000_000_000n).padStart(9, '0')}`;
+  const digits = String(ns < 0n ? -ns : ns).padStart(10, '0');
+  return `${ns < 0n ? '-' : ''}${digits.slice(0, -9)}.${digits.slice(-9)}`;
 }

@@ -1,5 +1,5 @@
-import { ExhibitError, errnoOf, isErrno } from '../../evidence/error.ts';
-import { type Directory, openNode } from '../host/directory.ts';
+import { ExhibitError, errnoOf } from '../../evidence/error.ts';
+import { type Directory, openIfThere, openNode } from '../host/directory.ts';
 import type { IdMaps } from '../host/id-map.ts';
 import { SystemError } from '../host/libc.ts';
 import { D_TYPE } from '../host/listing.ts';
@@ -16,7 +16,7 @@ import {
 import { type Found, type Left, walk } from '../host/walk.ts';
 import { readXattrs } from '../host/xattr.ts';
 import type { CollectContext } from './collector.ts';
-import { compare } from './rootfs-change.ts';
+import { ADDED, compare } from './rootfs-change.ts';
 import { readEntry } from './rootfs-entry.ts';
 import type { RootfsFindings } from './rootfs-findings.ts';
 import { comparedOf, LowerReader, type LowerSide } from './rootfs-lower.ts';
@@ -90,7 +90,7 @@ export class RootfsCapture {
   }
 
   #opaqueOf(directory: Directory): OverlayMarks['opaque'] {
-    return readMarks(readXattrs(directory.fd), this.#parts.ofClass).opaque;
+    return readMarks(readXattrs(directory), this.#parts.ofClass).opaque;
   }
 
   /** OCI image-spec, layer.md: whiteouts should come before what lies beside them. */
@@ -106,7 +106,7 @@ export class RootfsCapture {
   #looksWhite(directory: Directory, name: Buffer, parent: OverlayMarks['opaque']): boolean {
     try {
       using node = openNode(directory, name);
-      const marks = parent === 'holds-whiteouts' ? readMarks(readXattrs(node.fd), this.#parts.ofClass) : NO_MARKS;
+      const marks = parent === 'holds-whiteouts' ? readMarks(readXattrs(node), this.#parts.ofClass) : NO_MARKS;
       return isWhiteout({ kind: node.kind, rdev: node.stat.rdev, sizeBytes: node.stat.size, marks, parent });
     } catch (error) {
       if (errnoOf(error) === undefined) throw error;
@@ -114,13 +114,11 @@ export class RootfsCapture {
     }
   }
 
-  async #found(event: Found): Promise<void> {
+  async #found({ path, name, node, parent }: Found): Promise<void> {
     const { context, ofClass, findings, ids } = this.#parts;
     const frame = this.#top();
-    const { path, name, node } = event;
-    const memberPath = join(frame.memberPath, memberName(name));
-    if (memberPath.length !== join(frame.memberPath, name).length) this.tally.escapedNames += 1;
-    const place = { path, memberPath, directory: event.parent, name, node };
+    const memberPath = this.#memberPath(frame, path, name);
+    const place = { path, memberPath, directory: parent, name, node };
     const { entry, marks } = readEntry(context, ofClass, place, ids);
     const { rdev, size } = node.stat;
     using lookup = this.#lookup(path, frame.lowers, { kind: 'here', name });
@@ -130,7 +128,15 @@ export class RootfsCapture {
     if (isWhite) await this.#whiteout(frame, entry, name, lookup);
     else await this.#present(frame, entry, marks, lookup);
     // Below a renamed directory the image's files are gone from where they were, and are told there.
-    if (!frame.renamed) await findings.hidden(entry, marks, isWhite, lookup, event.parent, name);
+    if (!frame.renamed) await findings.hidden(entry, marks, isWhite, lookup, parent, name);
+  }
+
+  /** Mostly the very path. */
+  #memberPath(frame: Frame, path: Buffer, name: Buffer): Buffer {
+    const stored = memberName(name);
+    if (stored !== name) this.tally.escapedNames += 1;
+    else if (frame.memberPath === frame.path) return path;
+    return join(frame.memberPath, stored);
   }
 
   async #whiteout(frame: Frame, entry: Entry, name: Buffer, lookup: LowerLookup | undefined): Promise<void> {
@@ -178,13 +184,15 @@ export class RootfsCapture {
   async #listStored(entry: Entry, stored: Stored, lookup: LowerLookup | undefined, marks: OverlayMarks): Promise<void> {
     const { as, content, gap } = stored;
     if (gap !== undefined) reportGap(this.#parts.context, entry.path, gap.why, gap.errno);
-    const lower = await this.#lower(entry.path, lookup);
+    const lower = lookup?.object && (await this.#lower(entry.path, lookup));
     const sizeBytes = content === undefined || content.sparse ? entry.node.stat.size : BigInt(content.sizeBytes);
-    const compared = comparedOf(entry, sizeBytes, stored.sha256);
     // Unknown lower layers are no proof that the container added it.
-    const verdict = lookup && compare(compared, lower?.compared, marks.opaque === 'opaque');
-    const change = verdict?.change;
-    const contentCompared = verdict?.contentCompared ?? true;
+    const verdict =
+      lookup && lower
+        ? compare(comparedOf(entry, sizeBytes, stored.sha256), lower.compared, marks.opaque === 'opaque')
+        : ADDED;
+    const change = lookup && verdict.change;
+    const { contentCompared } = verdict;
     await this.#list(entry, as, { change, contentCompared, lower: lower?.record, content, gap });
     await this.#parts.findings.examine({ entry, content, sha256: stored.sha256, change, lower, lookup });
   }
@@ -265,9 +273,9 @@ export class RootfsCapture {
     }
   }
 
-  async #list(entry: Entry, as: StoredAs, verdict: Verdict): Promise<void> {
+  #list(entry: Entry, as: StoredAs, verdict: Verdict): Promise<void> {
     this.tally.count(entry, as, verdict);
-    await list(this.#parts.outputs, entry, as, verdict);
+    return list(this.#parts.outputs, entry, as, verdict);
   }
 
   #top(): Frame {
@@ -281,11 +289,6 @@ const EMPTY = Buffer.alloc(0);
 const NO_MEMBER: StoredAs = { kind: 'none' };
 
 function exists(directory: Directory, name: Buffer): boolean {
-  try {
-    openNode(directory, name)[Symbol.dispose]();
-    return true;
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return false;
-    throw error;
-  }
+  using node = openIfThere(directory, name);
+  return node !== undefined;
 }

@@ -23,12 +23,14 @@ export interface Comparison {
   readonly contentCompared: boolean;
 }
 
+export const ADDED: Comparison = { change: 'added', contentCompared: true };
+
 /**
  * What became of a lower layer's entry, as `CHANGES` defines it. A file whose size and mtime are as before is still
  * `modified` when its digest is another: containerd's own diff calls it unchanged.
  */
 export function compare(upper: Compared, lower: Compared | undefined, opaque: boolean): Comparison {
-  if (lower === undefined) return { change: 'added', contentCompared: true };
+  if (lower === undefined) return ADDED;
   if (upper.kind !== lower.kind) return { change: 'modified', contentCompared: true };
   if (opaque) return { change: 'opaque', contentCompared: true };
   const content = sameContent(upper, lower);

@@ -11,6 +11,7 @@ import {
   readWhole,
   WHOLE_BYTES,
 } from '../host/regular-file.ts';
+import type { Stat } from '../host/stat.ts';
 
 const GIB = 1024n ** 3n;
 
@@ -48,10 +49,10 @@ export interface Content {
   readonly holeBytes: bigint;
 }
 
-/** `node` is open for reading at `fd`. Throws a system error. */
-export function contentOf(fd: number, node: Node, holesLeft: bigint, signal: AbortSignal): Content {
+/** `node` is open for reading at `fd`; a small file is read into `room`. Throws a system error. */
+export function contentOf(fd: number, node: Node, room: Buffer, holesLeft: bigint, signal: AbortSignal): Content {
   const { size, blocks } = node.stat;
-  if (size <= BigInt(WHOLE_BYTES)) return wholeContent(fd, size);
+  if (size <= BigInt(WHOLE_BYTES)) return wholeContent(fd, node.stat, room);
   const allocated = blocks * 512n;
   if (chooseForm(size, allocated, holesLeft) === 'data-only') return dataContent(fd, size, allocated, signal);
   const holeBytes = size > allocated ? size - allocated : 0n;
@@ -63,10 +64,10 @@ export function contentOf(fd: number, node: Node, holesLeft: bigint, signal: Abo
   };
 }
 
-function wholeContent(fd: number, size: bigint): Content {
-  const { content, outcome } = readWhole(fd, WHOLE_BYTES);
+function wholeContent(fd: number, stat: Stat, room: Buffer): Content {
+  const { content, outcome } = readWhole(fd, stat, room);
   // A file that failed keeps its size, so that offsets hold; one that changed has the size it was read with.
-  const sizeBytes = outcome.failure === undefined ? content.length : Number(size);
+  const sizeBytes = outcome.failure === undefined ? content.length : Number(stat.size);
   return { sizeBytes, body: content, outcome, sparse: undefined, missing: undefined, holeBytes: 0n };
 }
 
@@ -122,12 +123,17 @@ export const DIGEST_FILE_BYTES = GIB;
 /** And so many bytes of them in one capture. */
 export const DIGEST_ALL_BYTES = 8n * GIB;
 
-/** SHA-256 of a lower layer's file, or undefined when it cannot be read. Adds what it read to `outcome`. */
-export async function digestNode(node: Node, outcome: ReadOutcome, signal: AbortSignal): Promise<string | undefined> {
-  using readable = openForReading(node);
+/** SHA-256 of a lower layer's file, or undefined when it cannot be read; `room` is for a small one. Adds what it read to `outcome`. */
+export async function digestNode(
+  node: Node,
+  room: Buffer,
+  outcome: ReadOutcome,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const readable = openForReading(node);
   const hash = createHash('sha256');
   if (node.stat.size <= BigInt(WHOLE_BYTES)) {
-    const whole = readWhole(readable.fd, WHOLE_BYTES);
+    const whole = readWhole(readable.fd, node.stat, room);
     Object.assign(outcome, whole.outcome);
     hash.update(whole.content);
   } else {

@@ -34,7 +34,7 @@ export function readEntry(
       return otherwise;
     }
   };
-  const xattrs = orGap<Xattrs>('extended attributes', NO_XATTRS, () => readXattrs(node.fd));
+  const xattrs = orGap<Xattrs>('extended attributes', NO_XATTRS, () => readXattrs(node));
   for (const { name: attribute, errno } of xattrs.refused) {
     reportGap(context, path, `its attribute ${JSON.stringify(attribute.toString())} cannot be read`, errno);
   }

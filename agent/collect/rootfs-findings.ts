@@ -5,7 +5,7 @@ import type { Directory, Node } from '../host/directory.ts';
 import type { IdMaps } from '../host/id-map.ts';
 import type { LowerEntry, LowerLayers, LowerLookup, LowerObject } from '../host/lower.ts';
 import type { OverlayMarks } from '../host/overlay.ts';
-import { newOutcome } from '../host/regular-file.ts';
+import { newOutcome, wholeRoom } from '../host/regular-file.ts';
 import type { CollectContext, TextObject } from './collector.ts';
 import { FindingLog } from './finding-log.ts';
 import { logPlace, systemPlace } from './finding-places.ts';
@@ -49,6 +49,7 @@ export class RootfsFindings {
   /** The top-most directory of the branch that anybody may write to, with a slash at its end. */
   #writable: Buffer | undefined;
   #remadeLeft = REMADE_DIGEST_BYTES;
+  readonly #room = wholeRoom();
 
   constructor(parts: FindingsParts) {
     this.#parts = parts;
@@ -183,7 +184,7 @@ export class RootfsFindings {
     this.#remadeLeft -= node.stat.size;
     const outcome = newOutcome();
     try {
-      return await digestNode(node, outcome, this.#parts.context.signal);
+      return await digestNode(node, this.#room, outcome, this.#parts.context.signal);
     } catch (error) {
       if (errnoOf(error) === undefined) throw error;
       return undefined;

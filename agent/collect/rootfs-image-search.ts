@@ -1,6 +1,6 @@
 import { errnoOf } from '../../evidence/error.ts';
 import type { LowerLayers } from '../host/lower.ts';
-import { newOutcome } from '../host/regular-file.ts';
+import { newOutcome, wholeRoom } from '../host/regular-file.ts';
 import { type Found, walk } from '../host/walk.ts';
 import type { CollectContext } from './collector.ts';
 import { digestNode } from './rootfs-content.ts';
@@ -59,6 +59,7 @@ class Search {
   readonly #bounds: SearchBounds;
   #entries = 0;
   #digested = 0n;
+  readonly #room = wholeRoom();
 
   constructor(wanted: Iterable<Wanted>, context: Pick<CollectContext, 'read' | 'signal'>, bounds: SearchBounds) {
     this.#context = context;
@@ -87,7 +88,7 @@ class Search {
     this.#digested += node.stat.size;
     const outcome = newOutcome();
     try {
-      const sha256 = await digestNode(node, outcome, this.#context.signal);
+      const sha256 = await digestNode(node, this.#room, outcome, this.#context.signal);
       if (sha256 === undefined) this.incomplete ??= 'some of its files cannot be read';
       else if (digests.delete(sha256)) this.#take(sha256, node.stat.mtimeNs);
     } catch (error) {

@@ -5,7 +5,7 @@ import { readLink } from '../host/directory.ts';
 import type { IdMaps } from '../host/id-map.ts';
 import type { LowerObject } from '../host/lower.ts';
 import { type OverlayClass, splitXattrs } from '../host/overlay.ts';
-import { newOutcome } from '../host/regular-file.ts';
+import { newOutcome, wholeRoom } from '../host/regular-file.ts';
 import type { CollectContext } from './collector.ts';
 import type { Compared } from './rootfs-change.ts';
 import { DIGEST_ALL_BYTES, DIGEST_FILE_BYTES, digestNode } from './rootfs-content.ts';
@@ -23,6 +23,7 @@ export class LowerReader {
   readonly #context: Pick<CollectContext, 'gap' | 'read' | 'signal'>;
   readonly #ofClass: OverlayClass;
   readonly #ids: IdMaps | undefined;
+  readonly #room = wholeRoom();
   #digestLeft = DIGEST_ALL_BYTES;
   /** Files that were within no bound. */
   undigested = 0;
@@ -87,7 +88,7 @@ export class LowerReader {
     this.#digestLeft -= size;
     const outcome = newOutcome();
     try {
-      return await digestNode(node, outcome, this.#context.signal);
+      return await digestNode(node, this.#room, outcome, this.#context.signal);
     } catch (error) {
       const errno = errnoOf(error);
       if (errno === undefined) throw error;

@@ -2,6 +2,7 @@ import { errnoOf, explain } from '../../evidence/error.ts';
 import type { Member } from '../../evidence/manifest.ts';
 import type { NotStored } from '../../evidence/volumes.ts';
 import { type Node, openForReading, type Readable } from '../host/directory.ts';
+import { wholeRoom } from '../host/regular-file.ts';
 import type { Archive, CollectContext } from './collector.ts';
 import { type Content, contentOf, HOLES_IN_ALL, shortfall } from './rootfs-content.ts';
 import { LinkTable } from './rootfs-links.ts';
@@ -29,6 +30,7 @@ export class MemberWriter {
   readonly #layer: Archive;
   readonly #context: Pick<CollectContext, 'read' | 'signal'>;
   readonly #admit: Admit;
+  readonly #room = wholeRoom();
   #holesLeft = HOLES_IN_ALL;
 
   constructor(layer: Archive, context: Pick<CollectContext, 'read' | 'signal'>, admit: Admit = () => undefined) {
@@ -70,11 +72,10 @@ export class MemberWriter {
     } catch (error) {
       return refused('it cannot be opened for reading', error);
     }
-    using held = readable;
-    if (!held.keepsAtime) this.touched += 1;
+    if (!readable.keepsAtime) this.touched += 1;
     let content: Content;
     try {
-      content = contentOf(held.fd, data, this.#holesLeft, this.#context.signal);
+      content = contentOf(readable.fd, data, this.#room, this.#holesLeft, this.#context.signal);
     } catch (error) {
       return refused('it cannot be read', error);
     }

@@ -1,10 +1,10 @@
 import { errnoOf, isExhibitError } from '../../evidence/error.ts';
 import type { Member } from '../../evidence/manifest.ts';
-import { openForReading } from '../host/directory.ts';
+import { type Node, openForReading } from '../host/directory.ts';
 import type { IdMaps } from '../host/id-map.ts';
 import type { LowerObject } from '../host/lower.ts';
 import { type OverlayClass, splitXattrs } from '../host/overlay.ts';
-import { newOutcome, readExtents, readWhole, WHOLE_BYTES } from '../host/regular-file.ts';
+import { newOutcome, readExtents, readWhole, WHOLE_BYTES, wholeRoom } from '../host/regular-file.ts';
 import type { Archive, CollectContext } from './collector.ts';
 import { permissionBits, reportGap } from './rootfs-store.ts';
 
@@ -26,6 +26,7 @@ export class Originals implements AsyncDisposable {
   readonly #ofClass: OverlayClass;
   readonly #ids: IdMaps | undefined;
   readonly #limitBytes: number;
+  readonly #room = wholeRoom();
   /** Opened for the first one: most captures have none. */
   #archive: Archive | undefined;
   #last: { readonly path: Buffer; readonly member: Member } | undefined;
@@ -55,8 +56,8 @@ export class Originals implements AsyncDisposable {
       return undefined;
     }
     try {
-      using readable = openForReading(data.node);
-      return await this.#store(path, object, readable.fd, Number(size));
+      const readable = openForReading(data.node);
+      return await this.#store(path, object, data.node, readable.fd);
     } catch (error) {
       const errno = isExhibitError(error) ? undefined : errnoOf(error);
       if (errno === undefined) throw error;
@@ -65,12 +66,13 @@ export class Originals implements AsyncDisposable {
     }
   }
 
-  async #store(path: Buffer, object: LowerObject, fd: number, sizeBytes: number): Promise<Member> {
+  async #store(path: Buffer, object: LowerObject, data: Node, fd: number): Promise<Member> {
     const { stat } = object.node;
+    const sizeBytes = Number(data.stat.size);
     const owner = this.#ids?.inside(stat) ?? stat;
     const xattrs = splitXattrs(object.xattrs, this.#ofClass).visible;
     const outcome = newOutcome();
-    const whole = sizeBytes <= WHOLE_BYTES ? readWhole(fd, sizeBytes) : undefined;
+    const whole = sizeBytes <= WHOLE_BYTES ? readWhole(fd, data.stat, this.#room) : undefined;
     const all = [{ offset: 0n, sizeBytes: BigInt(sizeBytes) }];
     this.#archive ??= await this.#context.archive(ROOTFS_ORIGINALS);
     const { member, bodyBytes } = await this.#archive.add(

@@ -50,7 +50,7 @@ export interface VolumeOutcome {
 /** Takes one volume; what cannot be had is a gap. */
 export async function captureVolume(parts: VolumeParts): Promise<VolumeOutcome> {
   using pool = new DirectoryPool();
-  using node = holdNode(parts.fd);
+  using node = holdNode(parts.fd, pool);
   const gaps = new VolumeGaps(parts.context, shown(parts.volume));
   const pass = new VolumePass(parts, gaps, await admission(parts, node));
   // A name for the one call that wants one: reading a link's target where there is no C library, and then no copy either.

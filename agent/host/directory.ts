@@ -1,6 +1,8 @@
-import { type BigIntStats, closeSync, constants, fstatSync, openSync, readlinkSync } from 'node:fs';
-import { isErrno } from '../../evidence/error.ts';
+import { closeSync, constants, readlinkSync } from 'node:fs';
+import { constants as system } from 'node:os';
 import { SystemError, tryLibc } from './libc.ts';
+import { AT_FDCWD, openAt, pathAt } from './open-at.ts';
+import { type Stat, statOf } from './stat.ts';
 
 /**
  * Directories and their children by descriptor, so that nobody who can rename things below can lead the reader
@@ -10,16 +12,19 @@ import { SystemError, tryLibc } from './libc.ts';
 
 /** open(2) on Linux, the same number on x86-64 and arm64; Node does not name it. */
 export const O_PATH = 0o10000000;
+const { EPERM, ENOENT, ENAMETOOLONG } = system.errno;
 const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW, O_NOATIME, O_NONBLOCK, O_NOCTTY, S_IFMT } = constants;
 
 export type NodeKind = 'file' | 'directory' | 'symlink' | 'fifo' | 'socket' | 'character-device' | 'block-device';
 
-/** Something with a name in a directory, held by an O_PATH descriptor. */
+/** Something with a name in a directory, held by an O_PATH descriptor, and by one for reading once it was asked for. */
 export interface Node extends Disposable {
   readonly fd: number;
   readonly kind: NodeKind;
-  /** As it was when the descriptor was opened, before anything of it was read. Times in ns. */
-  readonly stat: BigIntStats;
+  /** As it was when the descriptor was opened, before anything of it was read. */
+  readonly stat: Stat;
+  /** See `openForReading`. */
+  open(): Readable;
 }
 
 const KINDS: ReadonlyMap<number, NodeKind> = new Map([
@@ -46,19 +51,27 @@ export function deviceNumbers(rdev: bigint): { major: number; minor: number } {
 
 /** Opens what `name` is right now. Throws a system error: ENOENT when it has gone. */
 export function openNode(directory: Directory, name: Uint8Array): Node {
-  return nodeOf(openSync(directory.at(name), O_PATH | O_NOFOLLOW));
+  const fd = directory.open(name, O_PATH | O_NOFOLLOW);
+  if (fd < 0) throw new SystemError(-fd, 'open');
+  return nodeOf(fd, directory.pool);
 }
 
 /** What an O_PATH descriptor of the caller's holds; it stays the caller's to close. */
-export function holdNode(fd: number): Node {
-  const stat = fstatSync(fd, { bigint: true });
-  return { fd, stat, kind: kindOf(stat.mode), [Symbol.dispose]: () => undefined };
+export function holdNode(fd: number, pool: DirectoryPool): Node {
+  return new HeldNode(fd, pool, false);
 }
 
-function nodeOf(fd: number): Node {
+/** As `openNode`; undefined where there is nothing of that name. */
+export function openIfThere(directory: Directory, name: Uint8Array): Node | undefined {
+  const fd = directory.open(name, O_PATH | O_NOFOLLOW);
+  if (fd >= 0) return nodeOf(fd, directory.pool);
+  if (fd === -ENOENT || fd === -ENAMETOOLONG) return undefined;
+  throw new SystemError(-fd, 'open');
+}
+
+function nodeOf(fd: number, pool: DirectoryPool): Node {
   try {
-    const stat = fstatSync(fd, { bigint: true });
-    return { fd, stat, kind: kindOf(stat.mode), [Symbol.dispose]: () => closeSync(fd) };
+    return new HeldNode(fd, pool);
   } catch (error) {
     closeSync(fd);
     throw error;
@@ -66,42 +79,65 @@ function nodeOf(fd: number): Node {
 }
 
 /** What the inode that `node` holds is now. */
-export function statNow(node: Node): BigIntStats {
-  return fstatSync(node.fd, { bigint: true });
+export function statNow(node: Node): Stat {
+  return statOf(node.fd);
+}
+
+class HeldNode implements Node {
+  readonly fd: number;
+  readonly stat: Stat;
+  readonly kind: NodeKind;
+  readonly #pool: DirectoryPool;
+  readonly #isOwner: boolean;
+  #readable: Readable | undefined;
+
+  constructor(fd: number, pool: DirectoryPool, isOwner = true) {
+    this.fd = fd;
+    this.#isOwner = isOwner;
+    this.#pool = pool;
+    this.stat = statOf(fd);
+    this.kind = kindOf(this.stat.mode);
+  }
+
+  open(): Readable {
+    if (this.kind !== 'file' && this.kind !== 'directory') throw new SystemError('EINVAL', 'open');
+    this.#readable ??= this.#pool.reopen(this.fd, this.kind === 'directory' ? O_DIRECTORY : 0);
+    return this.#readable;
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#readable !== undefined) closeSync(this.#readable.fd);
+    if (this.#isOwner) closeSync(this.fd);
+  }
 }
 
 /** The target of a symlink, any bytes. Reading it may update the link's own access time: there is no O_NOATIME for links. */
 export function readLink(node: Node, directory: Directory, name: Uint8Array): Buffer {
   const libc = tryLibc();
   if (libc !== undefined) return libc.readlinkFd(node.fd);
-  return readlinkSync(directory.at(name), 'buffer');
+  return readlinkSync(pathAt(directory.fd, name), 'buffer');
 }
 
 /** A descriptor for reading, and whether reading leaves the access time alone. */
-export interface Readable extends Disposable {
+export interface Readable {
   readonly fd: number;
   readonly keepsAtime: boolean;
 }
 
 /**
- * Opens the inode that `node` holds for reading; only for kinds `file` and `directory`, so that nothing blocks and no
- * driver runs. Throws a system error: EACCES, EPERM, ENOKEY (fscrypt) and the like.
+ * Opens the inode that `node` holds for reading, once; it is closed with the node. Only for kinds `file` and `directory`, so that
+ * nothing blocks and no driver runs. Throws a system error: EACCES, EPERM, ENOKEY (fscrypt) and the like.
  */
 export function openForReading(node: Node): Readable {
-  if (node.kind !== 'file' && node.kind !== 'directory') throw new SystemError('EINVAL', 'open');
-  const directory = node.kind === 'directory' ? O_DIRECTORY : 0;
-  const { fd, keepsAtime } = openQuietly(`/proc/self/fd/${node.fd}`, O_RDONLY | O_NONBLOCK | O_NOCTTY | directory);
-  return { fd, keepsAtime, [Symbol.dispose]: () => closeSync(fd) };
+  return node.open();
 }
 
 /** With O_NOATIME where it is allowed: open(2) wants the owner or CAP_FOWNER. */
-function openQuietly(path: string | Buffer, flags: number): { fd: number; keepsAtime: boolean } {
-  try {
-    return { fd: openSync(path, flags | O_NOATIME), keepsAtime: true };
-  } catch (error) {
-    if (!isErrno(error, 'EPERM')) throw error;
-    return { fd: openSync(path, flags), keepsAtime: false };
-  }
+function openQuietly(directoryFd: number, name: Uint8Array, flags: number): Readable {
+  const quiet = openAt(directoryFd, name, flags | O_RDONLY | O_NOATIME);
+  const fd = quiet === -EPERM ? openAt(directoryFd, name, flags | O_RDONLY) : quiet;
+  if (fd < 0) throw new SystemError(-fd, 'open');
+  return { fd, keepsAtime: fd === quiet };
 }
 
 /**
@@ -117,6 +153,8 @@ export const MAX_OPEN_DIRECTORIES = 512;
 export class DirectoryPool implements Disposable {
   readonly #open = new Map<Directory, number>();
   readonly #limit: number;
+  /** Of /proc/self/fd; or the negative errno. */
+  #descriptors: number | undefined;
 
   constructor(limit: number = MAX_OPEN_DIRECTORIES) {
     this.#limit = Math.max(2, limit);
@@ -124,13 +162,20 @@ export class DirectoryPool implements Disposable {
 
   /** Opens a directory by path: one that the node's own parts made, so the way to it is trusted, its last step is not. */
   root(path: string | Buffer): Directory {
-    const { fd } = openQuietly(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    const { fd } = openQuietly(AT_FDCWD, Buffer.from(path), O_DIRECTORY | O_NOFOLLOW);
     return this.#adopt(fd, { path });
   }
 
   /** Opens the directory that `node` holds, which is `name` in `parent`. */
   child(parent: Directory, name: Uint8Array, node: Node): Directory {
-    return this.#adopt(openForReading(node).fd, { parent, name: Buffer.from(name) });
+    return this.#adopt(this.reopen(node.fd, O_DIRECTORY).fd, { parent, name: Buffer.from(name) });
+  }
+
+  /** Opens the very inode that an O_PATH descriptor stands for, for reading. */
+  reopen(fd: number, flags: number): Readable {
+    // Held, because the way to /proc/self/fd takes longer than the rest.
+    this.#descriptors ??= openAt(AT_FDCWD, Buffer.from('/proc/self/fd'), O_PATH | O_DIRECTORY);
+    return openQuietly(this.#descriptors, Buffer.from(String(fd)), O_NONBLOCK | O_NOCTTY | flags);
   }
 
   /** The directory's descriptor, opened again if need be. Valid until another directory of this pool is used. */
@@ -157,13 +202,15 @@ export class DirectoryPool implements Disposable {
 
   [Symbol.dispose](): void {
     for (const directory of [...this.#open.keys()]) this.close(directory);
+    if (this.#descriptors !== undefined && this.#descriptors >= 0) closeSync(this.#descriptors);
+    this.#descriptors = undefined;
   }
 
   #reopen(directory: Directory): number {
     const { parent, name, path } = directory.origin;
-    const from = parent === undefined ? path : parent.at(name);
-    const { fd } = openQuietly(from, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-    const { dev, ino } = fstatSync(fd, { bigint: true });
+    const [from, step] = parent === undefined ? [AT_FDCWD, Buffer.from(path)] : [parent.fd, name];
+    const { fd } = openQuietly(from, step, O_DIRECTORY | O_NOFOLLOW);
+    const { dev, ino } = statOf(fd);
     if (dev !== directory.dev || ino !== directory.ino) {
       closeSync(fd);
       throw new SystemError('ESTALE', 'open');
@@ -173,7 +220,7 @@ export class DirectoryPool implements Disposable {
   }
 
   #adopt(fd: number, origin: Origin): Directory {
-    const stat = fstatSync(fd, { bigint: true });
+    const stat = statOf(fd);
     const directory = new Directory(this, origin, stat);
     this.#keep(directory, fd);
     return directory;
@@ -194,13 +241,11 @@ type Origin =
 
 export class Directory {
   readonly origin: Origin;
-  readonly stat: BigIntStats;
-  readonly #pool: DirectoryPool;
-  #prefix = Buffer.alloc(0);
-  #prefixFd = -1;
+  readonly stat: Stat;
+  readonly pool: DirectoryPool;
 
-  constructor(pool: DirectoryPool, origin: Origin, stat: BigIntStats) {
-    this.#pool = pool;
+  constructor(pool: DirectoryPool, origin: Origin, stat: Stat) {
+    this.pool = pool;
     this.origin = origin;
     this.stat = stat;
   }
@@ -214,24 +259,19 @@ export class Directory {
   }
 
   get fd(): number {
-    return this.#pool.fd(this);
+    return this.pool.fd(this);
   }
 
-  /** A path for the next system call. Not to be kept: it is valid until another directory of the pool is used. */
-  at(name: Uint8Array): Buffer {
-    const { fd } = this;
-    if (fd !== this.#prefixFd) {
-      this.#prefix = Buffer.from(`/proc/self/fd/${fd}/`);
-      this.#prefixFd = fd;
-    }
-    return Buffer.concat([this.#prefix, name]);
+  /** openat(2): a descriptor, or the negative errno. */
+  open(name: Uint8Array, flags: number): number {
+    return openAt(this.fd, name, flags);
   }
 
   child(name: Uint8Array, node: Node): Directory {
-    return this.#pool.child(this, name, node);
+    return this.pool.child(this, name, node);
   }
 
   close(): void {
-    this.#pool.close(this);
+    this.pool.close(this);
   }
 }

@@ -5,7 +5,7 @@ import { type Node, openForReading } from './directory.ts';
 /** The first bytes of a regular file, at most `limitBytes`; undefined when they cannot be read. */
 export function readHead(node: Node, limitBytes: number): Buffer | undefined {
   try {
-    using readable = openForReading(node);
+    const readable = openForReading(node);
     const head = Buffer.alloc(limitBytes);
     return head.subarray(0, readSync(readable.fd, head, 0, limitBytes, 0));
   } catch (error) {

@@ -25,6 +25,13 @@ export interface Libc {
   readlinkFd(fd: number): Buffer;
   /** readlinkat(2): a link's text in Latin-1, of a name below a folder's descriptor. Half the time of a path from the root. */
   readlinkAt(fd: number, name: string): string;
+  /**
+   * openat(2), always with O_CLOEXEC: a descriptor, or the negative errno. Most names that are asked for in lower layers are
+   * not there, and an error costs ten times an answer.
+   */
+  openAt(fd: number, name: Uint8Array, flags: number): number;
+  /** statx(2) of what a descriptor stands for, all basic fields and the birth time; undefined where the library lacks it. */
+  readonly statx: ((fd: number, into: Uint8Array) => void) | undefined;
   /** getdents64(2): fills `into` with linux_dirent64 records and returns how many bytes; 0 at the end. */
   getdents64(fd: number, into: Buffer): number;
   /** lseek(2) with SEEK_DATA or SEEK_HOLE; ENXIO when there is no more data after `offset`. */
@@ -62,6 +69,11 @@ export const LIBRARIES = ['libc.so.6', 'libc.musl-x86_64.so.1', 'libc.musl-aarch
 const XATTR_MAX_BYTES = 65_536;
 /** linux/limits.h PATH_MAX: no symlink target is longer. */
 const PATH_MAX_BYTES = 4096;
+/** linux/fcntl.h and linux/stat.h: AT_EMPTY_PATH; STATX_BASIC_STATS and STATX_BTIME. */
+const EMPTY_PATH = 0x1000;
+const BASIC_AND_BIRTH = 0xfff;
+/** fcntl.h, the same on x86-64 and arm64; Node does not name it. */
+const O_CLOEXEC = 0o2000000;
 const WHENCE = { data: 3, hole: 4 } as const satisfies Record<Whence, number>;
 
 type FFI = typeof koffi;
@@ -128,6 +140,8 @@ function bind(koffi: FFI, library: LibraryHandle): Libc {
   const [lget, get, fget] = [byPath('lgetxattr'), byPath('getxattr'), byFd('fgetxattr')];
   const readlinkat = call('readlinkat', 'int fd, const void *path, void *buffer, size_t size');
   const getdents64 = call('getdents64', 'int fd, void *entries, size_t size');
+  const openat = library.func('int openat(int fd, const void *path, int flags)');
+  const statx = statxOf(library);
   const makeFifo = library.func('int mkfifo(const void *path, unsigned int mode)');
   const lseek = library.func('int64_t lseek(int fd, int64_t offset, int whence)');
   const scratch = Buffer.alloc(XATTR_MAX_BYTES);
@@ -145,6 +159,15 @@ function bind(koffi: FFI, library: LibraryHandle): Libc {
     readlinkAt: (fd, name) =>
       scratch.toString('latin1', 0, readlinkat(fd, Buffer.from(`${name}\0`), scratch, PATH_MAX_BYTES)),
     getdents64: (fd, into) => getdents64(fd, into, into.length),
+    openAt: (fd, name, flags) => {
+      const opened: unknown = openat(fd, cString(name, shortName), flags | O_CLOEXEC);
+      return opened === -1 ? -koffi.errno() : Number(opened);
+    },
+    statx:
+      statx &&
+      ((fd, into) => {
+        if (statx(fd, empty, EMPTY_PATH, BASIC_AND_BIRTH, into) === -1) throw new SystemError(koffi.errno(), 'statx');
+      }),
     seek: (fd, offset, whence) => {
       const at: unknown = lseek(fd, offset, WHENCE[whence]);
       if (at === -1) throw new SystemError(koffi.errno(), 'lseek');
@@ -156,10 +179,22 @@ function bind(koffi: FFI, library: LibraryHandle): Libc {
   };
 }
 
-/** Throws EINVAL for bytes that no C string can hold, as Node does for paths. */
-function cString(bytes: Uint8Array): Uint8Array {
+/** glibc 2.28, musl 1.2.5. */
+function statxOf(library: LibraryHandle): ReturnType<LibraryHandle['func']> | undefined {
+  try {
+    return library.func('int statx(int fd, const void *path, int flags, unsigned int mask, void *answer)');
+  } catch {
+    return undefined;
+  }
+}
+
+/** linux/limits.h NAME_MAX is 255: room for a name that is looked at during one call only. */
+const shortName = Buffer.alloc(256);
+
+/** Throws EINVAL for bytes that no C string can hold, as Node does for paths. The answer is in `room` where that is enough. */
+function cString(bytes: Uint8Array, room?: Uint8Array): Uint8Array {
   if (bytes.includes(0)) throw new SystemError('EINVAL', 'path');
-  const ended = Buffer.allocUnsafe(bytes.length + 1);
+  const ended = room !== undefined && bytes.length < room.length ? room : Buffer.allocUnsafe(bytes.length + 1);
   ended.set(bytes);
   ended[bytes.length] = 0;
   return ended;

@@ -12,7 +12,9 @@ export type First = (type: number, name: Buffer) => boolean;
 export interface Listing {
   /** One name an element, bytes as Latin-1 characters; those that are `first`, then the others, each bytewise sorted. */
   readonly names: string[];
-  /** Names beyond `limit`, which are not in `names`. */
+  /** What `names` take, as `nameBytes` counts it. */
+  readonly bytes: number;
+  /** Names beyond the limit, which are not in `names`. */
   readonly left: number;
   /** False when reading may have updated the directory's access time. */
   readonly keepsAtime: boolean;
@@ -24,57 +26,81 @@ const BATCH_BYTES = 256 * 1024;
 const TURN_MS = 10;
 /** Names beyond the limit that are still counted; somebody may be making them as fast as they are read. */
 const COUNTED_BEYOND = 1_000_000;
-const BEFORE = 1;
-const AFTER = 2;
 /** struct linux_dirent64, getdents64(2). */
 const RECORD = { lengthAt: 16, typeAt: 18, nameAt: 19 } as const;
 
-/**
- * Every name in a directory but `.` and `..`. A name costs about 40 bytes here, so a million entries are held without
- * their attributes. Throws a system error.
- */
-export async function listNames(directory: Directory, first: First, limit: number): Promise<Listing> {
-  const libc = tryLibc();
-  const found =
-    libc === undefined ? readByPath(directory, first) : await readByDescriptor(libc, directory, first, limit);
-  // One-byte strings compare by code unit, which is bytewise; the rank is their first character.
-  const names = found.names.sort();
-  for (let index = 0; index < names.length; index += 1) names[index] = (names[index] ?? '').slice(1);
-  return { ...found, names };
+/** What a name takes in memory: V8's header of a string and its place in a list, rounded up. */
+export function nameBytes(name: string): number {
+  return name.length + 32;
 }
 
-async function readByDescriptor(libc: Libc, directory: Directory, first: First, limit: number): Promise<Listing> {
-  const names: string[] = [];
+/** Names as they come, those that are `first` apart from the others. */
+class Gathered {
+  readonly first: string[] = [];
+  readonly others: string[] = [];
+  readonly #limitBytes: number;
+  bytes = 0;
+  left = 0;
+
+  constructor(limitBytes: number) {
+    this.#limitBytes = limitBytes;
+  }
+
+  add(name: string, isFirst: boolean): void {
+    const bytes = nameBytes(name);
+    if (this.bytes + bytes > this.#limitBytes) {
+      this.left += 1;
+      return;
+    }
+    this.bytes += bytes;
+    (isFirst ? this.first : this.others).push(name);
+  }
+
+  /** One-byte strings compare by code unit, which is bytewise. */
+  sorted(): string[] {
+    const others = this.others.sort();
+    return this.first.length === 0 ? others : this.first.sort().concat(others);
+  }
+}
+
+/**
+ * Every name in a directory but `.` and `..`, as many as take `limit.bytes` of memory (see `nameBytes`); attributes are not held.
+ * Throws a system error.
+ */
+export async function listNames(
+  directory: Directory,
+  first: First,
+  limit: { readonly bytes: number },
+): Promise<Listing> {
+  const libc = tryLibc();
+  const gathered = new Gathered(limit.bytes);
+  if (libc === undefined) readByPath(directory, first, gathered);
+  else await readByDescriptor(libc, directory, first, gathered);
+  const { bytes, left } = gathered;
+  return { names: gathered.sorted(), bytes, left, keepsAtime: libc !== undefined };
+}
+
+async function readByDescriptor(libc: Libc, directory: Directory, first: First, into: Gathered): Promise<void> {
   const batch = Buffer.allocUnsafe(BATCH_BYTES);
   const fd = directory.fd;
-  let left = 0;
   for (let turnMs = performance.now(); ; ) {
     const filled = libc.getdents64(fd, batch);
-    if (filled === 0 || left > COUNTED_BEYOND) return { names, left, keepsAtime: true };
-    for (const ranked of splitBatch(batch.subarray(0, filled), first)) {
-      if (names.length < limit) names.push(ranked);
-      else left += 1;
-    }
+    if (filled === 0 || into.left > COUNTED_BEYOND) return;
+    splitBatch(batch.subarray(0, filled), first, into);
     if (performance.now() - turnMs < TURN_MS) continue;
     await setImmediate();
     turnMs = performance.now();
   }
 }
 
-/**
- * The records of one getdents64(2) answer as rank and name. The rank overwrites `d_type`, the byte before the name, so
- * that both become one string. Exported for its tests.
- */
-export function* splitBatch(batch: Buffer, first: First): Generator<string> {
+/** The records of one getdents64(2) answer. Exported for its tests. */
+export function splitBatch(batch: Buffer, first: First, into: Pick<Gathered, 'add'>): void {
   for (let at = 0; at + RECORD.nameAt < batch.length; ) {
     const length = batch.readUInt16LE(at + RECORD.lengthAt);
     if (length <= RECORD.nameAt) return;
     const from = at + RECORD.nameAt;
     const name = batch.subarray(from, batch.indexOf(0, from));
-    if (!isDots(name)) {
-      batch[at + RECORD.typeAt] = first(batch[at + RECORD.typeAt] ?? 0, name) ? BEFORE : AFTER;
-      yield batch.toString('latin1', at + RECORD.typeAt, from + name.length);
-    }
+    if (!isDots(name)) into.add(name.toString('latin1'), first(batch[at + RECORD.typeAt] ?? 0, name));
     at += length;
   }
 }
@@ -84,10 +110,8 @@ function isDots(name: Buffer): boolean {
 }
 
 /** Without a C library: types are unknown, and the directory is opened a second time, without O_NOATIME. */
-function readByPath(directory: Directory, first: First): Listing {
-  const names = readdirSync(`/proc/self/fd/${directory.fd}`, 'latin1').map((name) => {
-    const rank = first(D_TYPE.unknown, Buffer.from(name, 'latin1')) ? BEFORE : AFTER;
-    return String.fromCharCode(rank) + name;
-  });
-  return { names, left: 0, keepsAtime: false };
+function readByPath(directory: Directory, first: First, into: Gathered): void {
+  for (const name of readdirSync(`/proc/self/fd/${directory.fd}`, 'latin1')) {
+    into.add(name, first(D_TYPE.unknown, Buffer.from(name, 'latin1')));
+  }
 }

@@ -1,6 +1,4 @@
-import { lstatSync } from 'node:fs';
-import { isErrno } from '../../evidence/error.ts';
-import { type Directory, type DirectoryPool, type Node, openNode } from './directory.ts';
+import { type Directory, type DirectoryPool, type Node, openIfThere } from './directory.ts';
 import { SystemError } from './libc.ts';
 import { listNames } from './listing.ts';
 import {
@@ -42,6 +40,8 @@ export interface LowerLookup extends Disposable {
   readonly directories: readonly LowerDirectory[];
 }
 
+const NOTHING: LowerLookup = { object: undefined, data: undefined, directories: [], [Symbol.dispose]: () => undefined };
+
 /** The lower layers of one overlay, looked at as ovl_lookup() in fs/overlayfs/namei.c does, by descriptors only. */
 export class LowerLayers {
   readonly roots: readonly LowerDirectory[];
@@ -51,12 +51,14 @@ export class LowerLayers {
     this.#ofClass = ofClass;
     this.roots = paths.map((path, layer) => {
       const directory = pool.root(path);
-      return { directory, layer, marks: readMarks(readXattrs(directory.fd), ofClass) };
+      return { directory, layer, marks: readMarks(readXattrs(directory), ofClass) };
     });
   }
 
   /** What is at `name` in the merged `directories`. Throws a system error when a layer cannot be read there. */
   lookup(directories: readonly LowerDirectory[], name: LowerName): LowerLookup {
+    // Most of what a container adds lies in directories that it added.
+    if (name.kind === 'here' && directories.length === 0) return NOTHING;
     let want = name;
     let object: LowerObject | undefined;
     let data: LowerObject | undefined;
@@ -112,7 +114,7 @@ export class LowerLayers {
     if (node === undefined) return undefined;
     try {
       const mayBear = node.kind === 'directory' || node.kind === 'file';
-      const xattrs = mayBear ? readXattrs(node.fd) : NO_XATTRS;
+      const xattrs = mayBear ? readXattrs(node) : NO_XATTRS;
       const marks = mayBear ? readMarks(xattrs, this.#ofClass) : NO_MARKS;
       const { rdev, size } = node.stat;
       if (isWhiteout({ kind: node.kind, rdev, sizeBytes: size, marks, parent: base.marks.opaque })) {
@@ -125,17 +127,6 @@ export class LowerLayers {
       node[Symbol.dispose]();
       throw error;
     }
-  }
-}
-
-function openIfThere(directory: Directory, name: Buffer): Node | undefined {
-  try {
-    // Most names are not there, and an error costs several times an answer.
-    if (lstatSync(directory.at(name), { throwIfNoEntry: false }) === undefined) return undefined;
-    return openNode(directory, name);
-  } catch (error) {
-    if (isErrno(error, 'ENOENT', 'ENAMETOOLONG')) return undefined;
-    throw error;
   }
 }
 
@@ -211,8 +202,10 @@ async function mergedNames(
 }
 
 async function addNames(directories: readonly LowerDirectory[], names: Set<string>): Promise<void> {
+  let bytes = 0;
   for (const { directory } of directories) {
-    const listing = await listNames(directory, () => false, WALK_LIMITS.heldNames - names.size);
+    const listing = await listNames(directory, () => false, { bytes: WALK_LIMITS.heldBytes - bytes });
+    bytes += listing.bytes;
     for (const name of listing.names) names.add(name);
     if (listing.left > 0) throw new SystemError('E2BIG', 'getdents64');
   }

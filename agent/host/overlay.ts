@@ -74,6 +74,7 @@ export interface SplitXattrs {
  * ("escaped"), which the container sees as `<class>.overlay.*`.
  */
 export function splitXattrs({ named }: Xattrs, ofClass: OverlayClass): SplitXattrs {
+  if (named.size === 0) return NONE;
   const own = `${ofClass}.overlay.`;
   const escaped = `${own}overlay.`;
   const visible = new Map<string, Buffer>();
@@ -84,6 +85,8 @@ export function splitXattrs({ named }: Xattrs, ofClass: OverlayClass): SplitXatt
   }
   return { visible, internal };
 }
+
+const NONE: SplitXattrs = { visible: new Map(), internal: new Map() };
 
 /** Where to look in the layers below. */
 export type LowerName =

@@ -1,7 +1,8 @@
-import { type BigIntStats, fstatSync, read, readSync } from 'node:fs';
+import { read, readSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { errnoOf, isErrno } from '../../evidence/error.ts';
 import { tryLibc } from './libc.ts';
+import { type Stat, statOf } from './stat.ts';
 
 const readAsync = promisify(read);
 
@@ -9,6 +10,11 @@ const readAsync = promisify(read);
 export const CHUNK_BYTES = 1024 * 1024;
 /** Files up to this size are read whole, by one call, before anything of them is stored. */
 export const WHOLE_BYTES = CHUNK_BYTES;
+/** For `readWhole`; each capture has its own, since what is in it may have to wait for the sink. */
+export function wholeRoom(): Buffer {
+  return Buffer.allocUnsafeSlow(WHOLE_BYTES);
+}
+
 /** How often a small file that changes while it is read is read again. */
 const READ_ATTEMPTS = 3;
 
@@ -32,36 +38,38 @@ export function newOutcome(): ReadOutcome {
 }
 
 /**
- * All of a small file, read again up to READ_ATTEMPTS times while it changes. Returns what the last attempt gave, at most
- * `limitBytes`; the outcome says whether even that changed.
+ * All of a small file, read again up to READ_ATTEMPTS times while it changes, `before` being what it was when it was opened.
+ * Returns what the last attempt gave, at most what `room` holds; the outcome says whether even that changed. The content is in
+ * `room`: a million files are read into one piece of memory.
  */
-export function readWhole(fd: number, limitBytes: number): { content: Buffer; outcome: ReadOutcome } {
+export function readWhole(fd: number, before: Stat, room: Buffer): { content: Buffer; outcome: ReadOutcome } {
+  let then = before;
   for (let attempt = 1; ; attempt += 1) {
-    const before = fstatSync(fd, { bigint: true });
     const outcome = newOutcome();
-    const content = readOnce(fd, before.size < BigInt(limitBytes) ? Number(before.size) : limitBytes, outcome);
-    outcome.changed = differs(before, fstatSync(fd, { bigint: true }));
+    const content = readOnce(fd, room, then.size < BigInt(room.length) ? Number(then.size) : room.length, outcome);
+    const now = statOf(fd);
+    outcome.changed = differs(then, now);
     if (!outcome.changed || outcome.failure !== undefined || attempt === READ_ATTEMPTS) return { content, outcome };
+    then = now;
   }
 }
 
-function readOnce(fd: number, sizeBytes: number, outcome: ReadOutcome): Buffer {
-  const content = Buffer.allocUnsafe(sizeBytes);
+function readOnce(fd: number, into: Buffer, sizeBytes: number, outcome: ReadOutcome): Buffer {
   try {
     while (outcome.bytes < sizeBytes) {
-      const got = readSync(fd, content, outcome.bytes, sizeBytes - outcome.bytes, outcome.bytes);
+      const got = readSync(fd, into, outcome.bytes, sizeBytes - outcome.bytes, outcome.bytes);
       if (got === 0) break;
       outcome.bytes += got;
     }
   } catch (error) {
     outcome.failure = failureOf(error, BigInt(outcome.bytes));
   }
-  return content.subarray(0, outcome.bytes);
+  return into.subarray(0, outcome.bytes);
 }
 
 /**
- * The bytes of `extents`, one after the other, in chunks; the next one is read while the last is stored. A file that ends
- * early ends the stream early; a read error does so too and is in the outcome. Throws only when the signal does.
+ * The bytes of `extents`, one after the other, in chunks; the next one is read while the last is stored, and the last is gone
+ * when the one after it is asked for. A file that ends early ends the stream early; a read error does so too and is in the outcome. Throws only when the signal does.
  */
 export async function* readExtents(
   fd: number,
@@ -69,11 +77,17 @@ export async function* readExtents(
   outcome: ReadOutcome,
   signal: AbortSignal,
 ): AsyncGenerator<Buffer, void, void> {
-  const before = fstatSync(fd, { bigint: true });
+  const before = statOf(fd);
   const chunks = chunksOf(extents);
+  // One is read into while the other is stored: a new one for each chunk would cost as much as reading it.
+  const rooms: Buffer[] = [];
+  let turn = 0;
   const readNext = (): Promise<Chunk> | undefined => {
     const next = chunks.next();
-    return next.done === true ? undefined : readChunk(fd, next.value);
+    if (next.done === true) return undefined;
+    turn = 1 - turn;
+    rooms[turn] ??= Buffer.allocUnsafeSlow(CHUNK_BYTES);
+    return readChunk(fd, next.value, rooms[turn] as Buffer);
   };
   let coming = readNext();
   try {
@@ -89,7 +103,7 @@ export async function* readExtents(
   } finally {
     // The descriptor must not be closed under a read.
     await coming;
-    outcome.changed = differs(before, fstatSync(fd, { bigint: true }));
+    outcome.changed = differs(before, statOf(fd));
   }
 }
 
@@ -100,9 +114,8 @@ interface Chunk {
   readonly last: boolean;
 }
 
-async function readChunk(fd: number, { offset, sizeBytes }: Extent): Promise<Chunk> {
+async function readChunk(fd: number, { offset, sizeBytes }: Extent, bytes: Buffer): Promise<Chunk> {
   const wanted = Number(sizeBytes);
-  const bytes = Buffer.allocUnsafeSlow(wanted);
   let filled = 0;
   try {
     while (filled < wanted) {
@@ -171,6 +184,6 @@ function failureOf(error: unknown, offset: bigint): ReadOutcome['failure'] {
 }
 
 /** ctime cannot be set by a process, so an edit that puts mtime back is seen as well: inode(7). */
-function differs(before: BigIntStats, after: BigIntStats): boolean {
+function differs(before: Stat, after: Stat): boolean {
   return before.size !== after.size || before.mtimeNs !== after.mtimeNs || before.ctimeNs !== after.ctimeNs;
 }

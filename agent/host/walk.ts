@@ -54,19 +54,26 @@ export interface WalkOptions {
 export interface WalkLimits {
   /** Eight times PATH_MAX. Every member name repeats its directories, so a deeper tree could ask for any amount of output. */
   readonly pathBytes: number;
-  /** Names of all directories from the root to here that are waiting; about 40 bytes each. */
-  readonly heldNames: number;
+  /**
+   * Of the names of all directories from the root to here that are waiting, see `nameBytes`: more than a million of a usual length
+   * in one directory, and a quarter of the heap that the agent is started with (environment.ts).
+   */
+  readonly heldBytes: number;
 }
 
-export const WALK_LIMITS: WalkLimits = { pathBytes: 32_768, heldNames: 3_000_000 };
+export const WALK_LIMITS: WalkLimits = { pathBytes: 32_768, heldBytes: 64 * 1024 * 1024 };
 
 /** How long entries are given before timers and sockets of the agent get their turn. */
 const TURN_MS = 10;
 
 interface Frame {
   readonly path: Buffer;
+  /** The path with a slash after it, a character a byte; empty at the root. */
+  readonly prefix: string;
   readonly directory: Directory | undefined;
   readonly names: string[];
+  /** What the names take. */
+  readonly bytes: number;
   next: number;
 }
 
@@ -82,10 +89,22 @@ export async function* walk(root: Directory, options: WalkOptions): AsyncGenerat
   let turnMs = performance.now();
   const enter = async (path: Buffer, directory: Directory): Promise<WalkEvent> => {
     const first = options.first?.(path, directory) ?? (() => false);
-    const listing = await listNames(directory, first, limits.heldNames - held);
-    held += listing.names.length;
-    stack.push({ path, directory, names: listing.names, next: 0 });
+    const listing = await listNames(directory, first, { bytes: limits.heldBytes - held });
+    held += listing.bytes;
+    stack.push(frameOf(path, directory, listing));
     return cutListing(path, listing) ?? { kind: 'listed', path, keepsAtime: listing.keepsAtime };
+  };
+  const descend = async ({ parent, path, name, node }: Omit<Found, 'depth' | 'skip'>): Promise<WalkEvent> => {
+    let event: Missed;
+    const why = reasonToStay(parent, node, path, limits);
+    try {
+      if (why === undefined) return await enter(path, parent.child(name, node));
+      event = { kind: 'missed', what: 'entries', path, errno: undefined, why };
+    } catch (error) {
+      event = missed('entries', path, error);
+    }
+    stack.push(frameOf(path, undefined, { names: [], bytes: 0 }));
+    return event;
   };
   yield await enter(Buffer.alloc(0), root);
   for (let frame = stack.at(-1); frame !== undefined; frame = stack.at(-1)) {
@@ -97,47 +116,40 @@ export async function* walk(root: Directory, options: WalkOptions): AsyncGenerat
     const name = frame.names[frame.next];
     if (name === undefined || frame.directory === undefined) {
       stack.pop();
-      held -= frame.names.length;
+      held -= frame.bytes;
       if (stack.length > 0) yield { kind: 'left', path: frame.path, directory: frame.directory, depth: stack.length };
       if (stack.length > 0) frame.directory?.close();
       continue;
     }
     frame.next += 1;
-    yield* visit(frame.directory, childOf(frame.path, Buffer.from(name, 'latin1')), stack, limits, enter);
+    const path = Buffer.from(frame.prefix + name, 'latin1');
+    const found = look(frame.directory, path, path.subarray(frame.prefix.length));
+    if ('why' in found) {
+      yield found;
+      continue;
+    }
+    using node = found.node;
+    let skipped = false;
+    yield { ...found, depth: stack.length, skip: () => (skipped = true) };
+    if (node.kind === 'directory' && !skipped) yield await descend(found);
   }
 }
 
-async function* visit(
-  parent: Directory,
-  { path, name }: { path: Buffer; name: Buffer },
-  stack: Frame[],
-  limits: WalkLimits,
-  enter: (path: Buffer, directory: Directory) => Promise<WalkEvent>,
-): AsyncGenerator<WalkEvent, void, void> {
-  let node: Node;
+function frameOf(
+  path: Buffer,
+  directory: Directory | undefined,
+  { names, bytes }: Pick<Listing, 'names' | 'bytes'>,
+): Frame {
+  const prefix = path.length === 0 ? '' : `${path.toString('latin1')}/`;
+  return { path, prefix, directory, names, bytes, next: 0 };
+}
+
+function look(parent: Directory, path: Buffer, name: Buffer): Omit<Found, 'depth' | 'skip'> | Missed {
   try {
-    node = openNode(parent, name);
+    return { kind: 'found', path, name, parent, node: openNode(parent, name) };
   } catch (error) {
-    yield missed('entry', path, error);
-    return;
+    return missed('entry', path, error);
   }
-  using held = node;
-  let skipped = false;
-  const depth = stack.length;
-  yield { kind: 'found', path, name, parent, depth, node: held, skip: () => (skipped = true) };
-  if (node.kind !== 'directory' || skipped) return;
-  const why = reasonToStay(parent, node, path, limits);
-  if (why === undefined) {
-    try {
-      yield await enter(path, parent.child(name, node));
-      return;
-    } catch (error) {
-      yield missed('entries', path, error);
-    }
-  } else {
-    yield { kind: 'missed', what: 'entries', path, errno: undefined, why };
-  }
-  if (stack.length === depth) stack.push({ path, directory: undefined, names: [], next: 0 });
 }
 
 function reasonToStay(parent: Directory, node: Node, path: Buffer, limits: WalkLimits): string | undefined {
@@ -159,9 +171,3 @@ function missed(what: Missed['what'], path: Buffer, error: unknown): Missed {
   const why = what === 'entry' && errno === 'ENOENT' ? 'it vanished after its directory was listed' : explain(error);
   return { kind: 'missed', what, path, errno, why };
 }
-
-function childOf(parent: Buffer, name: Buffer): { path: Buffer; name: Buffer } {
-  return { path: parent.length === 0 ? name : Buffer.concat([parent, SLASH, name]), name };
-}
-
-const SLASH = Buffer.from('/');

@@ -1,4 +1,6 @@
+import { isUtf8 } from 'node:buffer';
 import { errnoOf, isErrno } from '../../evidence/error.ts';
+import type { Directory, Node } from './directory.ts';
 import { tryLibc } from './libc.ts';
 
 /** Extended attributes by name. A name that is not UTF-8 (only `user.*` can have one) is in `unnamed`. */
@@ -15,19 +17,37 @@ export const NO_XATTRS: Xattrs = { named: new Map(), unnamed: [], refused: [] };
 const ATTEMPTS = 3;
 
 /**
- * All extended attributes of what a descriptor stands for, O_PATH ones of symlinks included: xattr(7). Attributes of the
- * `trusted` class are only listed for a process with CAP_SYS_ADMIN. Throws a system error; a file system without
- * attributes has none, and without a C library none can be seen: ask `tryLibc` once and say so.
+ * All extended attributes of a directory that is open, or of what an O_PATH descriptor stands for, symlinks included: xattr(7).
+ * A file is opened for reading for it, where that is allowed, since all who look at its attributes read it next.
+ * Attributes of the `trusted` class are only listed for a process with CAP_SYS_ADMIN. Throws a system error; a file system
+ * without attributes has none, and without a C library none can be seen: ask `tryLibc` once and say so.
  */
-export function readXattrs(fd: number): Xattrs {
+export function readXattrs(of: Directory | Node): Xattrs {
   const c = tryLibc();
   if (c === undefined) return NO_XATTRS;
+  const fd = 'kind' in of ? readableFd(of) : of.fd;
+  if (fd !== undefined) {
+    return collect(
+      () => c.flistxattr(fd),
+      (name) => c.fgetxattr(fd, name),
+    );
+  }
   // The magic link leads to the very inode, whatever its name is now, and for O_PATH descriptors it is the only way.
-  const path = Buffer.from(`/proc/self/fd/${fd}`);
+  const path = Buffer.from(`/proc/self/fd/${of.fd}`);
   return collect(
     () => c.listxattr(path),
     (name) => c.getxattr(path, name),
   );
+}
+
+function readableFd(node: Node): number | undefined {
+  if (node.kind !== 'file') return undefined;
+  try {
+    return node.open().fd;
+  } catch (error) {
+    if (errnoOf(error) === undefined) throw error;
+    return undefined;
+  }
 }
 
 /** Exported for its tests: `list` and `get` as the kernel answers them. */
@@ -47,7 +67,7 @@ export function collect(list: () => Buffer, get: (name: Buffer) => Buffer): Xatt
     // Removed since the list was made.
     if (value === undefined) continue;
     const text = name.toString('utf8');
-    if (Buffer.from(text).equals(name)) named.set(text, value);
+    if (isUtf8(name)) named.set(text, value);
     else unnamed.push({ name, value });
   }
   return { named, unnamed, refused };

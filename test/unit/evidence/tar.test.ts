@@ -49,6 +49,29 @@ describe('an archive that we wrote', () => {
     );
   });
 
+  it('has its members in the order in which they came, whether whole, in pieces, or large', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.tuple(fc.constantFrom(0, 1, 700, 100_000, 300_000), fc.boolean()), { maxLength: 8 }),
+        async (bodies) => {
+          const sink = new MemorySink();
+          const tar = createTarWriter(sink);
+          const written: Member[] = [];
+          for (const [index, [sizeBytes, isWhole]] of bodies.entries()) {
+            const body = Buffer.alloc(sizeBytes, index + 1);
+            const header = { path: `${index}`, type: 'file', sizeBytes } as const;
+            written.push((await tar.add(header, isWhole ? body : pieces(body, 50_000))).member);
+          }
+          await tar.end();
+          const observer = createTarObserver();
+          expect(observer.write(sink.bytes)).toEqual(written);
+          expect(observer.end()).toBeUndefined();
+        },
+      ),
+      { numRuns: 30 },
+    );
+  });
+
   it('holds any header there can be', async () => {
     const name = fc.uint8Array({ minLength: 1, maxLength: 300 }).map((bytes) => bytes.map((byte) => byte || 1));
     const ns = fc.bigInt({ min: -(1n << 62n), max: 1n << 63n });

@@ -1,3 +1,4 @@
+import { zstdDecompressSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import type { Archive, ForeignArchive, TextObject } from '../../../agent/collect/collector.ts';
 import { decodeFrames } from '../../../evidence/frame-decoder.ts';
@@ -122,6 +123,19 @@ describe('writing a bundle', () => {
     await expect(text.line('0|/tmp/a\n0|/tmp/forged|')).rejects.toThrow(/holds a newline/);
   });
 
+  it('keeps lines of any length and script in their order', async () => {
+    const { writer, objects } = bundle();
+    const lines = ['short', 'ü€😀'.repeat(20_000), 'x'.repeat(300_000), '', 'last'];
+    {
+      await using text = await writer.openText('c.zst', 'bodyfile');
+      for (const line of lines) await text.line(line);
+      await text.commit();
+    }
+    expect(zstdDecompressSync(objects.get('c.zst') ?? Buffer.alloc(0)).toString()).toBe(
+      lines.map((line) => `${line}\n`).join(''),
+    );
+  });
+
   it('hands on the error of a sink, and lets go of the sink', async () => {
     const sink = new MemorySink();
     const writer = createBundleWriter(
@@ -134,9 +148,8 @@ describe('writing a bundle', () => {
     );
     {
       await using archive = await writer.openArchive('a.tar.zst');
-      await expect(archive.add({ path: 'x', type: 'file', sizeBytes: 1000 }, Buffer.alloc(1000))).rejects.toThrow(
-        'disk full',
-      );
+      const body = Buffer.alloc(300_000); // Smaller members are gathered before the sink hears of them.
+      await expect(archive.add({ path: 'x', type: 'file', sizeBytes: body.length }, body)).rejects.toThrow('disk full');
       await expect(archive.commit()).rejects.toThrow('failed');
     }
     expect(sink).toMatchObject({ committed: false, disposed: true });
