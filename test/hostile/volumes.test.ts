@@ -112,10 +112,14 @@ os.symlink('b', 'a'); os.symlink('a', 'b'); os.symlink('/', 'top'); os.symlink('
     expect(line?.sparse).toEqual({
       apparentBytes: String(2n ** 63n - 4096n),
       complete: true,
-      extents: [[String(2n ** 62n), '4096']],
+      // tmpfs says that the last page is a hole, so it is looked at.
+      extents: [
+        [String(2n ** 62n), '4096'],
+        [String(2n ** 63n - 65_536n), String(65_536 - 4096)],
+      ],
     });
     expect(tar(taken, '-xO', line?.path ?? '').slice(0, 6)).toBe('needle');
-    expect(taken.volumeAt(vol).counts).toMatchObject({ contentFiles: 1, contentBytes: 4096 });
+    expect(taken.volumeAt(vol).counts).toMatchObject({ contentFiles: 1, contentBytes: 65_536 });
   });
 
   test('is only read: times of access stay, also those of links, and nothing is written', async () => {
