@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { openMountSpace, Unreachable } from '../../agent/host/mount-space.ts';
-import { asPid } from '../../agent/runtime/runtime.ts';
+import { asPid, type Target } from '../../agent/runtime/runtime.ts';
 import { findingSchema } from '../../evidence/file-finding.ts';
 import {
   type MountVictim,
@@ -464,5 +464,28 @@ for i in range(300):
     expect(alone.map(({ kind, severity, path: where }) => [kind, severity, where])).toEqual([
       ['timestomped', 'low', `${vol.slice(1)}/one`],
     ]);
+  });
+
+  test('of the node is what came after the pod, also when the container was started again, where it may write', async () => {
+    const home = path.join(folder, 'home');
+    mkdirSync(path.join(home, '.ssh'), { recursive: true });
+    writeFileSync(path.join(home, '.ssh', 'authorized_keys'), 'key');
+    await using victim = await startVictim(`mount --bind ${home} ${vol}`);
+    const hour = 3_600_000;
+    const restarted = { createdAt: new Date(Date.now() + hour).toISOString() };
+    const ofPod = { ...restarted, podCreatedAt: new Date(Date.now() - hour).toISOString() };
+    const told = async (name: string, target: Partial<Target>) =>
+      findingsOf(await takeVolumes(path.join(folder, name), victim, {}, target));
+    const [found] = await told('pod', ofPod);
+    expect(found).toMatchObject({
+      kind: 'persistence',
+      severity: 'high',
+      reasons: ['ssh-key', 'on-node'],
+      path: `${vol.slice(1)}/.ssh/authorized_keys`,
+      nodePath: `${home.slice(1)}/.ssh/authorized_keys`,
+    });
+    expect(await told('container', restarted)).toEqual([]);
+    victim.run(`mount -o remount,bind,ro ${vol}`);
+    expect(await told('read-only', ofPod)).toEqual([]);
   });
 });
