@@ -4,7 +4,7 @@ import { parseDocument } from 'yaml';
 import { z } from 'zod';
 import { RUNGS } from '../evidence/dump.ts';
 import { ExhibitError } from '../evidence/error.ts';
-import { ARTIFACTS } from '../evidence/layout.ts';
+import { ARTIFACTS, DEFAULT_ARTIFACTS } from '../evidence/layout.ts';
 import { CONTENT_CLASSES } from '../evidence/volumes.ts';
 import { LOGS_DEFAULTS, NODE_LOG_SOURCES } from './collect/logs-options.ts';
 import { INCLUDABLE, WHEN_LARGER } from './collect/memory-choices.ts';
@@ -120,7 +120,7 @@ const schema = z.strictObject({
   artifacts: z
     .array(z.enum(ARTIFACTS))
     .min(1)
-    .default([...ARTIFACTS]),
+    .default([...DEFAULT_ARTIFACTS]),
   scope: z.enum(['container', 'pod']).default('container'),
   memory: memorySchema.prefault({}),
   freeze: freezeSchema.prefault({}),

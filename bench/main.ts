@@ -5,6 +5,7 @@
  *   npm run bench -- footprint
  *   npm run bench -- memory [...]            see memory.ts
  *   npm run bench -- checkpoint [...]        see checkpoint.ts
+ *   npm run bench -- processes [...]         see processes.ts
  *
  * Every way is taken in turn, several rounds, on the same container; the medians are printed as a table and all figures
  * are kept as JSON. Absolute times are this machine's: compare the ratios.
@@ -22,6 +23,7 @@ import { checkpoint } from './checkpoint.ts';
 import { footprint } from './footprint.ts';
 import { type Load, startLoad } from './load.ts';
 import { memory } from './memory.ts';
+import { processes } from './processes.ts';
 
 interface Figure {
   readonly way: string;
@@ -85,6 +87,7 @@ function table(figures: readonly Figure[], ways: readonly Way[]): string {
 }
 
 async function main(): Promise<void> {
+  if (process.argv[2] === 'processes') return processes(process.argv.slice(3));
   const obstacle = labObstacle();
   if (obstacle !== undefined) throw new Error(`the bench needs the lab's containerd: ${obstacle}`);
   if (process.argv[2] === 'footprint') return footprint();
@@ -105,7 +108,7 @@ async function capture(): Promise<void> {
       if (code !== 0) throw new Error(`exhibit capture: ${stderr}`);
       rmSync(agent.evidence, { recursive: true, force: true });
     };
-    const light = ['processes', 'network', 'memory', 'volumes', 'rootfs', 'logs', 'spec'];
+    const light = ['processes', 'network', 'node', 'memory', 'volumes', 'rootfs', 'logs', 'spec'];
     const pid = node.hostPid(probe.nsPids[0] ?? 0);
     const ways: Way[] = [
       { name: 'exhibit, all but the checkpoint', go: () => exhibit(...light) },

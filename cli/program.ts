@@ -10,6 +10,7 @@ import { registerCore } from './commands/core.ts';
 import { registerDoctor } from './commands/doctor.ts';
 import { registerExtract } from './commands/extract.ts';
 import { registerFindings } from './commands/findings.ts';
+import { registerImage } from './commands/image.ts';
 import { registerMem } from './commands/mem.ts';
 import { registerScan } from './commands/scan.ts';
 import { registerShow } from './commands/show.ts';
@@ -58,6 +59,7 @@ export function buildProgram(session: Session, printed: Printed): Command {
   registerVerify(program, session);
   registerExtract(program, session);
   registerFindings(program, session);
+  registerImage(program, session);
   registerCore(program, session);
   registerMem(program, session);
   registerStrings(program, session);

@@ -82,12 +82,14 @@ function conspicuous(found: readonly Finding[]): string[] {
 const HOW: Readonly<Record<string, string>> = {
   processes: 'jq . processes.jsonl',
   network: 'jq . sockets.jsonl',
+  node: 'jq . kernel.jsonl',
   memory: 'gdb -c PID/core',
   checkpoint: 'checkpointctl show checkpoint.tar',
   volumes: 'zstd -dc volumes.jsonl.zst | jq .',
   rootfs: 'zstd -dc rootfs.inventory.jsonl.zst | jq .',
   logs: 'less 0.log; jq -r .message kmsg.jsonl',
   spec: 'jq . oci-spec.json',
+  image: 'exhibit image BUNDLE image.tar',
 };
 
 async function found(artifact: ArtifactRecord, evidence: Evidence, hunch: Hunch): Promise<string> {
@@ -97,6 +99,8 @@ async function found(artifact: ArtifactRecord, evidence: Evidence, hunch: Hunch)
       return programs(evidence);
     case 'network':
       return connections(evidence);
+    case 'node':
+      return 'settings of the kernel, its modules, eBPF programs and packet filters';
     case 'memory':
       return memory(evidence, hunch);
     case 'volumes':
@@ -111,6 +115,8 @@ async function found(artifact: ArtifactRecord, evidence: Evidence, hunch: Hunch)
         : `${text(artifact.facts.files)} file(s) of the container's log; ${nodeLogs(artifact)}`;
     case 'spec':
       return 'OCI spec, CRI status, image configuration';
+    case 'image':
+      return 'what the writable layer lies on';
     default:
       return artifact.name satisfies never;
   }

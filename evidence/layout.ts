@@ -6,8 +6,22 @@
 export const FORMAT_VERSION = 1;
 
 /** What a capture can take, by the name a person asks for it. */
-export const ARTIFACTS = ['processes', 'network', 'memory', 'checkpoint', 'volumes', 'rootfs', 'logs', 'spec'] as const;
+export const ARTIFACTS = [
+  'processes',
+  'network',
+  'node',
+  'memory',
+  'checkpoint',
+  'volumes',
+  'rootfs',
+  'logs',
+  'spec',
+  'image',
+] as const;
 export type ArtifactName = (typeof ARTIFACTS)[number];
+
+/** What is taken unless something else is asked for: an image is large, and its registry has it too. */
+export const DEFAULT_ARTIFACTS: readonly ArtifactName[] = ARTIFACTS.filter((name) => name !== 'image');
 
 export function isArtifactName(name: string): name is ArtifactName {
   return ARTIFACTS.some((known) => known === name);
@@ -19,6 +33,14 @@ export const REQUEST_OBJECT = 'request.json';
 export const MANIFEST_OBJECT = 'manifest.json';
 /** The seal, the very last: a DSSE envelope over an in-toto Statement whose subjects are all other objects. */
 export const SEAL_OBJECT = 'manifest.dsse.json';
+
+/** What the writable layer lies on: an OCI image layout, or its documents alone and the merged lower layers beside them. */
+export const IMAGE_OBJECT = 'image.tar.zst';
+export const IMAGE_BASE = 'image-base.tar.zst';
+/** In IMAGE_OBJECT, and in the archive of `spec`: evidence/base-image.ts. */
+export const IMAGE_RECORD = 'image.json';
+/** The writable layer. */
+export const ROOTFS_LAYER = 'rootfs.tar.zst';
 
 /** How an object's bytes are to be read. `tar+zstd` and `jsonl+zstd` are independent zstd frames with a seek table. */
 export const MEDIA_TYPES = {

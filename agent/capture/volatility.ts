@@ -5,7 +5,7 @@ export type Need = 'rootfs' | 'checkpoint';
 
 export interface VolatilityRow {
   readonly artifact: ArtifactName;
-  /** The row of RFC 3227 section 2.1 ("Order of Volatility") it belongs to: 2 routing, process table, memory; 3 temporary files; 4 disk; 5 logging. */
+  /** The row of RFC 3227 section 2.1 ("Order of Volatility") it belongs to: 2 routing, process table, memory; 3 temporary files; 4 disk; 5 logging, 6 configuration, 7 archival media. */
   readonly rfc3227: number;
   readonly needs: readonly Need[];
   readonly why: string;
@@ -19,6 +19,12 @@ export interface VolatilityRow {
 export const VOLATILITY: readonly VolatilityRow[] = [
   { artifact: 'processes', rfc3227: 2, needs: [], why: 'the process table: gone with the next exit' },
   { artifact: 'network', rfc3227: 2, needs: [], why: 'sockets, routes and neighbours: gone with the connection' },
+  {
+    artifact: 'node',
+    rfc3227: 2,
+    needs: [],
+    why: 'kernel statistics, modules, eBPF, packet filters: gone with the next change',
+  },
   { artifact: 'memory', rfc3227: 2, needs: [], why: 'process memory: gone with the process' },
   {
     artifact: 'checkpoint',
@@ -39,5 +45,11 @@ export const VOLATILITY: readonly VolatilityRow[] = [
     rfc3227: 6,
     needs: [],
     why: 'configuration: known to the runtime until the container is removed',
+  },
+  {
+    artifact: 'image',
+    rfc3227: 7,
+    needs: ['rootfs'],
+    why: 'what the writable layer lies on: on the node while the image is in use, and in its registry',
   },
 ];

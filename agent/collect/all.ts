@@ -1,11 +1,15 @@
 import type { ArtifactName } from '../../evidence/layout.ts';
+import { type OpenReader, openReader } from '../host/procfs-reader.ts';
+import { codeCacheOf } from '../host/small-process.ts';
 import type { HostPath } from '../runtime/runtime.ts';
 import { createCheckpointCollector } from './checkpoint.ts';
 import type { Collector } from './collector.ts';
+import { imageCollector } from './image.ts';
 import { logsCollector } from './logs.ts';
 import type { LogsOptions } from './logs-options.ts';
 import { type MemoryOptions, memoryCollector } from './memory.ts';
 import { networkCollector } from './network.ts';
+import { nodeCollector } from './node.ts';
 import { processesCollector } from './processes.ts';
 import { rootfsCollector } from './rootfs.ts';
 import { specCollector } from './spec.ts';
@@ -21,20 +25,23 @@ export interface CollectorOptions {
 
 /**
  * Who takes which artifact; the mapped type forces one collector an artifact. `runDir` is the agent's folder on a tmpfs, where
- * the checkpoint's FIFO is made.
+ * the checkpoint's FIFO is made and the reader of /proc leaves its compiled code.
  */
 export function allCollectors(
   runDir: HostPath,
   options: CollectorOptions,
 ): Readonly<{ [Name in ArtifactName]: Collector }> {
+  const withCache: OpenReader = (host) => openReader(host, { codeCache: codeCacheOf(host, runDir) });
   return {
-    processes: processesCollector(),
-    network: networkCollector(),
+    processes: processesCollector({ openReader: withCache }),
+    network: networkCollector({ openReader: withCache }),
+    node: nodeCollector({ openReader: withCache }),
     memory: memoryCollector(options.memory),
     checkpoint: createCheckpointCollector({ runDir }),
     volumes: volumesCollector({ policy: options.volumes }),
     rootfs: rootfsCollector,
     logs: logsCollector(options.logs),
     spec: specCollector,
+    image: imageCollector,
   };
 }

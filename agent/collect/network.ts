@@ -1,6 +1,6 @@
-import { explain } from '../../evidence/error.ts';
-import { createJsonLines, type JsonLinesPart, jsonLinesParts } from '../host/decode-jsonl.ts';
+import { createJsonLines } from '../host/decode-jsonl.ts';
 import { procPath } from '../host/host.ts';
+import { detailsByKey } from '../host/inet-diag.ts';
 import {
   describeInterfaces,
   describeNeighbours,
@@ -9,12 +9,14 @@ import {
   NETWORK_FILES,
   type NetlinkTables,
 } from '../host/network.ts';
-import { type NetlinkDump, parseUnixPeers } from '../host/network-netlink.ts';
+import { globalAddresses, type NetlinkDump, parseUnixPeers } from '../host/network-netlink.ts';
 import { inodeOf, type NetworkSurvey, surveyNetwork } from '../host/network-scan.ts';
 import { type FileReading, LIMIT_BYTES, readLink } from '../host/procfs.ts';
-import { type OpenReader, openReader, type ProcfsReader } from '../host/procfs-reader.ts';
+import { type OpenReader, openReader } from '../host/procfs-reader.ts';
 import type { Reply, Request, SocketsReading } from '../host/procfs-request.ts';
-import type { Archive, CollectContext, Collector } from './collector.ts';
+import type { Collector } from './collector.ts';
+import { addConnections, addDumps, addNetfilter, createNetfilterLines, endNetfilterLines } from './netfilter.ts';
+import { addFile, addLines, asking, endPart, type ReaderArchive } from './reader-archive.ts';
 
 export interface NetworkOptions {
   /** How /proc is read; in a reader process of its own when absent. */
@@ -35,11 +37,14 @@ export function networkCollector(options: NetworkOptions = {}): Collector {
     async collect(context) {
       await using reader = (options.openReader ?? openReader)(context.host);
       await using archive = await context.archive('network.tar.zst');
-      const survey = await surveyTarget(context, reader);
-      const work: Work = { context, reader, archive, survey };
+      const part = { context, reader, archive };
+      const survey = await surveyTarget(part);
+      const work: Work = { ...part, survey };
       const analysed = createAnalysis();
       for (const namespace of survey.namespaces) await addNamespace(work, namespace, analysed);
+      await addConnectionsOnNode(work, analysed);
       await endPart(work, analysed.sockets.end());
+      await endNetfilterLines(work, analysed.netfilter);
       await addLines(work, 'routes', analysed.routes);
       await addLines(work, 'interfaces', analysed.interfaces);
       await addLines(work, 'neighbours', analysed.neighbours);
@@ -48,15 +53,13 @@ export function networkCollector(options: NetworkOptions = {}): Collector {
       context.read(reader.counts.bytes, reader.counts.opens);
       context.fact('namespaces', analysed.namespaces);
       context.fact('sockets', analysed.counts);
+      context.fact('netfilter', analysed.netfilter.counts);
       context.fact('readerCpuMs', Math.round(reader.counts.cpuMs));
     },
   };
 }
 
-interface Work {
-  readonly context: CollectContext;
-  readonly reader: ProcfsReader;
-  readonly archive: Archive;
+interface Work extends ReaderArchive {
   readonly survey: NetworkSurvey;
 }
 
@@ -70,16 +73,20 @@ function createAnalysis() {
     namespaces: [] as { inode: number; processes: number; host?: boolean }[],
     /** By protocol and state: `tcp listen`. */
     counts: {} as Record<string, number>,
+    netfilter: createNetfilterLines(),
+    /** Of the target's own namespaces, as bytes: what the node's connections are looked through for. */
+    addresses: [] as Buffer[],
   };
 }
 
 type Analysis = ReturnType<typeof createAnalysis>;
 
-async function surveyTarget(context: CollectContext, reader: ProcfsReader): Promise<NetworkSurvey> {
+async function surveyTarget(work: ReaderArchive): Promise<NetworkSurvey> {
+  const { context } = work;
   const pids = await context.runtime.pids(context.target, context.signal);
   if (pids.length === 0) context.note('The target had no processes any more.');
   const readings: SocketsReading[] = [];
-  await asking(context, reader, { kind: 'sockets', pids }, 'owners of sockets', (reply) => {
+  await asking(work, { kind: 'sockets', pids }, 'owners of sockets', (reply) => {
     if (reply.kind === 'sockets') readings.push(reply.reading);
   });
   const survey = surveyNetwork(readings);
@@ -99,8 +106,10 @@ async function addNamespace(
   analysed.namespaces.push({ inode, processes: pids.length, ...(host === undefined ? {} : { host }) });
   const tables = await addTables(work, inode, pids);
   const dumps = await addNetlink(work, inode, pids);
+  const filters = await addFilters(work, analysed, inode, pids, tables);
+  if (dumps.address && host === false) analysed.addresses.push(...globalAddresses(dumps.address));
   const peers = dumps.unix ? parseUnixPeers(dumps.unix) : undefined;
-  for (const socket of describeSockets(tables, inode, work.survey.ownersByInode, peers)) {
+  for (const socket of describeSockets(tables, inode, work.survey.ownersByInode, peers, filters)) {
     const kind = `${socket.protocol} ${'state' in socket ? socket.state : ''}`.trim();
     analysed.counts[kind] = (analysed.counts[kind] ?? 0) + 1;
     await endPart(work, analysed.sockets.push(socket));
@@ -113,16 +122,51 @@ async function addNamespace(
   add(analysed.neighbours, describeNeighbours(tables, dumps));
 }
 
+/** Packet filters and connections; then what sock_diag tells, which is returned to be joined with the sockets. */
+async function addFilters(
+  work: Work,
+  { netfilter }: Analysis,
+  inode: number,
+  pids: readonly number[],
+  tables: ReadonlyMap<string, Uint8Array>,
+) {
+  const { context } = work;
+  const text = tables.get('nf_conntrack');
+  const place = { inode, pids };
+  const dumps = await addNetfilter(work, netfilter, place, true);
+  const connections = dumps.get('conntrack');
+  if (connections === undefined && text === undefined)
+    context.note(`The kernel tells no connections of network namespace ${inode}.`);
+  await addConnections(work, netfilter, connections, text, { namespace: inode });
+  const sockets = await addDumps(work, { about: 'sockets', place }, `netns-${inode}/dump`);
+  const [vsock, packet] = ['vsock', 'packet'].map((name) => sockets.get(name));
+  const inet = [...sockets].filter(([name]) => name.startsWith('inet-')).map(([, bytes]) => bytes);
+  return {
+    details: detailsByKey(inet),
+    ...(vsock === undefined ? {} : { vsock }),
+    ...(packet === undefined ? {} : { packet }),
+  };
+}
+
+/** Where addresses are translated on the node, a connection of the target is in the node's table, with the other address. */
+async function addConnectionsOnNode(work: Work, { netfilter, addresses }: Analysis): Promise<void> {
+  const inode = inodeOf(readLink(procPath(work.context.host, 1, 'ns', 'net')));
+  if (addresses.length === 0 || inode === undefined) return;
+  const ask = { about: 'connections', place: { inode, pids: [1] }, addresses } as const;
+  const dumps = await addDumps(work, ask, `netns-${inode}/netfilter`, '-of-target');
+  await addConnections(work, netfilter, dumps.get('conntrack'), undefined, { namespace: inode, node: true });
+}
+
 /** The tables come through any process that is in the namespace and alive. */
 async function addTables(work: Work, inode: number, pids: readonly number[]): Promise<Map<string, Uint8Array>> {
-  const { context, reader } = work;
+  const { context } = work;
   const tables = new Map<string, Uint8Array>();
   const failed = new Map<string, FileReading & { kind: 'failed' }>();
   for (const pid of pids) {
     const names = NETWORK_FILES.filter((name) => !tables.has(name)).map((name) => `net/${name}`);
     const found: { name: string; reading: FileReading }[] = [];
     const request: Request = { kind: 'files', pid, names, limitBytes: LIMIT_BYTES.network };
-    await asking(context, reader, request, `tables of network namespace ${inode}`, (reply) => {
+    await asking(work, request, `tables of network namespace ${inode}`, (reply) => {
       if (reply.kind === 'file') found.push({ name: reply.name.slice('net/'.length), reading: reply.reading });
     });
     for (const { name, reading } of found) {
@@ -146,9 +190,6 @@ async function addTables(work: Work, inode: number, pids: readonly number[]): Pr
   for (const [name, { errno }] of failed) {
     if (errno !== 'ENOENT') context.gap({ what: `netns-${inode}/${name}`, errno, why: 'reading it failed' });
   }
-  if (!tables.has('nf_conntrack')) {
-    context.note(`The kernel shows no connection tracking table in network namespace ${inode}.`);
-  }
   return tables;
 }
 
@@ -157,15 +198,9 @@ async function addNetlink(work: Work, inode: number, pids: readonly number[]): P
   const dumps: Partial<Record<NetlinkDump, Uint8Array>> = {};
   let readings: [string, FileReading][] = [];
   for (const pid of pids) {
-    await asking(
-      work.context,
-      work.reader,
-      { kind: 'netlink', pid },
-      `netlink in network namespace ${inode}`,
-      (reply) => {
-        if (reply.kind === 'netlink') readings = Object.entries(reply.reading);
-      },
-    );
+    await asking(work, { kind: 'netlink', pid }, `netlink in network namespace ${inode}`, (reply) => {
+      if (reply.kind === 'netlink') readings = Object.entries(reply.reading);
+    });
     // ENOENT for all: the process has ended, and another one of the namespace may be there.
     if (readings.some(([, reading]) => reading.kind === 'read' || reading.errno !== 'ENOENT')) break;
   }
@@ -176,7 +211,7 @@ async function addNetlink(work: Work, inode: number, pids: readonly number[]): P
       continue;
     }
     if (isDump(name)) dumps[name] = reading.bytes;
-    await addFile(work, `netns-${inode}/netlink/${name}.nlmsg`, reading.bytes);
+    await addFile(work, `netns-${inode}/dump/${name}.nlmsg`, reading.bytes);
   }
   if (unread.length > 0)
     work.context.note(`Netlink in network namespace ${inode} did not answer: ${unread.join(', ')}.`);
@@ -191,7 +226,7 @@ async function addRootFiles(work: Work, { mountNamespace, root, pid }: NetworkSu
   const { context } = work;
   const replies: Extract<Reply, { kind: 'rootFile' }>[] = [];
   const request: Request = { kind: 'rootFiles', pid, paths: ROOT_FILES, limitBytes: LIMIT_BYTES.rootFile };
-  await asking(context, work.reader, request, `name service files of pid ${pid}`, (reply) => {
+  await asking(work, request, `name service files of pid ${pid}`, (reply) => {
     if (reply.kind === 'rootFile') replies.push(reply);
   });
   const folder =
@@ -210,41 +245,4 @@ async function addRootFiles(work: Work, { mountNamespace, root, pid }: NetworkSu
     await addFile(work, member, result.bytes, result.identity.modifiedNs);
   }
   if (root !== '/') context.note(`The root of pid ${pid} is not that of its mount namespace (chroot).`);
-}
-
-/** Asks; what stalls or fails becomes a gap, with what came before it kept. */
-async function asking(
-  context: CollectContext,
-  reader: ProcfsReader,
-  request: Request,
-  what: string,
-  take: (reply: Reply) => void,
-): Promise<void> {
-  try {
-    for await (const reply of reader.ask(request, context.signal)) take(reply);
-  } catch (error) {
-    if (context.signal.aborted) throw error;
-    context.gap({ what, why: `reading it was given up: ${explain(error)}` });
-  }
-}
-
-async function addFile(work: Work, path: string, bytes: Uint8Array, mtimeNs?: bigint): Promise<void> {
-  await work.archive.add(
-    { path, type: 'file', sizeBytes: bytes.length, mode: 0o400, mtimeNs: mtimeNs ?? nowNs(work) },
-    bytes,
-  );
-}
-
-async function addLines(work: Work, name: string, values: Iterable<unknown>): Promise<void> {
-  for (const part of jsonLinesParts(name, values)) await endPart(work, part);
-}
-
-async function endPart(work: Work, part: JsonLinesPart | undefined): Promise<void> {
-  if (part === undefined) return;
-  const { path, sizeBytes, lines } = part;
-  await work.archive.add({ path, type: 'file', sizeBytes, mode: 0o400, mtimeNs: nowNs(work) }, lines);
-}
-
-function nowNs({ context }: Work): bigint {
-  return BigInt(Math.trunc(context.now())) * 1_000_000n;
 }

@@ -1,4 +1,5 @@
 import { ExhibitError, errnoOf, explain } from '../../evidence/error.ts';
+import { ROOTFS_LAYER } from '../../evidence/layout.ts';
 import { effectiveCapabilities } from '../host/capabilities.ts';
 import { type Directory, DirectoryPool } from '../host/directory.ts';
 import { reach } from '../host/host.ts';
@@ -13,7 +14,6 @@ import { RootfsFindings } from './rootfs-findings.ts';
 import { Originals } from './rootfs-originals.ts';
 import { containerIds } from './rootfs-owner.ts';
 
-const ROOTFS_LAYER = 'rootfs.tar.zst';
 const ROOTFS_INVENTORY = 'rootfs.inventory.jsonl.zst';
 const ROOTFS_BODY = 'rootfs.body.zst';
 const ROOTFS_FINDINGS = 'rootfs.findings.jsonl.zst';

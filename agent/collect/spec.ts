@@ -1,3 +1,4 @@
+import type { BaseImage } from '../../evidence/base-image.ts';
 import { canonicalJson } from '../../evidence/json.ts';
 import type { CollectContext, Collector } from './collector.ts';
 
@@ -6,12 +7,12 @@ const PLAIN_NAME = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/;
 
 /**
  * What the target was meant to be: `target.json` (the record, as in request.json), `mounts.json` (what lies outside the
- * writable layer) and, verbatim, every document that the runtime gave (OCI spec, CRI status, image config).
+ * writable layer), `image.json` (what it lies on: evidence/base-image.ts) and, verbatim, every document that the runtime gave (OCI spec, CRI status, image config).
  */
 export const specCollector: Collector = { artifact: 'spec', collect: collectSpec };
 
 async function collectSpec(context: CollectContext): Promise<void> {
-  const { record, mounts, documents, rootfs } = context.target;
+  const { record, mounts, documents, rootfs, image } = context.target;
   const mtimeNs = BigInt(context.now()) * 1_000_000n;
   await using archive = await context.archive('spec.tar.zst');
   const add = async (path: string, bytes: Uint8Array): Promise<void> => {
@@ -20,7 +21,8 @@ async function collectSpec(context: CollectContext): Promise<void> {
   await add('target.json', canonicalJson(record));
   await add('mounts.json', canonicalJson(mounts));
   if (rootfs !== undefined) await add('rootfs.json', canonicalJson(rootfs));
-  const taken = new Set(['target.json', 'mounts.json', 'rootfs.json']);
+  if (image !== undefined) await add('image.json', canonicalJson(image));
+  const taken = new Set(['target.json', 'mounts.json', 'rootfs.json', 'image.json']);
   for (const { name, bytes } of documents) {
     if (!PLAIN_NAME.test(name) || taken.has(name)) {
       context.gap({ what: `document ${name}`, why: 'its name is taken, or is no plain file name' });
@@ -32,8 +34,14 @@ async function collectSpec(context: CollectContext): Promise<void> {
   }
   await archive.commit();
   if (documents.length === 0) context.note('the runtime gave no documents about this target');
+  if (image !== undefined) context.fact('image', imageFact(image));
   context.fact(
     'documents',
     documents.map(({ name }) => name),
   );
+}
+
+/** The base in a few words, where everybody looks first; all of it is in image.json. */
+function imageFact({ reference, manifestDigest, configDigest, layers, agreement }: BaseImage): unknown {
+  return { reference, manifestDigest, configDigest, diffIds: layers.map(({ diffId }) => diffId), agreement };
 }

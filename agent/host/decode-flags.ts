@@ -131,3 +131,18 @@ const SIGNALS = [
 export function signalNames(mask: bigint): string[] {
   return bitsOf(mask).map((bit) => (SIGNALS[bit] ? `SIG${SIGNALS[bit]}` : `SIGRT${bit + 1}`));
 }
+
+/**
+ * tty_nr of proc_pid_stat(5) as a name below /dev: major number in bits 8 to 15, minor in bits 0 to 7 and 20 to 31.
+ * Undefined for a process without one; `136:7`, in numbers, for a driver that has no name here
+ * (Documentation/admin-guide/devices.txt).
+ */
+export function terminalName(number: number): string | undefined {
+  if (number === 0) return undefined;
+  const major = (number >>> 8) & 0xff;
+  const minor = (number & 0xff) | ((number >>> 12) & 0xfff00);
+  if (major >= 136 && major <= 143) return `pts/${(major - 136) * 256 + minor}`;
+  if (major === 4) return minor < 64 ? `tty${minor}` : `ttyS${minor - 64}`;
+  if (major === 5 && minor === 1) return 'console';
+  return `${major}:${minor}`;
+}

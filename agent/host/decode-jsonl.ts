@@ -1,16 +1,20 @@
 import { jsonLine } from './decode.ts';
+import { type Blocks, createBlocks, type Write } from './decode-blocks.ts';
 
 /** One tar member's worth of lines. */
 export interface JsonLinesPart {
   /** `processes.jsonl`, then `processes-2.jsonl` and on. */
   readonly path: string;
   readonly sizeBytes: number;
-  readonly lines: Buffer[];
+  readonly pieces: readonly Buffer[];
 }
+
+/** A line that is JSON already, for whoever writes it. */
+export type LineWriter = (write: Write) => void;
 
 /** Gathers values as JSON lines until they make a part. */
 export interface JsonLines {
-  /** A part that is full, to be written now. */
+  /** A part that is full, to be written now. A function is a LineWriter. */
   push(value: unknown): JsonLinesPart | undefined;
   /** The last part; undefined when there is nothing left and there was a part already. */
   end(): JsonLinesPart | undefined;
@@ -21,24 +25,30 @@ const PART_BYTES = 32 * 1024 * 1024;
 
 export function createJsonLines(name: string, partBytes = PART_BYTES): JsonLines {
   let part = 1;
-  let lines: Buffer[] = [];
-  let sizeBytes = 0;
+  let blocks: Blocks = createBlocks();
   const take = (): JsonLinesPart => {
-    const taken = { path: part === 1 ? `${name}.jsonl` : `${name}-${part}.jsonl`, sizeBytes, lines };
+    const { sizeBytes, pieces } = blocks;
+    const taken = { path: part === 1 ? `${name}.jsonl` : `${name}-${part}.jsonl`, sizeBytes, pieces };
     part += 1;
-    lines = [];
-    sizeBytes = 0;
+    blocks = createBlocks();
     return taken;
   };
   return {
     push(value) {
-      const line = Buffer.from(`${jsonLine(value)}\n`);
-      lines.push(line);
-      sizeBytes += line.length;
-      return sizeBytes >= partBytes ? take() : undefined;
+      if (isLineWriter(value)) {
+        value((piece) => void blocks.add(piece));
+        blocks.add('\n');
+      } else {
+        blocks.add(`${jsonLine(value)}\n`);
+      }
+      return blocks.sizeBytes >= partBytes ? take() : undefined;
     },
-    end: () => (sizeBytes > 0 || part === 1 ? take() : undefined),
+    end: () => (blocks.sizeBytes > 0 || part === 1 ? take() : undefined),
   };
+}
+
+function isLineWriter(value: unknown): value is LineWriter {
+  return typeof value === 'function';
 }
 
 /** `values` as parts; at least one, which may be empty. */

@@ -85,14 +85,8 @@ export function hex(value: bigint | number): string {
   return `0x${value.toString(16)}`;
 }
 
-/** A value that is JSON already: what has to be held for long is smaller so. */
-export class JsonText {
-  readonly json: string;
-
-  constructor(value: unknown) {
-    this.json = jsonLine(value);
-  }
-}
+/** Stands for the value of a field that is filled in later; see decode-template.ts. */
+export const OPEN: unique symbol = Symbol('an open field');
 
 /**
  * JSON with sorted keys; bigints become numbers where exact, otherwise decimal strings; undefined is left out. One line:
@@ -108,13 +102,22 @@ export function jsonLine(value: unknown): string {
       return value ? 'true' : 'false';
     case 'bigint':
       return bigJson(value);
-    case 'object':
+    case 'object': {
       if (value === null) return 'null';
-      if (value instanceof JsonText) return value.json;
+      const known = kept.get(value);
+      if (known !== undefined) return known;
       return Array.isArray(value) ? `[${value.map(jsonLine).join(',')}]` : objectJson(value);
+    }
     default:
       return 'null';
   }
+}
+
+const kept = new WeakMap<object, string>();
+
+/** For a value that is written many times and never changed: its text is made once. */
+export function keepJson(value: object): void {
+  kept.set(value, jsonLine(value));
 }
 
 function objectJson(value: object): string {
@@ -123,7 +126,8 @@ function objectJson(value: object): string {
   let text = '';
   for (let index = 0; index < keys.length; index += 1) {
     const field = held[keys[index] ?? ''];
-    if (field !== undefined) text += (text === '' ? '' : ',') + heads[index] + jsonLine(field);
+    if (field === OPEN) text += `\0${keys[index]}\0`;
+    else if (field !== undefined) text += (text === '' ? '' : ',') + heads[index] + jsonLine(field);
   }
   return `{${text}}`;
 }
@@ -133,25 +137,31 @@ function bigJson(value: bigint): string {
   return exact ? value.toString() : `"${value}"`;
 }
 
-/** The keys of an object, sorted, and how each begins its field: `"pid":`. */
+/** The keys of an object as they come, and sorted with how each begins its field: `"pid":`. */
 interface Shape {
-  readonly keys: string[];
-  readonly heads: string[];
+  readonly own: readonly string[];
+  readonly keys: readonly string[];
+  readonly heads: readonly string[];
 }
 
 /** Records have few shapes: 20,000 descriptors are sorted once. Bounded, because counters by name make shapes too. */
-const SHAPES_MAX = 1000;
-const shapes = new Map<string, Shape>();
+const SHAPES_MAX = 32;
+/** By the number of keys. */
+const shapes = new Map<number, Shape[]>();
 
 function shapeOf(value: object): Shape {
-  const keys = Object.keys(value);
-  const name = keys.join();
-  const known = shapes.get(name);
-  if (known) return known;
-  const joinable = !keys.some((key) => key.includes(','));
-  keys.sort();
-  const shape = { keys, heads: keys.map((key) => `${JSON.stringify(key)}:`) };
-  // A key with a comma could make two shapes look like one.
-  if (joinable && shapes.size < SHAPES_MAX) shapes.set(name, shape);
+  const own = Object.keys(value);
+  const alike = shapes.get(own.length) ?? [];
+  const known = alike.find((shape) => isSame(shape.own, own));
+  if (known !== undefined) return known;
+  const keys = own.toSorted();
+  const shape = { own, keys, heads: keys.map((key) => `${JSON.stringify(key)}:`) };
+  if (alike.length === 0 && shapes.size < SHAPES_MAX) shapes.set(own.length, alike);
+  if (alike.length < SHAPES_MAX) alike.push(shape);
   return shape;
+}
+
+function isSame(a: readonly string[], b: readonly string[]): boolean {
+  for (let index = 0; index < a.length; index += 1) if (a[index] !== b[index]) return false;
+  return true;
 }

@@ -5,7 +5,6 @@ import { asHostPath } from '../runtime/runtime.ts';
 import { latin1 } from './decode.ts';
 import { type Host, procPath, reach } from './host.ts';
 import { type ClockDiscipline, readClockDiscipline } from './identity-clock.ts';
-import { type AnalysisContext, createMountParser } from './process.ts';
 import { parseAuxv } from './process-small.ts';
 import type { BootClock } from './process-stat.ts';
 import { KIB, readBounded, readLink } from './procfs.ts';
@@ -25,11 +24,6 @@ export function hostIdentity(
     bootTime: new Date(clock.bootTimeMs).toISOString(),
     clock: { wall: new Date(now()).toISOString(), ...discipline(), timezone: timezoneOf(host) },
   };
-}
-
-/** What it takes to read the numbers in /proc: the clock they count from, and whose open(2) flags they are. */
-export function readAnalysisContext(host: Host, now: () => number): AnalysisContext {
-  return { clock: readBootClock(host, now), machine: os.machine(), mountsOf: createMountParser() };
 }
 
 /** On every architecture that Linux has kept: include/asm-generic/param.h. */

@@ -152,7 +152,8 @@ export interface LowerEntry {
 
 /**
  * All that the merged lower `directories` show below themselves, parents first, bytewise sorted; but nothing that `hides`
- * says is covered. Throws a system error where a layer cannot be read, ENAMETOOLONG below paths longer than WALK_LIMITS.
+ * says is covered. A system error where a layer cannot be read, ENAMETOOLONG below paths longer than WALK_LIMITS, is for
+ * `missed` with the path that lacks something, and the rest follows; without `missed` it is thrown.
  */
 export async function* lowerTree(
   layers: LowerLayers,
@@ -160,27 +161,59 @@ export async function* lowerTree(
   hides: (name: Buffer) => boolean,
   signal: AbortSignal,
   above: Buffer = Buffer.alloc(0),
+  missed: (path: Buffer, error: unknown) => void = thrown,
 ): AsyncGenerator<LowerEntry, void, void> {
-  if (above.length > WALK_LIMITS.pathBytes) throw new SystemError('ENAMETOOLONG', 'open');
-  for (const name of await mergedNames(directories)) {
+  for (const name of await mergedNames(directories, above, missed)) {
     signal.throwIfAborted();
     if (hides(name)) continue;
-    using lookup = layers.lookup(directories, { kind: 'here', name });
-    const { object, data } = lookup;
-    if (object === undefined) continue;
     const path = above.length === 0 ? name : Buffer.concat([above, Buffer.from('/'), name]);
+    using lookup = lookupOr(layers, directories, name, (error) => missed(path, error));
+    if (lookup?.object === undefined) continue;
+    const { object, data } = lookup;
     yield { path, object, data };
-    yield* lowerTree(layers, lookup.directories, () => false, signal, path);
+    yield* lowerTree(layers, lookup.directories, () => false, signal, path, missed);
     for (const { directory } of lookup.directories) directory.close();
   }
 }
 
-async function mergedNames(directories: readonly LowerDirectory[]): Promise<Buffer[]> {
+function thrown(_: Buffer, error: unknown): never {
+  throw error;
+}
+
+function lookupOr(
+  layers: LowerLayers,
+  directories: readonly LowerDirectory[],
+  name: Buffer,
+  missed: (error: unknown) => void,
+): LowerLookup | undefined {
+  try {
+    return layers.lookup(directories, { kind: 'here', name });
+  } catch (error) {
+    missed(error);
+    return undefined;
+  }
+}
+
+/** What could not be listed is for `missed`; the names that could be follow all the same. */
+async function mergedNames(
+  directories: readonly LowerDirectory[],
+  path: Buffer,
+  missed: (path: Buffer, error: unknown) => void,
+): Promise<Buffer[]> {
   const names = new Set<string>();
-  for (const { directory } of directories) {
-    const listing = await listNames(directory, () => false, WALK_LIMITS.heldNames - names.size);
-    if (listing.left > 0) throw new SystemError('E2BIG', 'getdents64');
-    for (const name of listing.names) names.add(name);
+  try {
+    if (path.length > WALK_LIMITS.pathBytes) throw new SystemError('ENAMETOOLONG', 'open');
+    await addNames(directories, names);
+  } catch (error) {
+    missed(path, error);
   }
   return [...names].sort().map((name) => Buffer.from(name, 'latin1'));
+}
+
+async function addNames(directories: readonly LowerDirectory[], names: Set<string>): Promise<void> {
+  for (const { directory } of directories) {
+    const listing = await listNames(directory, () => false, WALK_LIMITS.heldNames - names.size);
+    for (const name of listing.names) names.add(name);
+    if (listing.left > 0) throw new SystemError('E2BIG', 'getdents64');
+  }
 }

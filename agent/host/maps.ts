@@ -89,11 +89,12 @@ function isField(line: string): boolean {
   return first >= 0x41 && first <= 0x5a;
 }
 
-const LINE =
+/** Start, end, permissions, offset, device, inode, name. */
+export const MAPS_LINE =
   /^([0-9a-f]{1,16})-([0-9a-f]{1,16}) ([-r][-w][-x][ps]) ([0-9a-f]{1,16}) ([0-9a-f]+:[0-9a-f]+) ([0-9]{1,20})(?: +(.*))?$/s;
 
 function parseLine(line: string): Vma | undefined {
-  const match = LINE.exec(line);
+  const match = MAPS_LINE.exec(line);
   if (match === null) return undefined;
   const [, start = '', end = '', permissions = '', offset = '', device = '', inode = '', name = ''] = match;
   const vma = {

@@ -102,6 +102,8 @@ export interface PacketSocket {
   /** 0 for every interface. */
   readonly interfaceIndex: number;
   readonly running: boolean;
+  /** Classic BPF that chooses its frames, as struct sock_filter in hex; only where sock_diag tells. */
+  readonly filter?: string;
   readonly uid: number;
   readonly inode: number;
 }

@@ -1,5 +1,5 @@
-import { latin1, wordsOf } from './decode.ts';
-import { formatIpv6 } from './network-address.ts';
+import { latin1 } from './decode.ts';
+import { addressText, attributes, cString, DUMP_FLAGS, encodeRequest, messages, u32 } from './netlink.ts';
 import type { Interface, InterfaceAddress, Neighbour } from './network-route.ts';
 
 /** Netlink dumps as bytes: netlink(7), rtnetlink(7), sock_diag(7). Little endian, as both architectures of EKS are. */
@@ -18,20 +18,10 @@ export const NETLINK_DUMPS: Readonly<Record<NetlinkDump, { protocol: number; req
   unix: { protocol: NETLINK_SOCK_DIAG, request: 20, bodyBytes: 24 },
 };
 
-const HEADER_BYTES = 16;
-/** NLM_F_REQUEST | NLM_F_DUMP. */
-const DUMP_FLAGS = 0x301;
-const NLMSG_ERROR = 2;
-const NLMSG_DONE = 3;
-
 /** The request for all of one kind; a body of zeros asks for every family. */
 export function dumpRequest(dump: NetlinkDump): Buffer {
   const { request, bodyBytes } = NETLINK_DUMPS[dump];
-  const message = Buffer.alloc(HEADER_BYTES + bodyBytes);
-  message.writeUInt32LE(message.length, 0);
-  message.writeUInt16LE(request, 4);
-  message.writeUInt16LE(DUMP_FLAGS, 6);
-  message.writeUInt32LE(1, 8);
+  const message = encodeRequest(request, DUMP_FLAGS, Buffer.alloc(bodyBytes));
   if (dump === 'unix') {
     // struct unix_diag_req: family AF_UNIX, all states, UDIAG_SHOW_NAME | VFS | PEER | RQLEN | UID, no cookie.
     message.writeUInt8(1, 16);
@@ -47,64 +37,6 @@ export function unixQueueRequest(): Buffer {
   const message = dumpRequest('unix');
   message.writeUInt32LE(message.readUInt32LE(28) | 0x8, 28);
   return message;
-}
-
-interface Message {
-  readonly type: number;
-  readonly body: Buffer;
-}
-
-/** Messages of a dump; stops where the lengths make no sense. */
-function* messages(bytes: Uint8Array): Generator<Message> {
-  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  for (let at = 0; at + HEADER_BYTES <= buffer.length; ) {
-    const length = buffer.readUInt32LE(at);
-    if (length < HEADER_BYTES || at + length > buffer.length) return;
-    yield { type: buffer.readUInt16LE(at + 4), body: buffer.subarray(at + HEADER_BYTES, at + length) };
-    at += align(length);
-  }
-}
-
-function align(length: number): number {
-  return (length + 3) & ~3;
-}
-
-/** Whether the dump has come to its end, and the errno (positive) with which the kernel refused it. */
-export function scanDump(bytes: Uint8Array): { done: boolean; errno: number } {
-  for (const { type, body } of messages(bytes)) {
-    if (type === NLMSG_ERROR || type === NLMSG_DONE) {
-      const code = body.length >= 4 ? body.readInt32LE(0) : 0;
-      return { done: true, errno: code < 0 ? -code : 0 };
-    }
-  }
-  return { done: false, errno: 0 };
-}
-
-/** Bit 15 and 14 of an attribute's type are flags (nested, network order). */
-const TYPE_MASK = 0x3fff;
-
-function attributes(bytes: Buffer): Map<number, Buffer> {
-  const found = new Map<number, Buffer>();
-  for (let at = 0; at + 4 <= bytes.length; ) {
-    const length = bytes.readUInt16LE(at);
-    if (length < 4 || at + length > bytes.length) break;
-    found.set(bytes.readUInt16LE(at + 2) & TYPE_MASK, bytes.subarray(at + 4, at + length));
-    at += align(length);
-  }
-  return found;
-}
-
-function u32(bytes: Buffer | undefined): number | undefined {
-  return bytes !== undefined && bytes.length >= 4 ? bytes.readUInt32LE(0) : undefined;
-}
-
-function cString(bytes: Buffer | undefined): string | undefined {
-  return bytes === undefined ? undefined : wordsOf(latin1(bytes).split('\0', 1)[0] ?? '');
-}
-
-function addressText(bytes: Buffer | undefined): string | undefined {
-  if (bytes?.length === 4) return bytes.join('.');
-  return bytes?.length === 16 ? formatIpv6(bytes) : undefined;
 }
 
 const AF_INET = 2;
@@ -190,6 +122,21 @@ export function parseAddresses(bytes: Uint8Array): (InterfaceAddress & { readonl
   }
   return addresses;
 }
+
+/** Addresses that others can talk to, as 4 or 16 bytes: scope global or site, not the loopback's. */
+export function globalAddresses(bytes: Uint8Array): Buffer[] {
+  const found: Buffer[] = [];
+  for (const { type, body } of messages(bytes)) {
+    if (type !== 20 || body.length < 8 || (body[3] ?? 0) > SITE_SCOPE) continue;
+    const attribute = attributes(body.subarray(8));
+    const address = attribute.get(2) ?? attribute.get(1);
+    if (address?.length === 4 || address?.length === 16) found.push(Buffer.from(address));
+  }
+  return found;
+}
+
+/** RT_SCOPE_SITE; larger ones are of a link or of the machine itself. */
+const SITE_SCOPE = 200;
 
 /** NUD_*, a bit each. */
 const NEIGHBOUR_STATES: ReadonlyMap<number, string> = new Map([

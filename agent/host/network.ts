@@ -1,3 +1,4 @@
+import { detailsKey, parsePacketFilters, parseVsockDiag, type SocketDetails, type VsockSocket } from './inet-diag.ts';
 import { type InetProtocol, type InetSocket, parseInet, parseLocalAddresses } from './network-inet.ts';
 import {
   type NetlinkSocket,
@@ -9,6 +10,7 @@ import {
 } from './network-local.ts';
 import * as netlink from './network-netlink.ts';
 import * as route from './network-route.ts';
+import { parseSctpAssociations, parseSctpEndpoints, type SctpSocket } from './network-sctp.ts';
 import type { End } from './process-descriptor.ts';
 
 /** The tables of one network namespace, as /proc/PID/net has them. Order: what is gone first comes first. */
@@ -37,7 +39,14 @@ const INET: readonly (readonly [string, InetProtocol, InetSocket['family']])[] =
 /** Tables by name below /proc/PID/net; those that the kernel has not are missing. */
 export type NetworkTables = ReadonlyMap<string, Uint8Array>;
 
-export type SocketRecord = (InetSocket | UnixSocket | NetlinkSocket | PacketSocket) & {
+export type SocketRecord = (
+  | (InetSocket & SocketDetails)
+  | UnixSocket
+  | NetlinkSocket
+  | PacketSocket
+  | SctpSocket
+  | VsockSocket
+) & {
   /** Inode of the network namespace. */
   readonly namespace: number;
   /** The target's processes that hold it; empty for sockets of others in a shared namespace, and for time-wait. */
@@ -49,12 +58,21 @@ export type SocketRecord = (InetSocket | UnixSocket | NetlinkSocket | PacketSock
 /** Owners listed for one socket; a listening socket may be in a thousand workers. */
 const OWNERS_MAX = 64;
 
+/** What sock_diag told, as far as the kernel has it. */
+export interface SocketDiagnostics {
+  /** See `detailsByKey`. */
+  readonly details?: ReadonlyMap<string, SocketDetails>;
+  readonly vsock?: Uint8Array;
+  readonly packet?: Uint8Array;
+}
+
 /** All sockets of one namespace, one after the other. */
 export function* describeSockets(
   tables: NetworkTables,
   namespace: number,
   ownersByInode: ReadonlyMap<number, readonly End[]>,
   unixPeers: ReadonlyMap<number, number> = new Map(),
+  diagnostics: SocketDiagnostics = {},
 ): Generator<SocketRecord> {
   const ownersOf = (inode: number): End[] => [...(ownersByInode.get(inode) ?? [])].slice(0, OWNERS_MAX);
   const peerOf = (inode: number | undefined) =>
@@ -65,14 +83,24 @@ export function* describeSockets(
     if (table === undefined) continue;
     for (const socket of parseInet(table, protocol, family)) {
       const peer = protocol === 'tcp' ? connected.get(keyOf(socket, true)) : undefined;
-      yield { ...socket, namespace, owners: ownersOf(socket.inode), ...peerOf(peer) };
+      const details = diagnostics.details?.get(detailsKey(socket));
+      yield { ...socket, ...details, namespace, owners: ownersOf(socket.inode), ...peerOf(peer) };
     }
+  }
+  for (const socket of [
+    ...parseSctpAssociations(tables.get('sctp/assocs') ?? EMPTY),
+    ...parseSctpEndpoints(tables.get('sctp/eps') ?? EMPTY),
+    ...parseVsockDiag(diagnostics.vsock ?? EMPTY),
+  ]) {
+    yield { ...socket, namespace, owners: ownersOf(socket.inode) };
   }
   for (const socket of parseUnix(tables.get('unix') ?? EMPTY)) {
     yield { ...socket, namespace, owners: ownersOf(socket.inode), ...peerOf(unixPeers.get(socket.inode)) };
   }
+  const filters = parsePacketFilters(diagnostics.packet ?? EMPTY);
   for (const socket of parsePacket(tables.get('packet') ?? EMPTY)) {
-    yield { ...socket, namespace, owners: ownersOf(socket.inode) };
+    const filter = filters.get(socket.inode);
+    yield { ...socket, ...(filter === undefined ? {} : { filter }), namespace, owners: ownersOf(socket.inode) };
   }
   for (const socket of parseNetlink(tables.get('netlink') ?? EMPTY)) {
     yield { ...socket, namespace, owners: ownersOf(socket.inode) };

@@ -14,10 +14,11 @@ const LOADER_VARIABLES = [
 const WRITABLE_PLACES = /^\/(tmp|var\/tmp|dev\/shm|run\/shm|dev)\//;
 
 /**
- * Facts that make an analyst look twice, each with what it was found in. `reference` is the first process of its container:
+ * Facts that make an analyst look twice, each with what it was found in. `reference` are the namespaces of the first process of its
+ * container:
  * what differs from it in namespaces has moved by itself or was put there from outside.
  */
-export function findAnomalies(record: ProcessRecord, reference: ProcessRecord | undefined): Anomaly[] {
+export function findAnomalies(record: ProcessRecord, reference: ProcessRecord['namespaces']): Anomaly[] {
   return [
     ...executableAnomalies(record),
     ...memoryAnomalies(record),
@@ -43,6 +44,11 @@ function* memoryAnomalies({ memory }: ProcessRecord): Generator<Anomaly> {
     const writable = memory.anonymousExecutable.filter((region) => region.permissions.includes('w')).length;
     yield { kind: 'anonymousExecutableRegion', regions: memory.anonymousExecutableTotal, writable };
   }
+  const programs = memory.anonymousExecutable.filter((region) => region.elf);
+  if (programs.length > 0) yield { kind: 'programInAnonymousMemory', starts: programs.map(({ start }) => start) };
+  if (memory.writableExecutableTotal > 0) {
+    yield { kind: 'writableExecutableRegion', regions: memory.writableExecutableTotal };
+  }
   for (const file of memory.files) {
     if (!file.executable || !file.deleted) continue;
     yield {
@@ -61,6 +67,8 @@ function* identityAnomalies(record: ProcessRecord): Generator<Anomaly> {
   }
   const { uids } = record.status;
   if (uids && (uids.real !== uids.effective || uids.effective !== uids.saved)) yield { kind: 'mixedUserIds', uids };
+  const differing = record.threads.filter(({ differs }) => differs !== undefined);
+  if (differing.length > 0) yield { kind: 'threadsDiffer', threads: differing.slice(0, 64).map(({ tid }) => tid) };
   if (record.auxiliary.secure === '0x1') yield { kind: 'secureExecution' };
   const loader = record.environmentNames.filter((variable) => LOADER_VARIABLES.includes(variable));
   if (loader.length > 0) yield { kind: 'loaderEnvironment', names: loader };
@@ -79,10 +87,12 @@ function* descriptorAnomalies({ descriptors }: ProcessRecord): Generator<Anomaly
   if (memfds.length > 0) yield { kind: 'memfds', descriptors: memfds.slice(0, 64).map(({ fd }) => fd) };
 }
 
-function* namespaceAnomalies(record: ProcessRecord, reference: ProcessRecord | undefined): Generator<Anomaly> {
-  if (reference === undefined || reference === record) return;
-  const foreign = Object.entries(record.namespaces).filter(([type, inode]) => {
-    const expected = reference.namespaces[type];
+function* namespaceAnomalies(
+  { namespaces }: ProcessRecord,
+  reference: ProcessRecord['namespaces'],
+): Generator<Anomaly> {
+  const foreign = Object.entries(namespaces).filter(([type, inode]) => {
+    const expected = reference[type];
     return expected !== undefined && expected !== inode;
   });
   if (foreign.length > 0) yield { kind: 'otherNamespaces', types: foreign.map(([type]) => type) };

@@ -1,7 +1,7 @@
 import { intOf, type Worded, wordedText, wordsOf } from './decode.ts';
 import { openFlagNames } from './decode-flags.ts';
 import { isDeletedName, isMemfdName } from './process-maps.ts';
-import type { DescriptorReading } from './process-read.ts';
+import type { DescriptorReading } from './process-read-descriptors.ts';
 import type { Mount } from './process-small.ts';
 
 /** What an open file is. `path`: it has a path but was not asked for its type, because asking could block. */
@@ -20,7 +20,7 @@ export type DescriptorType =
   | 'path'
   | 'unknown';
 
-/** Another process' descriptor on the same pipe or socket. */
+/** A descriptor on the same pipe or socket. */
 export interface End {
   readonly pid: number;
   readonly fd: number;
@@ -44,10 +44,6 @@ export type DescriptorRecord = Worded<'target'> & {
   /** The other lines of fdinfo: epoll targets, inotify watches, timers, counters, locks, pidfds. */
   readonly details?: string[];
   readonly errno?: string;
-  /** Ends of the pipe with the other direction, in this capture; of sockets, see `sharedWith`. */
-  peers?: End[];
-  /** Descriptors of the same direction on the same pipe, or on the same socket. */
-  sharedWith?: End[];
 };
 
 /** /proc/PID/fdinfo/N, proc_pid_fdinfo(5). */
@@ -126,62 +122,4 @@ export function describeDescriptor(
     ...(parsed && parsed.details.length > 0 ? { details: parsed.details } : {}),
     ...(typeof file === 'string' ? { errno: file } : {}),
   };
-}
-
-/** Ends listed for one descriptor; a pipe that a thousand workers inherited is not listed a million times. */
-const ENDS_MAX = 8;
-
-interface Joinable {
-  readonly pid: number;
-  readonly descriptors: readonly DescriptorRecord[];
-}
-
-/** Joins pipes and sockets by inode over all processes of the capture; sets `peers` and `sharedWith`. */
-export function joinDescriptors(processes: readonly Joinable[]): void {
-  const byInode = new Map<string, (End & { writes: boolean; reads: boolean })[]>();
-  const keyOf = ({ type, inode, device }: DescriptorRecord): string | undefined =>
-    inode !== undefined && (type === 'pipe' || type === 'socket' || type === 'fifo')
-      ? `${type} ${device ?? ''} ${inode}`
-      : undefined;
-  for (const { pid, descriptors } of processes) {
-    for (const descriptor of descriptors) {
-      const key = keyOf(descriptor);
-      if (key === undefined) continue;
-      const ends = byInode.get(key) ?? [];
-      if (ends.length === 0) byInode.set(key, ends);
-      ends.push({ pid, fd: descriptor.fd, ...directionOf(descriptor) });
-    }
-  }
-  for (const { pid, descriptors } of processes) {
-    for (const descriptor of descriptors) {
-      const key = keyOf(descriptor);
-      const ends = key === undefined ? [] : (byInode.get(key) ?? []);
-      if (ends.length > 1) joinOne(pid, descriptor, ends);
-    }
-  }
-}
-
-function directionOf(descriptor: DescriptorRecord): { writes: boolean; reads: boolean } {
-  if (descriptor.type === 'socket') return { writes: true, reads: true };
-  const flags = descriptor.flags ?? [];
-  return { writes: !flags.includes('O_RDONLY'), reads: !flags.includes('O_WRONLY') };
-}
-
-function joinOne(
-  pid: number,
-  descriptor: DescriptorRecord,
-  ends: readonly (End & { writes: boolean; reads: boolean })[],
-): void {
-  const mine = directionOf(descriptor);
-  const peers: End[] = [];
-  const shared: End[] = [];
-  for (const end of ends) {
-    if (end.pid === pid && end.fd === descriptor.fd) continue;
-    const opposite = descriptor.type !== 'socket' && ((mine.writes && end.reads) || (mine.reads && end.writes));
-    const list = opposite ? peers : shared;
-    if (list.length < ENDS_MAX) list.push({ pid: end.pid, fd: end.fd });
-    if (peers.length === ENDS_MAX && shared.length === ENDS_MAX) break;
-  }
-  if (peers.length > 0) descriptor.peers = peers;
-  if (shared.length > 0) descriptor.sharedWith = shared;
 }

@@ -1,5 +1,6 @@
-import { type Worded, wordedText, wordsOf } from './decode.ts';
-import { parseMaps as parseVmas, type Vma } from './maps.ts';
+import { latin1, type Worded, wordedText, wordsOf } from './decode.ts';
+import { MAPS_LINE } from './maps.ts';
+import type { CodeStart } from './process-code.ts';
 
 /** One line of /proc/PID/maps, proc_pid_maps(5). */
 export interface Region {
@@ -20,14 +21,23 @@ export interface Region {
   readonly name: string;
 }
 
-/** Lines that are none are left out. */
+/** Lines that are none are left out. Hexadecimal stays as it was printed, which is how everything here needs it. */
 export function parseMaps(bytes: Uint8Array): Region[] {
-  return parseVmas(Buffer.from(bytes).toString('latin1')).vmas.map(regionOf);
+  const regions: Region[] = [];
+  for (const line of latin1(bytes).split('\n')) {
+    const match = MAPS_LINE.exec(line);
+    if (match === null) continue;
+    const [, from = '', to = '', permissions = '', at = '', device = '', inode = '', name = ''] = match;
+    const [start, end, offset] = [bare(from), bare(to), bare(at)];
+    if (start.length > end.length || (start.length === end.length && start >= end)) continue;
+    regions.push({ start, end, permissions, offset, device, inode: Number(inode), name });
+  }
+  return regions;
 }
 
-function regionOf({ start, end, permissions, fileOffset, device, inode, name }: Vma): Region {
-  const hex = (value: bigint) => value.toString(16);
-  return { start: hex(start), end: hex(end), permissions, offset: hex(fileOffset), device, inode: Number(inode), name };
+/** Without the zeros before a number. */
+function bare(hexadecimal: string): string {
+  return hexadecimal.startsWith('0') ? hexadecimal.replace(/^0+(?=.)/, '') : hexadecimal;
 }
 
 /** Whether the kernel marked the name as unlinked. A file may be called so on purpose: the inode's link count decides. */
@@ -52,8 +62,9 @@ export type MappedFile = Worded<'path'> & {
   readonly inode: number;
   /** The first region's address range as /proc/PID/map_files names it. */
   readonly range: string;
+  /** Where in the file that region begins, in bytes, in hex. */
+  readonly offset: string;
   readonly regions: number;
-  /** Exact up to 2^53, which is more than a process can map. */
   readonly mappedBytes: number;
   readonly executable?: true;
   /** Some region is both writable and shared: the process can change the file through it. */
@@ -62,10 +73,11 @@ export type MappedFile = Worded<'path'> & {
   readonly memfd?: true;
 };
 
-export interface ExecutableRegion {
+export interface ExecutableRegion extends Partial<CodeStart> {
   readonly start: string;
   readonly end: string;
   readonly permissions: string;
+  readonly sizeBytes: number;
   /** `[heap]`, `[stack]`, `[anon:...]`, or '' */
   readonly name: string;
 }
@@ -77,6 +89,9 @@ export interface MapsSummary {
   /** Executable memory that no file backs: code that was made or injected at run time; JIT compilers do it too. */
   readonly anonymousExecutable: ExecutableRegion[];
   readonly anonymousExecutableTotal: number;
+  /** Memory that can be written and executed, of files too: what W^X forbids. */
+  readonly writableExecutable: ExecutableRegion[];
+  readonly writableExecutableTotal: number;
 }
 
 /** An analysed line lists that many of each; the rest is in the raw maps. JVMs map some hundred files. */
@@ -85,19 +100,16 @@ const LISTED_MAX = 2000;
 export function summariseMaps(regions: readonly Region[]): MapsSummary {
   const files = new Map<string, Region[]>();
   const executable: ExecutableRegion[] = [];
+  const writable: ExecutableRegion[] = [];
   for (const region of regions) {
+    if (region.permissions[2] === 'x' && region.permissions[1] === 'w') writable.push(executableRegion(region));
     if (region.name.startsWith('/') || region.name.startsWith('anon_inode:')) {
       const key = `${region.device} ${region.inode} ${region.name}`;
       const seen = files.get(key);
       if (seen) seen.push(region);
       else files.set(key, [region]);
     } else if (region.permissions[2] === 'x' && !KERNEL_CODE.has(region.name)) {
-      executable.push({
-        start: `0x${region.start}`,
-        end: `0x${region.end}`,
-        permissions: region.permissions,
-        name: wordsOf(region.name),
-      });
+      executable.push(executableRegion(region));
     }
   }
   return {
@@ -109,7 +121,31 @@ export function summariseMaps(regions: readonly Region[]): MapsSummary {
     filesTotal: files.size,
     anonymousExecutable: executable.slice(0, LISTED_MAX),
     anonymousExecutableTotal: executable.length,
+    writableExecutable: writable.slice(0, LISTED_MAX),
+    writableExecutableTotal: writable.length,
   };
+}
+
+function executableRegion({ start, end, permissions, name }: Region): ExecutableRegion {
+  return {
+    start: `0x${start}`,
+    end: `0x${end}`,
+    permissions,
+    sizeBytes: sizeOf({ start, end }),
+    name: wordsOf(name),
+  };
+}
+
+/** Exact up to 2^53, which is more than a process can map. */
+function sizeOf({ start, end }: Pick<Region, 'start' | 'end'>): number {
+  return Number.parseInt(end, 16) - Number.parseInt(start, 16);
+}
+
+/** With what was read of the regions' beginnings, by their start. */
+export function withCodeStarts(summary: MapsSummary, starts: ReadonlyMap<string, CodeStart>): MapsSummary {
+  if (starts.size === 0) return summary;
+  const started = (region: ExecutableRegion): ExecutableRegion => ({ ...region, ...starts.get(region.start.slice(2)) });
+  return { ...summary, anonymousExecutable: summary.anonymousExecutable.map(started) };
 }
 
 /** Code that the kernel maps into every process. */
@@ -118,12 +154,13 @@ const KERNEL_CODE: ReadonlySet<string> = new Set(['[vdso]', '[vsyscall]', '[upro
 function mappedFile(regions: readonly Region[]): MappedFile | undefined {
   const [first] = regions;
   if (first === undefined) return undefined;
-  const size = regions.reduce((sum, { start, end }) => sum + Number.parseInt(end, 16) - Number.parseInt(start, 16), 0);
+  const size = regions.reduce((sum, region) => sum + sizeOf(region), 0);
   return {
     ...wordedText('path', first.name),
     device: first.device,
     inode: first.inode,
     range: `${first.start}-${first.end}`,
+    offset: `0x${first.offset}`,
     regions: regions.length,
     mappedBytes: size,
     ...flag(

@@ -1,8 +1,11 @@
 import { latin1, worded } from './decode.ts';
 import type { ProcessReading } from './process-read.ts';
 
-/** Files kept as they are, below `proc/<pid>/`; everything shorter is in the analysed line's `raw`. */
-const KEPT = [
+/**
+ * Files kept as they are, below `proc/<pid>/`. What has a hundred bytes at most is in the analysed line's `raw`, as exact: a
+ * member of an archive takes a kilobyte and more work than reading it.
+ */
+const KEPT: ReadonlySet<string> = new Set([
   ...[
     'status',
     'stat',
@@ -12,13 +15,12 @@ const KEPT = [
     'limits',
     'mountinfo',
     'cgroup',
-    'wchan',
     'stack',
-    'syscall',
-    'io',
+    'sched',
+    'auxv',
+    'timers',
   ],
-  ...['sched', 'auxv', 'comm', 'timers'],
-];
+]);
 
 export interface RawFile {
   /** Below the archive's root. */
@@ -30,23 +32,23 @@ export interface RawFile {
 /** In the order in which they were read. Empty files are left out where empty says nothing: `timers`, `stack`. */
 export function* rawFiles(reading: ProcessReading): Generator<RawFile> {
   for (const [name, file] of Object.entries(reading.files)) {
-    if (file.kind !== 'read' || !KEPT.includes(name)) continue;
+    if (file.kind !== 'read' || !KEPT.has(name)) continue;
     if (file.bytes.length === 0 && (name === 'timers' || name === 'stack')) continue;
     yield { path: `proc/${reading.pid}/${name}`, name, bytes: file.bytes };
   }
   for (const { tid, files } of reading.threads) {
     for (const [name, file] of Object.entries(files)) {
-      if (file.kind === 'read')
+      if (file.kind === 'read' && (file.bytes.length > 0 || name !== 'stack'))
         yield { path: `proc/${reading.pid}/task/${tid}/${name}`, name: `task/${name}`, bytes: file.bytes };
     }
   }
 }
 
-/** The one-line files, verbatim: `raw.oom_score`, with `oom_scoreBase64` beside when it is not UTF-8. */
+/** The short files, verbatim: `raw.oom_score`, with `oom_scoreBase64` beside when it is not UTF-8. */
 export function rawWords(reading: ProcessReading): Record<string, string> {
   const words: Record<string, string> = {};
   for (const [name, file] of Object.entries(reading.files)) {
-    if (file.kind === 'read' && file.bytes.length > 0 && !KEPT.includes(name))
+    if (file.kind === 'read' && file.bytes.length > 0 && !KEPT.has(name))
       Object.assign(words, worded(name, file.bytes));
   }
   return words;
@@ -65,7 +67,7 @@ const ABSENT = ['ENOENT', 'ESRCH', 'EINVAL'];
  * What is missing in a reading and why, as few gaps as say it all. A file that this kernel does not have is no gap, nor is
  * what a zombie or a kernel thread cannot have.
  */
-export function readingGaps(reading: ProcessReading, patienceMs: number): ReadingGap[] {
+export function readingGaps(reading: ProcessReading): ReadingGap[] {
   const { pid } = reading;
   const gaps: ReadingGap[] = [];
   const missing = new Map<string, string[]>();
@@ -107,7 +109,7 @@ export function readingGaps(reading: ProcessReading, patienceMs: number): Readin
     gaps.push({ what: `pid ${pid} task`, why: `only the first ${reading.threads.length} threads were read` });
   }
   if (reading.careful) {
-    const why = `reading the process blocked for ${patienceMs} ms, so what can block was left out`;
+    const why = 'reading the process blocked, so what can block was left out';
     gaps.push({ what: `pid ${pid} cmdline, environ, maps, types of open files`, why });
   }
   return gaps;

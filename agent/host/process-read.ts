@@ -1,6 +1,9 @@
-import { closeSync, openSync, readlinkSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
 import type { Pid } from '../runtime/runtime.ts';
+import { latin1 } from './decode.ts';
 import { type Host, procPath } from './host.ts';
+import { type CodeStart, readCodeStarts } from './process-code.ts';
+import { type DescriptorReading, readDescriptors } from './process-read-descriptors.ts';
 import {
   type FileIdentity,
   type FileReading,
@@ -12,7 +15,7 @@ import {
   readLink,
 } from './procfs.ts';
 
-/** Everything volatile of one process, as bytes. Made in the reader process, analysed in the agent. */
+/** Everything volatile of one process, as bytes. */
 export interface ProcessReading {
   readonly pid: number;
   /** Names below /proc/PID. */
@@ -20,6 +23,8 @@ export interface ProcessReading {
   /** `exe`, `cwd`, `root` and `ns/*`: the links' texts. */
   readonly links: Readonly<Record<string, FileReading>>;
   readonly executable: FileIdentity | { readonly errno: string } | undefined;
+  /** Beginnings of executable memory without a file. */
+  readonly codeStarts: ReadonlyMap<string, CodeStart>;
   readonly threads: readonly ThreadReading[];
   readonly threadsTruncated: boolean;
   readonly descriptors: readonly DescriptorReading[];
@@ -37,20 +42,6 @@ export interface ThreadReading {
   readonly tid: number;
   readonly files: Readonly<Record<string, FileReading>>;
 }
-
-/** There are many of these, so they are small: text is Latin-1, one character a byte, which crosses to the agent fastest. */
-export interface DescriptorReading {
-  readonly fd: number;
-  /** The link's text; undefined where it could not be read, and `errno` says why. */
-  readonly target: string | undefined;
-  readonly errno: string | undefined;
-  readonly info: string | undefined;
-  /** Of targets that have a path; sockets, pipes and anonymous inodes say in their text what they are. An errno otherwise. */
-  readonly file: DescriptorFile | string | undefined;
-}
-
-/** Type, device, inode, links, size in bytes. */
-export type DescriptorFile = readonly [FileIdentity['type'], bigint, bigint, number, bigint];
 
 /** The kernel answers these from its own memory, and makes each in one piece. */
 const FILES = [
@@ -85,7 +76,7 @@ const FILE_LIMITS: Readonly<Record<string, number>> = {
   mountinfo: LIMIT_BYTES.mountinfo,
 };
 
-const THREAD_FILES = ['stat', 'status', 'comm', 'wchan', 'syscall'] as const;
+const THREAD_FILES = ['stat', 'status', 'comm', 'wchan', 'syscall', 'stack'] as const;
 
 /** namespaces(7). */
 const NAMESPACES = [
@@ -101,8 +92,6 @@ const NAMESPACES = [
   'uts',
 ];
 
-/** 20 µs each: about a second. A process may have 1,048,576 (fs.nr_open). */
-export const DESCRIPTORS_MAX = 65_536;
 /** 100 µs each. The kernel allows 32,768 and more in all. */
 export const THREADS_MAX = 4096;
 
@@ -154,13 +143,14 @@ function readFolder(base: string, pid: Pid, careful: boolean): ProcessReading {
     links[name] = readLink(`${base}/${name}`);
   }
   const hasExecutable = links.exe?.kind === 'read' && !careful;
-  const threads = readThreads(base);
+  const threads = hasOneThread(files.stat) ? ONE_THREAD : readThreads(base);
   const descriptors = readDescriptors(base, careful);
   return {
     pid,
     files,
     links,
     executable: hasExecutable ? identify(`${base}/exe`) : undefined,
+    codeStarts: files.maps?.kind === 'read' ? readCodeStarts(base, files.maps.bytes) : NO_CODE,
     threads: threads.threads,
     threadsTruncated: threads.truncated,
     threadsErrno: threads.errno,
@@ -172,7 +162,16 @@ function readFolder(base: string, pid: Pid, careful: boolean): ProcessReading {
   };
 }
 
-/** A process of one thread has in task/ what it has above it. */
+/** Field 20 of stat; the name before it may hold anything, but no `)` comes after it. */
+function hasOneThread(stat: FileReading | undefined): boolean {
+  if (stat?.kind !== 'read') return false;
+  const text = latin1(stat.bytes);
+  return text.slice(text.lastIndexOf(')') + 2).split(' ', 18)[17] === '1';
+}
+
+/** It has in task/ what it has above it. */
+const ONE_THREAD = { threads: [], truncated: false, errno: undefined };
+
 function readThreads(base: string): { threads: ThreadReading[]; truncated: boolean; errno: string | undefined } {
   const listed = listNumbers(`${base}/task`, THREADS_MAX);
   if (listed.kind === 'failed') return { threads: [], truncated: false, errno: listed.errno };
@@ -185,43 +184,7 @@ function readThreads(base: string): { threads: ThreadReading[]; truncated: boole
   return { threads, truncated: listed.truncated, errno: undefined };
 }
 
-function readDescriptors(
-  base: string,
-  careful: boolean,
-): { descriptors: DescriptorReading[]; truncated: boolean; errno: string | undefined } {
-  const listed = listNumbers(`${base}/fd`, DESCRIPTORS_MAX);
-  if (listed.kind === 'failed') return { descriptors: [], truncated: false, errno: listed.errno };
-  const descriptors: DescriptorReading[] = [];
-  for (const fd of listed.numbers) {
-    const target = readLinkText(`${base}/fd/${fd}`);
-    // Closed since it was listed: nothing was missed.
-    if (target.errno === 'ENOENT') continue;
-    const info = readBounded(`${base}/fdinfo/${fd}`, LIMIT_BYTES.small, true);
-    const asked = target.text?.startsWith('/') === true && !careful;
-    descriptors.push({
-      fd,
-      target: target.text,
-      errno: target.errno,
-      info: info.kind === 'read' ? info.bytes.toString('latin1') : undefined,
-      file: asked ? fileOf(`${base}/fd/${fd}`) : undefined,
-    });
-  }
-  return { descriptors, truncated: listed.truncated, errno: undefined };
-}
-
-function readLinkText(path: string): { text?: string; errno?: string } {
-  try {
-    return { text: readlinkSync(path, { encoding: 'latin1' }) };
-  } catch (error) {
-    return { errno: failed(error).errno };
-  }
-}
-
-function fileOf(path: string): DescriptorFile | string {
-  const found = identify(path);
-  if ('errno' in found) return found.errno;
-  return [found.type, found.device, found.inode, found.links, found.sizeBytes];
-}
+const NO_CODE: ReadonlyMap<string, CodeStart> = new Map();
 
 function gone(pid: Pid, careful: boolean, reading: { kind: 'failed'; errno: string }): ProcessReading {
   return {
@@ -229,6 +192,7 @@ function gone(pid: Pid, careful: boolean, reading: { kind: 'failed'; errno: stri
     files: { status: reading },
     links: {},
     executable: undefined,
+    codeStarts: NO_CODE,
     threads: [],
     threadsTruncated: false,
     threadsErrno: undefined,

@@ -1,5 +1,5 @@
-import type { ProcessRecord } from './process.ts';
-import { DELETED_SUFFIX, type MappedFile } from './process-maps.ts';
+import { DELETED_SUFFIX } from './process-maps.ts';
+import type { ScannedProcess } from './process-scanned.ts';
 import type { ContentSource } from './procfs-request.ts';
 
 /** A file that has lost its name but is still held by a process. */
@@ -18,11 +18,6 @@ export interface Recoverable {
   readonly heldBy: string[];
 }
 
-/** What is asked of a process. */
-export type Holder = Pick<ProcessRecord, 'pid' | 'executable' | 'descriptors'> & {
-  readonly memory: { readonly files: readonly MappedFile[] };
-};
-
 /** Holders listed for one file. */
 const HOLDERS_MAX = 64;
 
@@ -30,7 +25,9 @@ const HOLDERS_MAX = 64;
  * Every deleted executable, deleted open file, memfd and deleted executable mapping, each inode once: first executables,
  * then mapped code, then open files, so that a byte budget is spent on code before data.
  */
-export function findRecoverable(processes: readonly Holder[]): Recoverable[] {
+export function findRecoverable(
+  processes: readonly Pick<ScannedProcess, 'pid' | 'executable' | 'nameless' | 'code'>[],
+): Recoverable[] {
   const found = new Map<string, Recoverable>();
   const add = (key: string, holder: string, make: () => Omit<Recoverable, 'heldBy'>): void => {
     const known = found.get(key);
@@ -48,9 +45,9 @@ export function findRecoverable(processes: readonly Holder[]): Recoverable[] {
       sizeBytes: executable.sizeBytes,
     }));
   }
-  for (const { pid, memory } of processes) {
-    for (const file of memory.files) {
-      if (!file.deleted || !file.executable) continue;
+  for (const { pid, code } of processes) {
+    for (const file of code) {
+      if (!file.deleted) continue;
       // The device in maps is not always that of stat (overlayfs), so only the inode number can tell it from an executable.
       if ([...found.values()].some(({ source }) => source.inode === BigInt(file.inode))) continue;
       add(`map ${file.device} ${file.inode}`, `${pid}/map_files/${file.range}`, () => ({
@@ -63,9 +60,8 @@ export function findRecoverable(processes: readonly Holder[]): Recoverable[] {
       }));
     }
   }
-  for (const { pid, descriptors } of processes) {
-    for (const descriptor of descriptors) {
-      if (descriptor.type !== 'memfd' && !(descriptor.deleted && descriptor.type === 'file')) continue;
+  for (const { pid, nameless } of processes) {
+    for (const descriptor of nameless) {
       add(keyOf(descriptor) ?? `${pid}/fd/${descriptor.fd}`, `${pid}/fd/${descriptor.fd}`, () => ({
         source: { pid, name: `fd/${descriptor.fd}`, ...expected(descriptor) },
         member: `recovered/${pid}/fd/${descriptor.fd}`,

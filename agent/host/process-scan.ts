@@ -1,7 +1,8 @@
 import { explain } from '../../evidence/error.ts';
 import type { ReadingGap } from './process-raw.ts';
-import type { ProcessReading } from './process-read.ts';
+import type { ScannedProcess } from './process-scanned.ts';
 import { type ProcfsReader, StalledError } from './procfs-reader.ts';
+import type { ScanFacts } from './procfs-request.ts';
 
 /** What a scan could not read of a process at all. */
 export type ScanGap = ReadingGap & { readonly pid: number };
@@ -12,24 +13,27 @@ const STALLS_MAX = 3;
 const CAREFUL_STALLS_MAX = 3;
 
 /**
- * Reads the processes in their order, one reading each. A process that makes the reader wait too long is read again without
+ * Scans the processes in their order. A process that makes the reader wait too long is read again without
  * what can block, and if that blocks as well, it becomes a gap and the scan goes on with the next.
  */
 export async function* scanProcesses(
   reader: ProcfsReader,
   pids: readonly number[],
+  known: Omit<ScanFacts, 'reference'>,
   signal: AbortSignal,
   gap: (gap: ScanGap) => void,
-): AsyncGenerator<ProcessReading> {
+): AsyncGenerator<ScannedProcess> {
+  let reference: ScanFacts['reference'];
   let waiting = [...pids];
   let stalls = 0;
   let carefulStalls = 0;
   while (waiting.length > 0) {
     const careful = stalls >= STALLS_MAX;
     try {
-      for await (const reading of readings(reader, waiting, careful, signal)) {
+      for await (const found of scanned(reader, waiting, careful, { ...known, reference }, signal)) {
         waiting = waiting.slice(1);
-        yield reading;
+        reference = found.reference;
+        yield found;
       }
       if (waiting.length > 0) throw new Error('the reader answered for fewer processes than were asked for');
     } catch (error) {
@@ -38,7 +42,7 @@ export async function* scanProcesses(
       waiting = rest;
       if (!careful) {
         stalls += 1;
-        const again = await readCarefully(reader, pid, signal);
+        const again = await scanCarefully(reader, pid, { ...known, reference }, signal);
         if (again) yield again;
         else carefulStalls += 1;
         if (again) continue;
@@ -58,25 +62,27 @@ function whyNot(error: unknown): string {
   return error instanceof StalledError ? `reading it blocks: ${error.message}` : explain(error);
 }
 
-async function* readings(
+async function* scanned(
   reader: ProcfsReader,
   pids: readonly number[],
   careful: boolean,
+  facts: ScanFacts,
   signal: AbortSignal,
-): AsyncGenerator<ProcessReading> {
-  for await (const reply of reader.ask({ kind: 'processes', pids, careful }, signal)) {
-    if (reply.kind === 'process') yield reply.reading;
+): AsyncGenerator<ScannedProcess> {
+  for await (const reply of reader.ask({ kind: 'processes', pids, careful, ...facts }, signal)) {
+    if (reply.kind === 'process') yield reply.process;
   }
 }
 
-async function readCarefully(
+async function scanCarefully(
   reader: ProcfsReader,
   pid: number,
+  facts: ScanFacts,
   signal: AbortSignal,
-): Promise<ProcessReading | undefined> {
-  let found: ProcessReading | undefined;
+): Promise<ScannedProcess | undefined> {
+  let found: ScannedProcess | undefined;
   try {
-    for await (const reading of readings(reader, [pid], true, signal)) found = reading;
+    for await (const process of scanned(reader, [pid], true, facts, signal)) found = process;
   } catch (error) {
     if (signal.aborted) throw error;
   }

@@ -87,6 +87,7 @@ export function parseSyscall(bytes: Uint8Array): SyscallState | undefined {
 /** getauxval(3) types that say something to an analyst; the raw file has all. */
 const AUXV: ReadonlyMap<bigint, string> = new Map([
   [3n, 'programHeaders'],
+  [6n, 'pageBytes'],
   [7n, 'interpreterBase'],
   [9n, 'entry'],
   [17n, 'ticksPerSecond'],

@@ -66,7 +66,7 @@ export function parseStat(bytes: Uint8Array): ProcessStat | undefined {
   const rest = text
     .slice(close + 1)
     .trim()
-    .split(/\s+/);
+    .split(' ');
   const state = rest[0];
   if (state === undefined || state.length !== 1 || intOf(rest[1]) === undefined) return undefined;
   /** Numbered as in the manual page. */

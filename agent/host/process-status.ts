@@ -1,5 +1,6 @@
 import { columns, hexOf, intOf, linesOf } from './decode.ts';
 import { capabilityNames, seccompName, signalNames } from './decode-flags.ts';
+import { rememberingText } from './decode-memo.ts';
 
 export interface Ids {
   readonly real: number;
@@ -15,6 +16,14 @@ export interface CapabilitySets {
   readonly effective: string[];
   readonly bounding: string[];
   readonly ambient: string[];
+}
+
+export interface SignalSets {
+  readonly pending: string[];
+  readonly sharedPending: string[];
+  readonly blocked: string[];
+  readonly ignored: string[];
+  readonly caught: string[];
 }
 
 /** /proc/PID/status, proc_pid_status(5). What a kernel does not print is undefined. */
@@ -38,13 +47,7 @@ export interface ProcessStatus {
   readonly noNewPrivileges: boolean | undefined;
   readonly seccomp: string | undefined;
   readonly seccompFilters: number | undefined;
-  readonly signals: {
-    pending: string[];
-    sharedPending: string[];
-    blocked: string[];
-    ignored: string[];
-    caught: string[];
-  };
+  readonly signals: SignalSets;
   /** The Vm*, Rss* and Hugetlb lines, in bytes. */
   readonly memoryBytes: Readonly<Record<string, number>>;
   readonly cpusAllowed: string | undefined;
@@ -68,7 +71,7 @@ export function parseStatus(bytes: Uint8Array): ProcessStatus {
     columns(fields.get(key) ?? '')
       .map(intOf)
       .filter((n) => n !== undefined);
-  const mask = (key: string): bigint => hexOf(fields.get(key)) ?? 0n;
+  const masks = (keys: readonly string[]): string => keys.map((key) => fields.get(key) ?? '').join(' ');
   const flag = (key: string): boolean | undefined => (int(key) === undefined ? undefined : int(key) === 1);
   return {
     state: fields.get('State')?.slice(0, 1),
@@ -84,29 +87,29 @@ export function parseStatus(bytes: Uint8Array): ProcessStatus {
     nsTgid: ints('NStgid'),
     threads: int('Threads'),
     kernelThread: flag('Kthread'),
-    capabilities: {
-      inheritable: capabilityNames(mask('CapInh')),
-      permitted: capabilityNames(mask('CapPrm')),
-      effective: capabilityNames(mask('CapEff')),
-      bounding: capabilityNames(mask('CapBnd')),
-      ambient: capabilityNames(mask('CapAmb')),
-    },
+    capabilities: capabilitySets(masks(['CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb'])),
     noNewPrivileges: flag('NoNewPrivs'),
     seccomp: seccompName(int('Seccomp')),
     seccompFilters: int('Seccomp_filters'),
-    signals: {
-      pending: signalNames(mask('SigPnd')),
-      sharedPending: signalNames(mask('ShdPnd')),
-      blocked: signalNames(mask('SigBlk')),
-      ignored: signalNames(mask('SigIgn')),
-      caught: signalNames(mask('SigCgt')),
-    },
+    signals: signalSets(masks(['SigPnd', 'ShdPnd', 'SigBlk', 'SigIgn', 'SigCgt'])),
     memoryBytes: memoryOf(fields),
     cpusAllowed: fields.get('Cpus_allowed_list'),
     voluntarySwitches: int('voluntary_ctxt_switches'),
     involuntarySwitches: int('nonvoluntary_ctxt_switches'),
   };
 }
+
+const capabilitySets = rememberingText((masks): CapabilitySets => {
+  const names = masks.split(' ').map((mask) => capabilityNames(hexOf(mask) ?? 0n));
+  const [inheritable = [], permitted = [], effective = [], bounding = [], ambient = []] = names;
+  return { inheritable, permitted, effective, bounding, ambient };
+});
+
+const signalSets = rememberingText((masks): SignalSets => {
+  const names = masks.split(' ').map((mask) => signalNames(hexOf(mask) ?? 0n));
+  const [pending = [], sharedPending = [], blocked = [], ignored = [], caught = []] = names;
+  return { pending, sharedPending, blocked, ignored, caught };
+});
 
 function idsOf(ids: number[]): Ids | undefined {
   const [real, effective, saved, filesystem] = ids;
@@ -119,8 +122,9 @@ function idsOf(ids: number[]): Ids | undefined {
 function memoryOf(fields: ReadonlyMap<string, string>): Record<string, number> {
   const sizes: Record<string, number> = {};
   for (const [key, value] of fields) {
-    const kib = /^(?:Vm|Rss|Hugetlb)[A-Za-z]{1,12}$/.test(key) ? /^(\d{1,15}) kB$/.exec(value)?.[1] : undefined;
-    if (kib !== undefined) sizes[key] = Number(kib) * 1024;
+    if (!value.endsWith(' kB') || !/^(?:Vm|Rss|Hugetlb)[A-Za-z]{1,12}$/.test(key)) continue;
+    const kib = intOf(value.slice(0, -' kB'.length));
+    if (kib !== undefined && kib >= 0) sizes[key] = kib * 1024;
   }
   return sizes;
 }

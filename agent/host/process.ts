@@ -1,19 +1,22 @@
-import { hex, hexOf, latin1, type Worded, worded, wordsOf } from './decode.ts';
-import { schedulerName, stateName } from './decode-flags.ts';
+import { hex, hexOf, latin1, type Worded, worded } from './decode.ts';
+import { schedulerName, stateName, terminalName } from './decode-flags.ts';
+import { remembering, rememberingByFd } from './decode-memo.ts';
 import { type DescriptorRecord, describeDescriptor } from './process-descriptor.ts';
-import { isDeletedName, isMemfdName, type MapsSummary, parseMaps, summariseMaps } from './process-maps.ts';
-import type { ProcessReading, ThreadReading } from './process-read.ts';
+import { type ExecutableRecord, executableOf } from './process-executable.ts';
+import { type MapsSummary, parseMaps, summariseMaps, withCodeStarts } from './process-maps.ts';
+import type { ProcessReading } from './process-read.ts';
+import type { DescriptorReading } from './process-read-descriptors.ts';
 import * as small from './process-small.ts';
 import { type BootClock, PF_KTHREAD, type ProcessStat, parseStat, tickTime } from './process-stat.ts';
 import { type ProcessStatus, parseStatus } from './process-status.ts';
+import { type ThreadRecord, threadOf } from './process-thread.ts';
+import { bytesOf, commandLineOf, commOf, environmentOf, NO_ENVIRONMENT, waitChannelOf } from './process-words.ts';
 import type { FileReading } from './procfs.ts';
 
 /** One line of `processes.jsonl`: a process as far as it could be read. docs/volatile.md describes the fields. */
 export interface ProcessRecord {
   readonly pid: number;
   readonly ppid: number | undefined;
-  /** 0 for a process whose parent is not in the capture. */
-  depth: number;
   readonly nsPid: number[];
   readonly comm: string;
   readonly commBase64?: string;
@@ -33,6 +36,9 @@ export interface ProcessRecord {
   readonly loginUid: number | undefined;
   readonly auditSession: number | undefined;
   readonly securityLabel: string | undefined;
+  /** The controlling one: `pts/0`. */
+  readonly terminal: string | undefined;
+  readonly cpuTimeMs: CpuTimes | undefined;
   /** Inode numbers by type. */
   readonly namespaces: Readonly<Record<string, number>>;
   readonly cgroup: small.CgroupEntry[];
@@ -53,47 +59,27 @@ export interface ProcessRecord {
   readonly memory: MapsSummary & { readonly statusBytes: Readonly<Record<string, number>> };
   readonly threads: ThreadRecord[];
   readonly descriptors: DescriptorRecord[];
-  /** Names only: the values are evidence of the raw `environ`. */
   readonly environmentNames: string[];
+  /** `NAME=value` as far as UTF-8 goes; the exact bytes are in the raw `environ`. */
+  readonly environment: string[];
+  readonly environmentBase64?: string;
+  readonly environmentTruncated?: true;
   /** It ended while it was read: some of the above is missing. */
   readonly vanished?: true;
 }
 
-export type ExecutableRecord = Worded<'path'> & {
-  readonly deleted: boolean;
-  readonly memfd: boolean;
-  readonly device?: bigint;
-  readonly inode?: bigint;
-  readonly links?: number;
-  readonly sizeBytes?: bigint;
-  readonly mode?: number;
-  readonly uid?: number;
-  readonly gid?: number;
-  readonly modifiedAt?: string;
-  readonly changedAt?: string;
-  sha256?: string;
-  /** Where the archive has its content: `recovered/<pid>/exe`. */
-  recovered?: string;
-};
-
-export interface ThreadRecord {
-  readonly tid: number;
-  readonly comm: string;
-  readonly commBase64?: string;
-  readonly state: string | undefined;
-  readonly startedAt: string | undefined;
-  readonly nsPid: number[];
-  readonly waitChannel: string | undefined;
-  readonly syscall: small.SyscallState | undefined;
+/** Exact to a clock tick. `children`: of those that ended and were waited for. */
+export interface CpuTimes {
+  readonly user: number;
+  readonly system: number;
+  readonly childrenUser: number;
+  readonly childrenSystem: number;
 }
 
 /** What an analyst looks at first. Facts, not verdicts: each has innocent causes too. */
 export type Anomaly = { readonly kind: string } & Readonly<Record<string, unknown>>;
 
-/** The raw file has all of it. 128 KiB is the longest single argument (MAX_ARG_STRLEN). */
-const COMMAND_LINE_MAX = 128 * 1024;
-const ENVIRONMENT_NAMES_MAX = 1000;
-
+/** What it takes to read the numbers in /proc. */
 export interface AnalysisContext {
   readonly clock: BootClock;
   /** uname(2). */
@@ -102,21 +88,23 @@ export interface AnalysisContext {
   readonly mountsOf: (mountinfo: Buffer) => ReadonlyMap<number, small.Mount>;
 }
 
-/** Parsed tables kept; a pod has about one a container. */
-const MOUNT_TABLES_MAX = 8;
-
 /** Remembers the tables it parsed. */
 export function createMountParser(): AnalysisContext['mountsOf'] {
-  const known: { bytes: Buffer; mounts: ReadonlyMap<number, small.Mount> }[] = [];
-  return (bytes) => {
-    const found = known.find((table) => table.bytes.equals(bytes));
-    if (found) return found.mounts;
-    const mounts = new Map(small.parseMountinfo(bytes).map((mount) => [mount.id, mount]));
-    known.unshift({ bytes, mounts });
-    known.length = Math.min(known.length, MOUNT_TABLES_MAX);
-    return mounts;
-  };
+  return remembering((bytes) => new Map(small.parseMountinfo(bytes).map((mount) => [mount.id, mount])));
 }
+
+/** Of files that processes of a target often have alike. */
+const alike = {
+  auxv: remembering(auxiliaryOf),
+  cgroup: remembering(small.parseCgroup),
+  environ: remembering(environmentOf),
+  gidMap: remembering(small.parseIdMap),
+  limits: remembering(small.parseLimits),
+  maps: remembering((bytes) => summariseMaps(parseMaps(bytes))),
+  stack: remembering(small.parseStack),
+  syscall: remembering(small.parseSyscall),
+  uidMap: remembering(small.parseIdMap),
+};
 
 /** Pure. Everything that is missing in the reading is undefined or empty in the record. */
 export function analyseProcess(reading: ProcessReading, { clock, machine, mountsOf }: AnalysisContext): ProcessRecord {
@@ -135,7 +123,6 @@ export function analyseProcess(reading: ProcessReading, { clock, machine, mounts
   return {
     pid: reading.pid,
     ppid: ppid ?? (stat ? statPpid : undefined),
-    depth: 0,
     nsPid,
     ...worded('comm', commOf(reading.files.comm, stat)),
     ...commandLineOf(bytes('cmdline')),
@@ -151,11 +138,13 @@ export function analyseProcess(reading: ProcessReading, { clock, machine, mounts
     loginUid: parsed('loginuid', small.parseAuditId, undefined),
     auditSession: parsed('sessionid', small.parseAuditId, undefined),
     securityLabel: words('attr/current'),
+    terminal: terminalName(stat?.ttyNumber ?? 0),
+    cpuTimeMs: stat && cpuTimesOf(stat, clock),
     namespaces: namespacesOf(reading),
-    cgroup: parsed('cgroup', small.parseCgroup, []),
-    uidMap: parsed('uid_map', small.parseIdMap, []),
-    gidMap: parsed('gid_map', small.parseIdMap, []),
-    limits: parsed('limits', small.parseLimits, {}),
+    cgroup: parsed('cgroup', alike.cgroup, []),
+    uidMap: parsed('uid_map', alike.uidMap, []),
+    gidMap: parsed('gid_map', alike.gidMap, []),
+    limits: parsed('limits', alike.limits, {}),
     oomScore: parsed('oom_score', small.parseNumber, undefined),
     oomScoreAdjust: parsed('oom_score_adj', small.parseNumber, undefined),
     timerSlackNs: parsed('timerslack_ns', small.parseNumber, undefined),
@@ -163,62 +152,35 @@ export function analyseProcess(reading: ProcessReading, { clock, machine, mounts
     scheduler: schedulerName(stat?.policy),
     timers: parsed('timers', (held) => held.toString('utf8').split('\n').filter(Boolean), []),
     waitChannel: waitChannelOf(words('wchan')),
-    syscall: parsed('syscall', small.parseSyscall, undefined),
-    kernelStack: parsed('stack', small.parseStack, []),
+    syscall: parsed('syscall', alike.syscall, undefined),
+    kernelStack: parsed('stack', alike.stack, []),
     io: parsed('io', small.parseIo, {}),
-    auxiliary: parsed(
-      'auxv',
-      (held) => Object.fromEntries([...small.parseAuxv(held)].map(([k, v]) => [k, hex(v)])),
-      {},
-    ),
-    memory: { statusBytes: memoryBytes, ...summariseMaps(parsed('maps', parseMaps, [])) },
-    threads: reading.threads.map((thread) => threadOf(thread, clock)),
-    descriptors: reading.descriptors.map((descriptor) => describeDescriptor(descriptor, mounts, machine)),
-    environmentNames: parsed('environ', environmentNames, []),
+    auxiliary: parsed('auxv', alike.auxv, {}),
+    memory: { statusBytes: memoryBytes, ...withCodeStarts(parsed('maps', alike.maps, NO_MAPS), reading.codeStarts) },
+    threads: reading.threads.map((thread) => threadOf(thread, clock, status)),
+    descriptors: reading.descriptors.map((descriptor) => describeOnce(descriptor, mounts, machine)),
+    ...parsed('environ', alike.environ, NO_ENVIRONMENT),
     ...(reading.vanished ? { vanished: true } : {}),
   };
 }
 
-const EMPTY_STAT: ProcessStat = parseStat(Buffer.from('0 () X 0')) as ProcessStat;
+/** A descriptor that a process has just like the one before it is the same reading; see process-read-descriptors.ts. */
+const describeOnce = rememberingByFd(
+  ({ fd }: DescriptorReading) => fd,
+  (reading, mounts: ReadonlyMap<number, small.Mount>, machine: string) => describeDescriptor(reading, mounts, machine),
+);
 
-function bytesOf(reading: FileReading | undefined): Buffer | undefined {
-  return reading?.kind === 'read' ? reading.bytes : undefined;
-}
+const NO_MAPS = summariseMaps([]);
+
+const EMPTY_STAT: ProcessStat = parseStat(Buffer.from('0 () X 0')) as ProcessStat;
 
 function linkOf(reading: FileReading | undefined): Worded<'path'> | undefined {
   return reading?.kind === 'read' ? worded('path', reading.bytes) : undefined;
 }
 
-function commOf(reading: FileReading | undefined, stat: ProcessStat | undefined): Buffer {
-  if (reading?.kind === 'read') return small.parseWords(reading.bytes);
-  return stat?.comm ?? Buffer.alloc(0);
-}
-
-function commandLineOf(
-  bytes: Buffer | undefined,
-): Pick<ProcessRecord, 'commandLine' | 'commandLineBase64' | 'commandLineTruncated'> {
-  const kept = bytes?.subarray(0, COMMAND_LINE_MAX) ?? Buffer.alloc(0);
-  const { words, wordsBase64 } = worded('words', kept);
-  return {
-    commandLine:
-      wordsBase64 === undefined ? splitWords(words) : small.splitNul(kept).map((part) => part.toString('utf8')),
-    ...(wordsBase64 === undefined ? {} : { commandLineBase64: wordsBase64 }),
-    ...(bytes && kept.length < bytes.length ? { commandLineTruncated: true } : {}),
-  };
-}
-
-function splitWords(text: string): string[] {
-  if (text === '') return [];
-  return (text.endsWith('\0') ? text.slice(0, -1) : text).split('\0');
-}
-
 function personalityOf(bytes: Buffer): string | undefined {
   const value = hexOf(latin1(bytes).trim());
   return value === undefined ? undefined : hex(value);
-}
-
-function waitChannelOf(text: string | undefined): string | undefined {
-  return text === '0' || text === '' ? undefined : text;
 }
 
 function namespacesOf(reading: ProcessReading): Record<string, number> {
@@ -231,66 +193,16 @@ function namespacesOf(reading: ProcessReading): Record<string, number> {
   return inodes;
 }
 
-function executableOf(reading: ProcessReading): ExecutableRecord | undefined {
-  const link = reading.links.exe;
-  if (link?.kind !== 'read') return undefined;
-  const text = latin1(link.bytes);
-  const { executable } = reading;
-  const found = executable !== undefined && 'links' in executable ? executable : undefined;
-  const memfd = isMemfdName(text);
+function cpuTimesOf(stat: ProcessStat, { ticksPerSecond }: BootClock): CpuTimes {
+  const ms = (ticks: number): number => Math.round((ticks * 1000) / ticksPerSecond);
   return {
-    ...worded('path', link.bytes),
-    deleted: found?.links === 0 || isDeletedName(text),
-    memfd,
-    ...(found
-      ? {
-          device: found.device,
-          inode: found.inode,
-          links: found.links,
-          sizeBytes: found.sizeBytes,
-          mode: found.mode,
-          uid: found.uid,
-          gid: found.gid,
-          ...timesOf(found.modifiedNs, found.changedNs),
-        }
-      : {}),
+    user: ms(stat.userTicks),
+    system: ms(stat.systemTicks),
+    childrenUser: ms(stat.childUserTicks),
+    childrenSystem: ms(stat.childSystemTicks),
   };
 }
 
-function timesOf(modifiedNs: bigint, changedNs: bigint): { modifiedAt?: string; changedAt?: string } {
-  const modified = isoOf(modifiedNs);
-  const changed = isoOf(changedNs);
-  return { ...(modified ? { modifiedAt: modified } : {}), ...(changed ? { changedAt: changed } : {}) };
-}
-
-/** RFC 3339 with nanoseconds; undefined beyond what a date can be. */
-function isoOf(ns: bigint): string | undefined {
-  const seconds = ns >= 0n ? ns / 1_000_000_000n : (ns - 999_999_999n) / 1_000_000_000n;
-  const date = new Date(Number(seconds) * 1000);
-  if (Number.isNaN(date.getTime())) return undefined;
-  return date.toISOString().replace(/\.\d+Z$/, `.${String(ns - seconds * 1_000_000_000n).padStart(9, '0')}Z`);
-}
-
-function threadOf(thread: ThreadReading, clock: BootClock): ThreadRecord {
-  const statBytes = bytesOf(thread.files.stat);
-  const stat = statBytes ? parseStat(statBytes) : undefined;
-  const status = parseStatus(bytesOf(thread.files.status) ?? Buffer.alloc(0));
-  const wchan = bytesOf(thread.files.wchan);
-  const syscall = bytesOf(thread.files.syscall);
-  return {
-    tid: thread.tid,
-    ...worded('comm', commOf(thread.files.comm, stat)),
-    state: stat ? stateName(stat.state) : undefined,
-    startedAt: stat ? tickTime(stat.startTicks, clock) : undefined,
-    nsPid: status.nsPid,
-    waitChannel: waitChannelOf(wchan ? small.parseWords(wchan).toString('utf8') : undefined),
-    syscall: syscall ? small.parseSyscall(syscall) : undefined,
-  };
-}
-
-function environmentNames(bytes: Buffer): string[] {
-  return latin1(bytes)
-    .split('\0', ENVIRONMENT_NAMES_MAX)
-    .filter((entry) => entry !== '')
-    .map((entry) => wordsOf(entry.split('=', 1)[0] ?? ''));
+function auxiliaryOf(bytes: Buffer): Record<string, string> {
+  return Object.fromEntries([...small.parseAuxv(bytes)].map(([name, value]) => [name, hex(value)]));
 }

@@ -1,21 +1,17 @@
 import { explain } from '../../evidence/error.ts';
 import type { FileIdentity } from './procfs.ts';
 import { type ProcfsReader, StalledError } from './procfs-reader.ts';
-import type { ContentSource, Reply } from './procfs-request.ts';
+import type { ContentSource, DigestReading, Reply } from './procfs-request.ts';
 
 export interface Refusal {
   readonly kind: 'refused';
   readonly why: string;
   readonly errno?: string;
+  /** The reader process stood still over it, and was ended. */
+  readonly stalled?: true;
 }
 
-export interface FileDigest {
-  readonly kind: 'digest';
-  readonly sha256: string;
-  readonly sizeBytes: number;
-  /** The file goes on after `limitBytes`: the digest is of its beginning. */
-  readonly truncated: boolean;
-}
+export type FileDigest = { readonly kind: 'digest' } & DigestReading;
 
 /** SHA-256 of what a process holds, in the reader process: only the digest crosses the pipe. */
 export async function digestOf(
@@ -86,8 +82,6 @@ function refusalOf({ why, errno }: { why: string; errno: string | undefined }): 
 /** Cancellation goes on; everything else is an answer. */
 function stalled(error: unknown, signal: AbortSignal): Refusal {
   if (signal.aborted) throw error;
-  return {
-    kind: 'refused',
-    why: error instanceof StalledError ? `reading it blocks: ${error.message}` : explain(error),
-  };
+  if (!(error instanceof StalledError)) return { kind: 'refused', why: explain(error) };
+  return { kind: 'refused', why: `reading it blocks: ${error.message}`, stalled: true };
 }

@@ -21,27 +21,28 @@ export function encodeFrame(value: unknown): Buffer {
 
 /** Cuts frames out of a stream of chunks. Throws on a length that no frame has. */
 export function createFrameCutter<Value>(): (chunk: Uint8Array) => Value[] {
-  let parts: Uint8Array[] = [];
-  let sizeBytes = 0;
-  let needed = HEADER_BYTES;
+  const header = Buffer.alloc(HEADER_BYTES);
+  let body: Buffer | undefined;
+  let filled = 0;
   return (chunk) => {
-    parts.push(chunk);
-    sizeBytes += chunk.length;
-    if (sizeBytes < needed) return [];
     const values: Value[] = [];
-    let bytes = parts.length === 1 ? Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length) : Buffer.concat(parts);
-    needed = HEADER_BYTES;
-    while (bytes.length >= HEADER_BYTES) {
-      const length = bytes.readUInt32LE();
+    for (let at = 0; at < chunk.length; ) {
+      const part = body ?? header;
+      const taken = chunk.subarray(at, at + part.length - filled);
+      part.set(taken, filled);
+      filled += taken.length;
+      at += taken.length;
+      if (filled < part.length) break;
+      filled = 0;
+      if (body !== undefined) {
+        values.push(deserialize(body));
+        body = undefined;
+        continue;
+      }
+      const length = header.readUInt32LE();
       if (length > FRAME_BYTES_MAX) throw new Error(`a frame of ${length} bytes from the reader process`);
-      needed = HEADER_BYTES + length;
-      if (bytes.length < needed) break;
-      values.push(deserialize(bytes.subarray(HEADER_BYTES, needed)));
-      bytes = bytes.subarray(needed);
-      needed = HEADER_BYTES;
+      body = Buffer.allocUnsafe(length);
     }
-    parts = [bytes];
-    sizeBytes = bytes.length;
     return values;
   };
 }

@@ -1,10 +1,15 @@
 import { createHash } from 'node:crypto';
 import { closeSync, readSync } from 'node:fs';
+import os from 'node:os';
 import { asPid } from '../runtime/runtime.ts';
 import { latin1 } from './decode.ts';
 import { type Host, procPath } from './host.ts';
+import { answerNode } from './node-serve.ts';
+import { createMountParser } from './process.ts';
 import { isDeletedName } from './process-maps.ts';
-import { DESCRIPTORS_MAX, type Enter, enterByDescriptor, type ProcessReading, readProcess } from './process-read.ts';
+import { type Enter, enterByDescriptor, type ProcessReading, readProcess } from './process-read.ts';
+import { DESCRIPTORS_MAX } from './process-read-descriptors.ts';
+import { describeProcess, type ScanMemory } from './process-scanned.ts';
 import { type FileIdentity, listNumbers, MIB, readBounded, readDescriptor, readerCounts, readLink } from './procfs.ts';
 import { readNetlink } from './procfs-netlink.ts';
 import { hold, holdInside, openRegular, Refused } from './procfs-open.ts';
@@ -42,11 +47,7 @@ function counts(): ReaderCounts {
 function* answer(host: Host, held: Map<string, number>, request: Request, enter: Enter): Generator<Reply> {
   switch (request.kind) {
     case 'processes':
-      for (const pid of request.pids) {
-        const reading = readProcess(host, asPid(pid), request.careful, enter);
-        if (!request.careful) holdDeleted(host, held, reading);
-        yield { kind: 'process', reading };
-      }
+      yield* scan(host, held, request, enter);
       return;
     case 'sockets':
       for (const pid of request.pids) yield { kind: 'sockets', reading: readSockets(host, pid) };
@@ -64,7 +65,10 @@ function* answer(host: Host, held: Map<string, number>, request: Request, enter:
       }
       return;
     case 'netlink':
-      yield { kind: 'netlink', reading: readNetlink(procPath(host, request.pid, 'ns', 'net')) };
+      yield { kind: 'netlink', reading: readNetlink(procPath(host, request.pid, 'ns', 'net'), request.dumps) };
+      return;
+    case 'node':
+      for (const given of answerNode(host, request.ask)) yield { kind: 'node', answer: given };
       return;
     case 'digest':
     case 'content':
@@ -72,6 +76,21 @@ function* answer(host: Host, held: Map<string, number>, request: Request, enter:
       return;
     default:
       request satisfies never;
+  }
+}
+
+function* scan(
+  host: Host,
+  held: Map<string, number>,
+  { pids, careful, clock, starts, reference }: Extract<Request, { kind: 'processes' }>,
+  enter: Enter,
+): Generator<Reply> {
+  const analysis = { clock, machine: os.machine(), mountsOf: createMountParser() };
+  const memory: ScanMemory = { analysis, starts: new Set(starts), reference, mountTables: [] };
+  for (const pid of pids) {
+    const reading = readProcess(host, asPid(pid), careful, enter);
+    if (!careful) holdDeleted(host, held, reading);
+    yield { kind: 'process', process: describeProcess(reading, memory) };
   }
 }
 
@@ -105,7 +124,7 @@ function* withContent(
     if (!isExpected(opened.identity, source)) throw new Refused('the process has another file there by now');
     readerCounts.opens += 1;
     if (request.kind === 'digest') {
-      yield* digestOf(fd, request.limitBytes);
+      yield* digestOf(fd, opened.identity, request.limitBytes);
     } else {
       yield { kind: 'opened', identity: opened.identity };
       for (const bytes of chunks(fd, request.limitBytes)) yield { kind: 'chunk', bytes };
@@ -135,7 +154,7 @@ function* chunks(fd: number, limitBytes: number): Generator<Uint8Array> {
   }
 }
 
-function* digestOf(fd: number, limitBytes: number): Generator<Reply> {
+function* digestOf(fd: number, identity: FileIdentity, limitBytes: number): Generator<Reply> {
   const hash = createHash('sha256');
   let sizeBytes = 0;
   for (const bytes of chunks(fd, limitBytes)) {
@@ -144,7 +163,7 @@ function* digestOf(fd: number, limitBytes: number): Generator<Reply> {
     if (sizeBytes % (16 * CHUNK_BYTES) === 0) yield { kind: 'progress', bytes: sizeBytes };
   }
   const truncated = sizeBytes === limitBytes && readSync(fd, Buffer.alloc(1), 0, 1, sizeBytes) > 0;
-  yield { kind: 'digest', sha256: hash.digest('hex'), sizeBytes, truncated };
+  yield { kind: 'digest', sha256: hash.digest('hex'), sizeBytes, truncated, identity };
 }
 
 function holdDeleted(host: Host, held: Map<string, number>, reading: ProcessReading): void {

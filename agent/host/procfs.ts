@@ -59,10 +59,36 @@ export function readBounded(path: string, limitBytes: number, whole = false): Fi
   }
 }
 
+/** As `readBounded` of a file in one piece, as Latin-1; undefined when it cannot be read. */
+export function readText(path: string, limitBytes: number): string | undefined {
+  let fd: number;
+  try {
+    fd = openSync(path, constants.O_RDONLY | constants.O_NOCTTY | constants.O_NONBLOCK);
+  } catch {
+    return undefined;
+  }
+  readerCounts.opens += 1;
+  try {
+    return scratch.toString('latin1', 0, Math.min(fill(fd, limitBytes, true), limitBytes));
+  } catch {
+    return undefined;
+  } finally {
+    closeSync(fd);
+  }
+}
+
 /** From the descriptor's position to its end or the limit. Throws what read(2) says. */
 export function readDescriptor(fd: number, limitBytes: number, whole = false): FileReading {
+  const filled = fill(fd, limitBytes, whole);
+  const truncated = filled > limitBytes;
+  const bytes = Buffer.allocUnsafe(truncated ? limitBytes : filled);
+  scratch.copy(bytes, 0, 0, bytes.length);
+  return { kind: 'read', bytes, truncated };
+}
+
+/** Reads into `scratch`. One byte more than the limit tells a file that ends there from one that goes on. */
+function fill(fd: number, limitBytes: number, whole: boolean): number {
   let filled = 0;
-  // One byte more than the limit tells a file that ends there from one that goes on.
   while (filled <= limitBytes) {
     if (filled === scratch.length) grow(limitBytes);
     const count = readSync(fd, scratch, filled, Math.min(scratch.length, limitBytes + 1) - filled, null);
@@ -70,8 +96,7 @@ export function readDescriptor(fd: number, limitBytes: number, whole = false): F
     if (count === 0 || (whole && filled < scratch.length)) break;
   }
   readerCounts.bytes += filled;
-  const truncated = filled > limitBytes;
-  return { kind: 'read', bytes: Buffer.from(scratch.subarray(0, truncated ? limitBytes : filled)), truncated };
+  return filled;
 }
 
 function grow(limitBytes: number): void {
@@ -102,9 +127,8 @@ export function listNumbers(
   limit: number,
 ): { kind: 'read'; numbers: number[]; truncated: boolean } | { kind: 'failed'; errno: string } {
   try {
-    const numbers = readdirSync(folder)
-      .filter((name) => /^\d{1,10}$/.test(name))
-      .map(Number);
+    const numbers: number[] = [];
+    for (const name of readdirSync(folder)) if (/^\d{1,10}$/.test(name)) numbers.push(Number(name));
     numbers.sort((a, b) => a - b);
     return { kind: 'read', numbers: numbers.slice(0, limit), truncated: numbers.length > limit };
   } catch (error) {

@@ -4,7 +4,7 @@ import type { Container__Output } from '../../proto/gen/containerd/services/cont
 import type { Info__Output } from '../../proto/gen/containerd/services/snapshots/v1/Info.ts';
 import type { Mount__Output } from '../../proto/gen/containerd/types/Mount.ts';
 import { loadContainerd } from '../../proto/load.ts';
-import { type CallLimits, type Endpoint, serverStream, unary } from './call.ts';
+import { type CallLimits, type Endpoint, type Method, serverStream, unary } from './call.ts';
 import { type Tasks, tasksClient, unlessGone } from './tasks.ts';
 
 /** Image configs and manifests are small JSON texts; containerd refuses manifests over 8 MiB. */
@@ -26,15 +26,25 @@ export interface ContainerdClient {
   removeImage(name: string, limits: CallLimits): Promise<void>;
   /** A blob of the content store; undefined when it is not kept there. */
   blob(digest: string, limits: CallLimits): Promise<Uint8Array | undefined>;
+  /** How large a blob of the content store is, without reading it; undefined when it is not kept there. */
+  blobBytes(digest: string, limits: CallLimits): Promise<number | undefined>;
+  /** A blob of any size. Fails like every call, and with `runtime-unreachable` when nothing more comes for STALL_MS. */
+  blobChunks(digest: string, signal: AbortSignal): AsyncIterable<Uint8Array>;
+  /** What a snapshot alone takes; undefined when there is none of that name. */
+  usage(
+    snapshotter: string,
+    key: string,
+    limits: CallLimits,
+  ): Promise<{ sizeBytes: number; inodes: number } | undefined>;
 }
 
 export function containerdClient(endpoint: Endpoint): ContainerdClient {
   const services = loadContainerd();
   const { Version } = services.version.v1.Version.service;
   const { Get, List } = services.containers.v1.Containers.service;
-  const { Mounts, Stat } = services.snapshots.v1.Snapshots.service;
+  const { Mounts, Stat, Usage } = services.snapshots.v1.Snapshots.service;
   const images = services.images.v1.Images.service;
-  const { Read } = services.content.v1.Content.service;
+  const { Info, Read } = services.content.v1.Content.service;
   return {
     tasks: tasksClient(endpoint),
     async version(limits) {
@@ -66,7 +76,42 @@ export function containerdClient(endpoint: Endpoint): ContainerdClient {
     async blob(digest, limits) {
       return unlessGone(collect(serverStream(endpoint, Read, { digest }, limits), digest));
     },
+    async blobBytes(digest, limits) {
+      const info = (await unlessGone(unary(endpoint, Info, { digest }, limits)))?.info;
+      return info ? Number(info.size) : undefined;
+    },
+    blobChunks: (digest, signal) => chunksOf(endpoint, Read, digest, signal),
+    async usage(snapshotter, key, limits) {
+      const found = await unlessGone(unary(endpoint, Usage, { snapshotter, key }, limits));
+      return found && { sizeBytes: Number(found.size), inodes: Number(found.inodes) };
+    },
   };
+}
+
+/** A layer takes as long as it takes; a containerd that sends nothing at all for so long is stuck. */
+const STALL_MS = 60_000;
+
+async function* chunksOf(
+  endpoint: Endpoint,
+  read: Method<{ digest: string }, { data: Uint8Array }>,
+  digest: string,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  const stalled = new AbortController();
+  const timer = setTimeout(() => stalled.abort(), STALL_MS);
+  const limits: CallLimits = { signal: AbortSignal.any([signal, stalled.signal]), timeoutMs: 'none' };
+  try {
+    for await (const { data } of serverStream(endpoint, read, { digest }, limits)) {
+      yield data;
+      timer.refresh();
+    }
+  } catch (error) {
+    if (!stalled.signal.aborted || signal.aborted) throw error;
+    const words = `containerd sent nothing more of the blob ${digest} for ${STALL_MS / 1000} s`;
+    throw new ExhibitError('runtime-unreachable', words, { cause: error });
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 async function collect(messages: AsyncIterable<{ data: Uint8Array }>, digest: string): Promise<Uint8Array> {

@@ -4,6 +4,7 @@ import { ExhibitError } from '../../evidence/error.ts';
 import type { Container__Output } from '../../proto/gen/containerd/services/containers/v1/Container.ts';
 import { missingCriu } from '../host/criu.ts';
 import type { Host } from '../host/host.ts';
+import { containerdImage } from './base-image.ts';
 import { type ContainerdClient, containerdClient } from './containerd-client.ts';
 import { describeContainerd } from './describe.ts';
 import {
@@ -55,6 +56,7 @@ export function openContainerd({ socket, namespace, host, freeze }: ContainerdOp
       return targetOf({ client, host, signal }, pausing, summary);
     },
     pids: (target, signal) => containerPids({ client, host, signal }, target),
+    blob: client.blobChunks,
     rungs: [tasksRung(endpoint)],
     dumpObstacle: () => missingCriu(host, socket),
     pauseOf: (target) => runtimePause(pausing, target),
@@ -148,6 +150,9 @@ async function targetOf(inspector: Inspector, pausing: Pausing, summary: Contain
   const { id, name, pod, labels, image } = summary;
   const found = await inspectContainer(inspector, id);
   const config = await imageConfig(inspector, { name: image });
+  const { snapshotter = '', snapshotKey = '' } = found.container ?? {};
+  const question = { reference: image, candidates: [image], snapshotter, snapshotKey, rootfs: found.rootfs };
+  const base = await containerdImage(inspector, question);
   const notes = [
     ...found.notes,
     ...(config === undefined ? [`the node does not keep the config of the image ${image}`] : []),
@@ -171,7 +176,12 @@ async function targetOf(inspector: Inspector, pausing: Pausing, summary: Contain
     rootfs: found.rootfs,
     mounts: found.mounts,
     logPath: undefined,
-    documents: [...found.documents, ...(config === undefined ? [] : [{ name: 'image-config.json', bytes: config }])],
+    image: base.image,
+    documents: [
+      ...found.documents,
+      ...(config === undefined ? [] : [{ name: 'image-config.json', bytes: config }]),
+      ...base.documents,
+    ],
     notes,
     companions: [],
   };

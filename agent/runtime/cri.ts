@@ -2,6 +2,7 @@
  * The runtime port for a Kubernetes node: pods and containers from CRI v1, and what CRI does not tell (pids, layers, pause)
  * from containerd's own services on the same socket.
  */
+import { isDigest } from '../../evidence/base-image.ts';
 import { ExhibitError } from '../../evidence/error.ts';
 import type { Container__Output } from '../../proto/gen/runtime/v1/Container.ts';
 import type { ContainerStatus__Output } from '../../proto/gen/runtime/v1/ContainerStatus.ts';
@@ -9,6 +10,7 @@ import type { PodSandbox__Output } from '../../proto/gen/runtime/v1/PodSandbox.t
 import { loadCri } from '../../proto/load.ts';
 import { missingCriu } from '../host/criu.ts';
 import type { Host } from '../host/host.ts';
+import { containerdImage, type ImageQuestion } from './base-image.ts';
 import { type CallLimits, type Endpoint, unary } from './call.ts';
 import { find, withProcesses } from './containerd.ts';
 import { containerdClient } from './containerd-client.ts';
@@ -17,6 +19,7 @@ import { describeContainerd, describeStatus } from './describe.ts';
 import {
   containerPids,
   type FreezeMethod,
+  type Inspection,
   type Inspector,
   imageConfig,
   inspectContainer,
@@ -84,6 +87,7 @@ export function openCri({ socket, host, namespace = 'k8s.io', freeze }: CriOptio
       return targetOf({ client, host, signal }, cri, pausing, summary);
     },
     pids: (target, signal) => containerPids({ client, host, signal }, target),
+    blob: client.blobChunks,
     rungs: [
       tasksRung(endpoint),
       {
@@ -203,11 +207,13 @@ async function targetOf(
   const sandbox = pod === undefined ? undefined : await cri.sandboxStatus(pod.sandboxId, limits);
   const podCreatedAt = timeOf(sandbox?.status?.createdAt ?? '0');
   const image = await imageDocument(inspector, cri, summary, status);
+  const base = await containerdImage(inspector, imageQuestion(found, summary, image.id));
   const documents = [
     statusDocument('cri-container-status.json', status, info),
     ...(sandbox?.status ? [statusDocument('cri-pod-status.json', sandbox.status, sandbox.info)] : []),
     ...found.documents,
     ...(image.document === undefined ? [] : [image.document]),
+    ...base.documents,
   ];
   const target: Target = {
     record: {
@@ -227,6 +233,7 @@ async function targetOf(
     ...ociRuntimeOf(found),
     freeze: undefined,
     rootfs: found.rootfs,
+    image: base.image,
     mounts: found.mounts.length > 0 ? found.mounts : criMounts(status),
     logPath: status.logPath === '' ? undefined : asHostPath(status.logPath),
     documents,
@@ -234,6 +241,14 @@ async function targetOf(
     companions: [],
   };
   return withProcesses(inspector, pausing, target, found.cgroup);
+}
+
+/** CRI knows images by their config's digest, and containerd has one of that name for each: a tag that moved does not matter. */
+function imageQuestion({ container, rootfs }: Inspection, summary: ContainerSummary, id: string): ImageQuestion {
+  const { image = '', snapshotter = '', snapshotKey = '' } = container ?? {};
+  const configDigest = isDigest(id) ? id : undefined;
+  const candidates = [id, image, summary.image];
+  return { reference: summary.image, candidates, configDigest, snapshotter, snapshotKey, rootfs };
 }
 
 /** The verbose info is JSON in a string: opened, so that people can read it, and kept as text where it is not. */

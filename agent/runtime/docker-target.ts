@@ -7,7 +7,9 @@ import type { Cgroup } from '../host/cgroup.ts';
 import { type Host, procPath, reach } from '../host/host.ts';
 import { readTail } from '../host/tail.ts';
 import type { CallLimits } from './call.ts';
+import type { ContainerdClient } from './containerd-client.ts';
 import type { DockerClient } from './docker-client.ts';
+import { dockerImage } from './docker-image.ts';
 import {
   type DockerFolders,
   type Inspected,
@@ -54,6 +56,7 @@ export async function describeDocker(
   host: Host,
   summary: ContainerSummary,
   signal: AbortSignal,
+  containerd?: ContainerdClient,
 ): Promise<{ target: Target; cgroup: Cgroup | undefined }> {
   const limits = { signal };
   const { id, name, pod, labels } = summary;
@@ -82,6 +85,11 @@ export async function describeDocker(
     { name: 'docker-inspect.json', bytes },
     ...[spec, image, ...told, log?.document, info].filter((one) => one !== undefined),
   ];
+  const asked = { host, signal, inspected, rootfs, documents, containerd };
+  const base = folders === undefined ? undefined : await dockerImage({ ...asked, folders });
+  const config = base?.config && { name: 'image-config.json', bytes: base.config };
+  if (image === undefined && config !== undefined) documents.push(config);
+  if (image === undefined && config === undefined) inquiry.notes.push(CONFIG_RETOLD);
   const target: Target = {
     record: {
       runtime: 'docker',
@@ -99,9 +107,10 @@ export async function describeDocker(
     ...(inspected.HostConfig?.Runtime ? { ociRuntime: inspected.HostConfig.Runtime } : {}),
     freeze: undefined,
     rootfs,
+    image: base?.image,
     mounts: (spec && specMounts(jsonOf(spec.bytes))) ?? mountsOf(inspected),
     logPath: log?.file,
-    documents,
+    documents: [...documents, ...(base?.documents ?? [])],
     notes: inquiry.notes,
     companions: [],
   };
@@ -159,17 +168,17 @@ async function ociSpec({ host, inspected, notes }: Inquiry): Promise<SpecDocumen
 }
 
 /** The image's config as it was pulled or built: its SHA-256 is the image's id. Docker's API only retells it. */
-async function imageConfig({ host, inspected, notes }: Inquiry, { root }: DockerFolders) {
+async function imageConfig({ host, inspected }: Inquiry, { root }: DockerFolders) {
   const [, digest] = /^sha256:([0-9a-f]{64})$/.exec(inspected.Image) ?? [];
   const file = asHostPath(`${root}/image/${inspected.Driver}/imagedb/content/sha256/${digest}`);
   const bytes = digest === undefined ? undefined : await smallFile(host, file).catch(() => undefined);
   if (bytes !== undefined && createHash('sha256').update(bytes).digest('hex') === digest)
     return { name: 'image-config.json', bytes };
-  notes.push(
-    "the image's config is docker-image.json, Docker's retelling: the config itself is not in Docker's folder",
-  );
   return undefined;
 }
+
+const CONFIG_RETOLD =
+  "the image's config is docker-image.json, Docker's retelling: the config itself was found on the node neither in Docker's folder nor in containerd";
 
 async function findRootfs(inquiry: Inquiry, folders: DockerFolders): Promise<OverlayRootfs | undefined> {
   const { host, inspected, notes } = inquiry;

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { ExhibitError, isExhibitError } from '../../evidence/error.ts';
 import { missingCriu } from '../host/criu.ts';
 import type { Host } from '../host/host.ts';
+import { containerdClient } from './containerd-client.ts';
 import { cleanDumpFolders, type Place } from './cri-leftovers.ts';
 import { type DockerClient, dockerClient } from './docker-client.ts';
 import { describeDaemon, finishedAt, parseInspected, parseTop, parseVersion, summaries } from './docker-inspect.ts';
@@ -34,6 +35,7 @@ export function openDocker({ socket, host, freeze, containerdSocket }: DockerOpt
   const client = dockerClient(socket);
   const below = containerdSocketBeside(socket, containerdSocket);
   const containerd = below === undefined ? undefined : openNamespace(below, DOCKER_NAMESPACE);
+  const images = containerd && containerdClient(containerd);
   const list = async (signal: AbortSignal) => summaries(await client.containers({ signal }));
   const pause = (target: Target): DockerSpec => pauseOf(socket, target);
   return {
@@ -52,13 +54,14 @@ export function openDocker({ socket, host, freeze, containerdSocket }: DockerOpt
         return bytes === undefined ? undefined : finishedAt(parseInspected(bytes));
       });
       const summary = await find(client, host, selector, containers, signal);
-      const { target, cgroup } = await describeDocker(client, host, summary, signal);
+      const { target, cgroup } = await describeDocker(client, host, summary, signal, images);
       const pids = await dockerPids(client, host, target, signal);
       const choice = await chooseFreeze(host, freeze, { id: summary.id, pids, cgroup }, pause(target));
       const notes = [...target.notes, ...choice.notes];
       return { ...target, record: { ...target.record, pids }, freeze: choice.freeze, notes };
     },
     pids: (target, signal) => dockerPids(client, host, target, signal),
+    ...(images && { blob: images.blobChunks }),
     rungs: [
       ...(containerd === undefined ? [] : [tasksRung(containerd)]),
       dockerRung(client, { host, socket: below ?? '' }),

@@ -65,7 +65,7 @@ export const jsonDocument = (name: string, value: unknown): SpecDocument => ({
 });
 
 /** `value`, or a note when it could not be had; a silent runtime and a cancelled call pass through. */
-async function orNote<Value>(notes: string[], what: string, asked: Promise<Value>): Promise<Value | undefined> {
+export async function orNote<Value>(notes: string[], what: string, asked: Promise<Value>): Promise<Value | undefined> {
   try {
     return await asked;
   } catch (error) {

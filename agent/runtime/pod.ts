@@ -6,14 +6,14 @@
  * stays that of one of them, `ownTarget`. The sandbox's pause process is left out and left running.
  */
 import { ExhibitError, explain, isExhibitError } from '../../evidence/error.ts';
-import type { ArtifactName } from '../../evidence/layout.ts';
+import { type ArtifactName, DEFAULT_ARTIFACTS } from '../../evidence/layout.ts';
 import type { TargetRecord } from '../../evidence/manifest.ts';
 import { isNaming, noPod, type PodPick, pickPod, podOf } from './pick.ts';
 import type { ContainerSummary, FreezeSpec, Pid, Runtime, Selector, SingleFreezeSpec, Target } from './runtime.ts';
 import { selectorText } from './select.ts';
 
 /** Artifacts of which a pod has one for each container. */
-export const OF_ONE_CONTAINER: readonly ArtifactName[] = ['checkpoint', 'volumes', 'rootfs', 'logs', 'spec'];
+export const OF_ONE_CONTAINER: readonly ArtifactName[] = ['checkpoint', 'volumes', 'rootfs', 'logs', 'spec', 'image'];
 
 /** A runtime for one capture: it remembers in which container each process was seen. */
 export interface PodRuntime extends Runtime {
@@ -137,7 +137,7 @@ function commandFor({ id, name, pod }: TargetRecord): string {
   const text = pod && selectorText({ kind: 'pod', namespace: pod.namespace, pod: pod.name, container: name });
   // It will be pasted into a shell, and names outside Kubernetes can be anything.
   const typed = text !== undefined && /^[\w./-]+$/.test(text) ? text : selectorText({ kind: 'container', id });
-  return `exhibit capture ${typed} --scope container --artifacts ${OF_ONE_CONTAINER.join(',')}`;
+  return `exhibit capture ${typed} --scope container --artifacts ${OF_ONE_CONTAINER.filter((one) => DEFAULT_ARTIFACTS.includes(one)).join(',')}`;
 }
 
 /** Containers that came after the target was looked up, and those that went. */

@@ -1,3 +1,4 @@
+import type { BaseImage } from '../../evidence/base-image.ts';
 import type { DumpOptions } from '../../evidence/dump.ts';
 import type { TargetRecord } from '../../evidence/manifest.ts';
 
@@ -110,6 +111,8 @@ export interface Target {
   readonly ociRuntime?: string;
   readonly freeze: FreezeSpec | undefined;
   readonly rootfs: OverlayRootfs | undefined;
+  /** What the writable layer lies on; absent for what has no image. */
+  readonly image?: BaseImage | undefined;
   readonly mounts: readonly TargetMount[];
   /** The container's log file as kubelet configured it; rotations lie beside it. */
   readonly logPath: HostPath | undefined;
@@ -205,6 +208,11 @@ export interface Runtime extends AsyncDisposable {
   resolve(selector: Selector, signal: AbortSignal): Promise<Target>;
   /** The processes of the target now, container by container, each one's init process first; empty when it has ended. */
   pids(target: Target, signal: AbortSignal): Promise<Pid[]>;
+  /**
+   * A blob of the node's content store (`sha256:HEX`), in chunks, unchecked; absent where the runtime keeps none. Fails with
+   * `runtime-failed` when it is gone.
+   */
+  blob?(digest: string, signal: AbortSignal): AsyncIterable<Uint8Array>;
   /** The ways in which a CRIU checkpoint can be asked for; empty where there is none. The order says nothing. */
   readonly rungs: readonly CheckpointRung[];
   /**

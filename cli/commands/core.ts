@@ -1,11 +1,10 @@
-import { constants } from 'node:fs';
-import { type FileHandle, link, lstat, open, rename, rm } from 'node:fs/promises';
 import type { Command } from 'commander';
 import type { MergedCore } from '../../evidence/elfmerge.ts';
-import { ExhibitError, isErrno } from '../../evidence/error.ts';
+import { ExhibitError } from '../../evidence/error.ts';
 import type { Digest } from '../../evidence/manifest.ts';
 import { examples, GROUPS, optionsOf } from '../command.ts';
 import { type MemoryOptions, parsePid, takesMemory, withMemory } from '../memory.ts';
+import { openNewFile } from '../new-file.ts';
 import { escapeText, formatBytes, formatCount, toJson } from '../print.ts';
 import type { Session } from '../session.ts';
 
@@ -56,63 +55,17 @@ async function pour(session: Session, merged: MergedCore): Promise<void> {
   }
 }
 
-/**
- * Under a name that says that it is not finished, and under its own when it is.
- */
 async function writeNew(file: string, session: Session, merged: MergedCore): Promise<Digest> {
   const { RunningDigest } = await import('../../evidence/frames.ts');
-  if (await isThere(file)) throw exists(file);
-  const partial = `${file}.partial`;
-  const handle = await openNew(partial);
-  try {
-    const digest = new RunningDigest();
-    for await (const chunk of merged.bytes()) {
-      session.signal.throwIfAborted();
-      digest.update(chunk);
-      await handle.writeFile(chunk);
-    }
-    await handle.close();
-    await giveName(partial, file);
-    return digest.digest();
-  } finally {
-    await handle.close().catch(() => undefined);
-    await rm(partial, { force: true });
+  await using out = await openNewFile(file, 'choose another --output');
+  const digest = new RunningDigest();
+  for await (const chunk of merged.bytes()) {
+    session.signal.throwIfAborted();
+    digest.update(chunk);
+    await out.write(chunk);
   }
-}
-
-/** link(2) never overwrites. vfat and some network file systems have no links: there the name is looked at once more. */
-async function giveName(partial: string, file: string): Promise<void> {
-  try {
-    await link(partial, file);
-  } catch (error) {
-    if (isErrno(error, 'EEXIST')) throw exists(file);
-    if (!isErrno(error, 'EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS')) throw cannot(file, error);
-    if (await isThere(file)) throw exists(file);
-    await rename(partial, file);
-  }
-}
-
-/** Only its owner reads it: memory holds secrets. */
-async function openNew(file: string): Promise<FileHandle> {
-  const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
-  return await open(file, flags, 0o600).catch((error: unknown) => {
-    throw isErrno(error, 'EEXIST') ? exists(file) : cannot(file, error);
-  });
-}
-
-async function isThere(file: string): Promise<boolean> {
-  return await lstat(file).then(
-    () => true,
-    () => false,
-  );
-}
-
-function exists(file: string): ExhibitError {
-  return new ExhibitError('usage', `${file} exists and is not overwritten: remove it or choose another --output.`);
-}
-
-function cannot(file: string, cause: unknown): ExhibitError {
-  return new ExhibitError('usage', `${file} cannot be made (${String(cause)}): choose another --output.`, { cause });
+  await out.commit();
+  return digest.digest();
 }
 
 interface Written {

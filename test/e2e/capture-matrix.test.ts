@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { RungRecord } from '../../evidence/dump.ts';
-import { ARTIFACTS } from '../../evidence/layout.ts';
+import { DEFAULT_ARTIFACTS } from '../../evidence/layout.ts';
 import type { Manifest } from '../../evidence/manifest.ts';
 import { type CliResult, runCli, startAgent } from '../lab/agent.ts';
 import { type LabNode, startNode } from '../lab/node.ts';
@@ -55,7 +55,7 @@ describe.each(NODES)('a capture on containerd $release with cgroup $cgroup', ({ 
     expect(captured.code, captured.stderr).toBe(0);
     expect(captured.stderr).not.toMatch(/\bat .*\.ts:\d+/);
     const others = manifest.artifacts.filter(({ name }) => name !== 'checkpoint');
-    expect(manifest.artifacts.map(({ name }) => name)).toEqual(ARTIFACTS);
+    expect(manifest.artifacts.map(({ name }) => name)).toEqual(DEFAULT_ARTIFACTS);
     for (const { name, status, reason, gaps } of others)
       expect(['captured', 'partial'], `${name}: ${reason} ${JSON.stringify(gaps.slice(0, 3))}`).toContain(status);
     expect(artifact('spec')).toMatchObject({ status: 'captured', gaps: [] });

@@ -78,6 +78,7 @@ describe('one command captures a running container', () => {
     expect(Object.keys(states)).toEqual([
       'processes',
       'network',
+      'node',
       'memory',
       'checkpoint',
       'volumes',

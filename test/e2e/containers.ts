@@ -122,6 +122,7 @@ export function everyTarget(lab: (context: TestContext) => LabNode, version: 1 |
       'cri-container-status.json',
       'cri-pod-status.json',
       'image-config.json',
+      'image-manifest.json',
       'oci-spec.json',
       'snapshot.json',
     ]);

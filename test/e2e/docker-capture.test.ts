@@ -87,6 +87,7 @@ describe('one command captures a container of Docker', () => {
     expect(states.map(({ name }) => name)).toEqual([
       'processes',
       'network',
+      'node',
       'memory',
       'checkpoint',
       'volumes',

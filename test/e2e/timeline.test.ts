@@ -89,7 +89,7 @@ test('a backdated file is there at the time that it claims, and at the time that
 
 test('files that were made, and one that was deleted, are there at that time', () => {
   for (const created of victim.files.created) {
-    const times = of({ path: created, artifact: 'rootfs' }).filter((row) =>
+    const times = of({ path: created, object: 'rootfs.inventory.jsonl.zst' }).filter((row) =>
       String(row.timestamp_desc).includes('Metadata'),
     );
     expect(times, created).toHaveLength(1);

@@ -149,7 +149,7 @@ describe.skipIf(!canBlock)('a process that makes the reader wait for ever (skipp
       const [line] = await once(blocker.stdout, 'data');
       const pid = Number(String(line));
       const { context, written } = fakeContext({ procRoot: '/proc', hostRoot: '' }, [pid, innocent.pid ?? 0]);
-      await processesCollector({ openReader: (host) => openReader(host, 400) }).collect(context);
+      await processesCollector({ openReader: (host) => openReader(host, { patienceMs: 400 }) }).collect(context);
       const [blocked, other] = jsonLines(written, 'processes.jsonl');
       expect(blocked).toMatchObject({ pid, comm: 'perl', commandLine: [] });
       expect(blocked?.descriptors?.find(({ target }) => String(target) === `${scratch}/fuse`)).toMatchObject({

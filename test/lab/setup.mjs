@@ -59,6 +59,14 @@ const HOST_PACKAGES = {
   mactime: 'sleuthkit',
   setfattr: 'attr',
   readelf: 'binutils',
+  nft: 'nftables',
+  'iptables-legacy': 'iptables',
+  conntrack: 'conntrack',
+  bpftool: 'bpftool',
+  lsof: 'lsof',
+  ps: 'procps',
+  prlimit: 'util-linux',
+  getpcaps: 'libcap2-bin',
 };
 
 /** What compiles the C programs that tests capture; libc6-dev is known by its first header. */

@@ -33,12 +33,14 @@ describe('the plan', () => {
     expect(steps.map((step) => step.artifact)).toEqual([
       'processes',
       'network',
+      'node',
       'memory',
       'checkpoint',
       'volumes',
       'rootfs',
       'logs',
       'spec',
+      'image',
     ]);
     const ranks = steps.map((step) => step.volatility);
     expect(ranks).toEqual(ranks.toSorted((a, b) => a - b));
@@ -69,7 +71,7 @@ describe('the plan', () => {
   test('skips with a reason what the target or the runtime does not have', () => {
     const { steps } = planCapture({ ...input, target: { ...input.target, rootfs: undefined }, checkpoint: undefined });
     const skipped = steps.filter((step) => step.action === 'skip');
-    expect(skipped.map((step) => step.artifact)).toEqual(['checkpoint', 'rootfs']);
+    expect(skipped.map((step) => step.artifact)).toEqual(['checkpoint', 'rootfs', 'image']);
     expect(skipped[0]?.reason).toContain('offers no CRIU checkpoint');
     expect(skipped[1]?.reason).toContain('no writable layer');
   });

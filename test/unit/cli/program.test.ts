@@ -64,7 +64,7 @@ describe('wrong usage exits 2 with one sentence', () => {
     [['show'], "exhibit: Missing required argument 'id': see `exhibit --help`.\n"],
     [
       ['capture', 'a/b', '--artifacts', 'memory,disk'],
-      'exhibit: There is no artifact disk: choose from processes, network, memory, checkpoint, volumes, rootfs, logs, spec.\n',
+      'exhibit: There is no artifact disk: choose from processes, network, node, memory, checkpoint, volumes, rootfs, logs, spec, image.\n',
     ],
     [['capture', 'a/b', '--id', '7'], 'exhibit: 7 is not a UUID: leave --id out, or give one made by uuidgen.\n'],
     [

@@ -15,7 +15,7 @@ export interface SomeBundle extends AsyncDisposable {
   readonly signer: Signer;
 }
 
-type Stored = Partial<Record<'processes' | 'rootfs' | 'memory', string[]>>;
+type Stored = Partial<Record<'processes' | 'rootfs' | 'memory' | 'spec' | 'image', string[]>>;
 
 export interface Contents {
   /** Writes objects; returns the names of those of each artifact. */
@@ -70,7 +70,9 @@ export async function someBundle(contents: Contents = {}): Promise<SomeBundle> {
   });
   await writer.writeJson(REQUEST_OBJECT, request(signer));
   const stored = await (contents.fill ?? fillAll)(writer);
-  const artifacts = [...(['processes', 'memory', 'rootfs'] as const).map((name) => artifact(name, stored[name] ?? []))];
+  const more = (['spec', 'image'] as const).filter((name) => stored[name] !== undefined);
+  const names = [...(['processes', 'memory', 'rootfs'] as const), ...more];
+  const artifacts = names.map((name) => artifact(name, stored[name] ?? []));
   if (contents.seal !== false) await writer.seal(manifest(signer, artifacts, objects), signer);
   return { folder, bundle, signer, [Symbol.asyncDispose]: () => rm(folder, { recursive: true }) };
 }

@@ -7,7 +7,7 @@ import { auditPids, auditStamp, parseAuditLine } from '../../../agent/host/audit
 import { judge, requireLogJudges } from '../../lab/log-judges.ts';
 
 /** Two processes of a target whose process is 2000, among others; 2101 is cron's in the end. */
-const FILE = fileURLToPath(new URL('../fixtures/audit.log', import.meta.url));
+const FILE = fileURLToPath(new URL('../fixtures/audit/records.txt', import.meta.url));
 const LINES = readFileSync(FILE, 'latin1').trimEnd().split('\n');
 const ID = 'fedcba9876543210'.repeat(4);
 const END_US = 1_762_000_100_000_000n;

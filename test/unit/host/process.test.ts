@@ -2,18 +2,13 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { jsonLine, latin1, unescapeOctal, worded } from '../../../agent/host/decode.ts';
 import { capabilityNames, openFlagNames, signalNames } from '../../../agent/host/decode-flags.ts';
-import type { ProcessRecord } from '../../../agent/host/process.ts';
-import {
-  classifyTarget,
-  type DescriptorRecord,
-  joinDescriptors,
-  parseFdinfo,
-} from '../../../agent/host/process-descriptor.ts';
+import { classifyTarget, parseFdinfo } from '../../../agent/host/process-descriptor.ts';
+import { endOf, type JoinableEnd, joinEnds } from '../../../agent/host/process-join.ts';
 import { isMemfdName, parseMaps, summariseMaps } from '../../../agent/host/process-maps.ts';
 import * as small from '../../../agent/host/process-small.ts';
 import { parseStat, tickTime } from '../../../agent/host/process-stat.ts';
 import { parseStatus } from '../../../agent/host/process-status.ts';
-import { setDepths } from '../../../agent/host/process-tree.ts';
+import { placesOf } from '../../../agent/host/process-tree.ts';
 import { readRecording, recordedFacts } from '../fixtures/proc/proc-tree.ts';
 
 const fact = recordedFacts('specimen');
@@ -82,7 +77,13 @@ describe('maps', () => {
     const summary = summariseMaps(parseMaps(recorded('maps')));
     const region = `0x${fact('region').toString(16)}`;
     expect(summary.anonymousExecutable).toEqual([
-      { start: region, end: `0x${(fact('region') + 4096).toString(16)}`, permissions: 'rwxp', name: '' },
+      {
+        start: region,
+        end: `0x${(fact('region') + 4096).toString(16)}`,
+        permissions: 'rwxp',
+        sizeBytes: 4096,
+        name: '',
+      },
     ]);
     expect(summary.files.filter((file) => file.deleted)).toMatchObject([
       { path: '/tmp/spec/perl (deleted)', executable: true, regions: 5 },
@@ -132,21 +133,55 @@ describe('descriptors', () => {
   });
 
   test('both ends of a pipe find each other, and inherited copies are listed apart', () => {
-    const end = (fd: number, flag: string): DescriptorRecord => ({
-      fd,
-      type: 'pipe',
-      target: 'pipe:[5]',
-      inode: 5,
-      flags: [flag],
-    });
-    const writer = { pid: 1, descriptors: [end(4, 'O_WRONLY')] };
-    const readers = { pid: 2, descriptors: [end(3, 'O_RDONLY'), end(9, 'O_RDONLY')] };
-    joinDescriptors([writer, readers]);
-    expect(writer.descriptors[0]?.peers).toEqual([
-      { pid: 2, fd: 3 },
-      { pid: 2, fd: 9 },
+    const end = (fd: number, direction: JoinableEnd['direction'], key = 'pipe  5') => ({ fd, key, direction });
+    const writer = end(4, 'writes');
+    const reader = end(3, 'reads');
+    const joinedOf = joinEnds([
+      { pid: 1, ends: [writer] },
+      { pid: 2, ends: [reader, end(9, 'reads')] },
     ]);
-    expect(readers.descriptors[0]).toMatchObject({ peers: [{ pid: 1, fd: 4 }], sharedWith: [{ pid: 2, fd: 9 }] });
+    expect(joinedOf(1, writer)).toEqual({
+      peers: [
+        { pid: 2, fd: 3 },
+        { pid: 2, fd: 9 },
+      ],
+    });
+    expect(joinedOf(2, reader)).toEqual({ peers: [{ pid: 1, fd: 4 }], sharedWith: [{ pid: 2, fd: 9 }] });
+  });
+
+  test('a FIFO opened for both has everybody as its peer, and itself not', () => {
+    const both = { fd: 1, key: 'fifo 2 3', direction: 'both' } as const;
+    const joinedOf = joinEnds([{ pid: 1, ends: [both, { fd: 2, key: 'fifo 2 3', direction: 'reads' }] }]);
+    expect(joinedOf(1, both)).toEqual({ peers: [{ pid: 1, fd: 2 }] });
+  });
+
+  test('connected sockets are peers, and copies of one socket share it', () => {
+    const socket = (fd: number, inode: number) => ({ fd, key: `socket ${inode}`, direction: 'none' }) as const;
+    const joinedOf = joinEnds(
+      [
+        { pid: 1, ends: [socket(3, 70), socket(4, 71)] },
+        { pid: 2, ends: [socket(3, 70)] },
+      ],
+      new Map([
+        [70, 71],
+        [71, 70],
+      ]),
+    );
+    expect(joinedOf(1, socket(3, 70))).toEqual({ peers: [{ pid: 1, fd: 4 }], sharedWith: [{ pid: 2, fd: 3 }] });
+    expect(joinedOf(1, socket(4, 71)).peers).toEqual([
+      { pid: 1, fd: 3 },
+      { pid: 2, fd: 3 },
+    ]);
+  });
+
+  test('what has another end is told by its inode, an eventfd by its number', () => {
+    expect(endOf({ fd: 3, type: 'pipe', target: 'pipe:[5]', inode: 5, flags: ['O_WRONLY'] })).toMatchObject({
+      direction: 'writes',
+    });
+    expect(
+      endOf({ fd: 3, type: 'anonymous', target: 'anon_inode:[eventfd]', details: ['eventfd-id: 7'] }),
+    ).toMatchObject({ key: 'eventfd-id: 7' });
+    expect(endOf({ fd: 3, type: 'file', target: '/a', inode: 5 })).toBeUndefined();
   });
 });
 
@@ -217,11 +252,16 @@ describe('any bytes', () => {
 });
 
 describe('the tree', () => {
+  const node = (pid: number, ppid: number, tracerPid?: number) => ({ pid, ppid, tracerPid });
+
   test('depth is counted from those whose parent is not there, and a circle ends', () => {
-    const record = (pid: number, ppid: number): ProcessRecord => ({ pid, ppid, depth: 0 }) as ProcessRecord;
-    const records = [record(1, 0), record(2, 1), record(3, 2), record(8, 9), record(9, 8)];
-    setDepths(records);
-    expect(records.slice(0, 3).map(({ depth }) => depth)).toEqual([0, 1, 2]);
-    expect(records.slice(3).map(({ depth }) => depth)).toEqual([1, 0]);
+    const placeOf = placesOf([node(1, 0), node(2, 1), node(3, 2), node(8, 9), node(9, 8)]);
+    expect([1, 2, 3, 8, 9].map((pid) => placeOf(pid).depth)).toEqual([0, 1, 2, 1, 0]);
+  });
+
+  test('children and tracees are listed with their parent and tracer', () => {
+    const placeOf = placesOf([node(1, 0), node(2, 1, 3), node(3, 1)]);
+    expect(placeOf(1).children).toEqual([2, 3]);
+    expect(placeOf(3).tracees).toEqual([2]);
   });
 });

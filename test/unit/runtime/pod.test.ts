@@ -118,7 +118,7 @@ describe('the scope pod', () => {
     const { notes } = await resolve('prod/web-0', [side, app, init]);
     expect(notes).toEqual([
       expect.stringMatching(/pause process.*neither stopped nor read/),
-      'checkpoint, volumes, rootfs, logs, spec are those of the container app, the first that was created',
+      'checkpoint, volumes, rootfs, logs, spec, image are those of the container app, the first that was created',
       'those of side: exhibit capture prod/web-0/side --scope container --artifacts checkpoint,volumes,rootfs,logs,spec',
       'containers of the pod that do not run: init (exited)',
     ]);
