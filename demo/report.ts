@@ -89,7 +89,7 @@ const HOW: Readonly<Record<string, string>> = {
   rootfs: 'zstd -dc rootfs.inventory.jsonl.zst | jq .',
   logs: 'less 0.log; jq -r .message kmsg.jsonl',
   spec: 'jq . oci-spec.json',
-  image: 'exhibit image BUNDLE image.tar',
+  image: 'exhibit image . image.tar',
 };
 
 async function found(artifact: ArtifactRecord, evidence: Evidence, hunch: Hunch): Promise<string> {
