@@ -1,5 +1,7 @@
 /** What an analyst finds in the demo's bundle, read back from the bundle alone, as a stranger would months later. */
 import { openBundle } from '../evidence/bundle.ts';
+import { FINDINGS_SUFFIX, type Finding } from '../evidence/file-finding.ts';
+import { readFindings } from '../evidence/finding-lines.ts';
 import { decodeFrames } from '../evidence/frame-decoder.ts';
 import { MANIFEST_OBJECT } from '../evidence/layout.ts';
 import type { Manifest } from '../evidence/manifest.ts';
@@ -11,6 +13,8 @@ export interface Evidence {
   lines(object: string, member: string): Promise<Record<string, unknown>[]>;
   /** The lines of a JSON-lines object. */
   objectLines(object: string): Promise<Record<string, unknown>[]>;
+  /** What is conspicuous about files, of every artifact that has files. */
+  findings(): Promise<Finding[]>;
   /** Members of an archive in which `needle` occurs. */
   grep(object: string, needle: string): Promise<string[]>;
 }
@@ -46,6 +50,15 @@ export async function openEvidence(folder: string): Promise<Evidence> {
     objectLines: async (object) => {
       await using bundle = await open();
       return parseLines(await bytesOf(decodeFrames(bundle.read(object))));
+    },
+    findings: async () => {
+      await using bundle = await open();
+      const found: Finding[] = [];
+      for (const { name } of manifest.objects) {
+        if (!name.endsWith(FINDINGS_SUFFIX)) continue;
+        for await (const one of readFindings(decodeFrames(bundle.read(name)), name)) found.push(one);
+      }
+      return found;
     },
     grep: async (object, needle) => {
       await using bundle = await open();

@@ -54,7 +54,7 @@ async function capture(out: string, { socket, target, hunch }: Stage): Promise<b
   const verified = await exhibit(socket, 'verify', folder);
   if (verified.code !== 0) return false;
   say(`\n${await report(folder, await openEvidence(folder), hunch)}`);
-  say(`\nThe bundle stays in ${path.resolve(out)}.`);
+  say(`\nThe bundle stays in ${path.resolve(out)}. For the commands above: alias exhibit='${process.execPath} ${CLI}'`);
   return true;
 }
 
@@ -69,7 +69,7 @@ async function container(out: string): Promise<boolean> {
   await using node = await startNode();
   allowConnectionsInCheckpoints(node.hostRoot);
   stage('starting the pod prod/web-0 and breaking into it');
-  const victim = await compromisedPod(node, { connection: true });
+  const victim = await compromisedPod(node, { connection: true, covert: true });
   stage('starting the agent');
   await using agent = await startAgent(node, { config: { sink: { url: `file://${path.resolve(out)}` } } });
   const done = await capture(out, { socket: agent.socket, target: 'prod/web-0', hunch: victim });

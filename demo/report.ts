@@ -1,5 +1,6 @@
-/** Ten lines for a person: what was found, and how to open each artifact with tools they already have. */
+/** A screen for a person: what was found, and how to open each artifact with tools they already have. */
 import path from 'node:path';
+import { type Finding, SEVERITIES } from '../evidence/file-finding.ts';
 import type { ArtifactRecord } from '../evidence/manifest.ts';
 import type { Evidence } from './findings.ts';
 
@@ -53,6 +54,30 @@ async function files(evidence: Evidence): Promise<string> {
   return `changed ${of('modified').join(' ')}; deleted ${of('deleted').join(' ')}; added ${of('added').join(' ')}`;
 }
 
+/** What the node wrote while the container lived. */
+function nodeLogs({ facts }: ArtifactRecord): string {
+  const { records = {} } = (facts.nodeLogs ?? {}) as { records?: Record<string, number> };
+  const had = Object.entries(records).filter(([, count]) => count > 0);
+  const words = had.map(([name, count]) => `${count} records of ${name.replace('.jsonl', '')}`);
+  return `of the node: ${words.length === 0 ? 'nothing' : words.join(', ')}`;
+}
+
+/** Files that are told of; the command shows the rest. */
+const SHOWN_FILES = 4;
+
+/** The files with the weightiest findings, a line each. */
+function conspicuous(found: readonly Finding[]): string[] {
+  if (found.length === 0) return ['none'];
+  const counts = SEVERITIES.map((severity) => `${found.filter((one) => one.severity === severity).length} ${severity}`);
+  const high = Map.groupBy(
+    found.filter(({ severity }) => severity === 'high'),
+    ({ path: file }) => file,
+  );
+  const files = [...high].sort(([, a], [, b]) => b.length - a.length).slice(0, SHOWN_FILES);
+  const rows = files.map(([file, said]) => `/${file}: ${said.map(({ kind }) => kind).join(', ')}`);
+  return [`${found.length}: ${counts.join(', ')}; look here first`, ...rows];
+}
+
 /** The reader's own tools, on the unpacked archive. */
 const HOW: Readonly<Record<string, string>> = {
   processes: 'jq . processes.jsonl',
@@ -62,9 +87,9 @@ const HOW: Readonly<Record<string, string>> = {
   checkpoint: 'checkpointctl show checkpoint.tar',
   volumes: 'zstd -dc volumes.jsonl.zst | jq .',
   rootfs: 'zstd -dc rootfs.inventory.jsonl.zst | jq .',
-  logs: 'less 0.log',
+  logs: 'less 0.log; jq -r .message kmsg.jsonl',
   spec: 'jq . oci-spec.json',
-  image: 'exhibit image BUNDLE image.tar',
+  image: 'exhibit image . image.tar',
 };
 
 async function found(artifact: ArtifactRecord, evidence: Evidence, hunch: Hunch): Promise<string> {
@@ -79,7 +104,7 @@ async function found(artifact: ArtifactRecord, evidence: Evidence, hunch: Hunch)
     case 'memory':
       return memory(evidence, hunch);
     case 'volumes':
-      return `${text(artifact.facts.volumes)} mounts with ${text(artifact.facts.entries)} files and folders, ${text(artifact.facts.contentFiles)} with content`;
+      return `${text(artifact.facts.mounts)} mounts, ${text(artifact.facts.volumes)} of them read: ${text(artifact.facts.entries)} files and folders`;
     case 'rootfs':
       return files(evidence);
     case 'checkpoint':
@@ -87,7 +112,7 @@ async function found(artifact: ArtifactRecord, evidence: Evidence, hunch: Hunch)
     case 'logs':
       return artifact.facts.files === undefined
         ? 'none: only containers have a log'
-        : `${text(artifact.facts.files)} file(s) of the container's log`;
+        : `${text(artifact.facts.files)} file(s) of the container's log; ${nodeLogs(artifact)}`;
     case 'spec':
       return 'OCI spec, CRI status, image configuration';
     case 'image':
@@ -98,12 +123,21 @@ async function found(artifact: ArtifactRecord, evidence: Evidence, hunch: Hunch)
 }
 
 export async function report(folder: string, evidence: Evidence, hunch: Hunch): Promise<string> {
-  const lines = [`Found in ${path.resolve(folder)} (unpack an archive there with: zstd -dc NAME.tar.zst | tar -x)`];
+  const lines = [
+    `Found in ${path.resolve(folder)}`,
+    'Each line ends with what shows more, there; unpack an archive with: zstd -dc NAME.tar.zst | tar -x',
+  ];
+  const [count, ...files] = conspicuous(await evidence.findings());
+  lines.push(`  ${'findings'.padEnd(11)}${count}   $ exhibit findings .`);
+  lines.push(...files.map((file) => `  ${''.padEnd(13)}${file}`));
   for (const artifact of evidence.manifest.artifacts) {
     const how = artifact.objects.length === 0 ? undefined : HOW[artifact.name];
     const words = await found(artifact, evidence, hunch);
     lines.push(`  ${artifact.name.padEnd(11)}${words}${how === undefined ? '' : `   $ ${how}`}`);
   }
+  lines.push(
+    `  ${'timeline'.padEnd(11)}all of it in one order of time   $ exhibit timeline . --format body | mactime -b - -d -y`,
+  );
   lines.push(
     `  ${'seal'.padEnd(11)}every digest, signed   $ jq -r .payload manifest.dsse.json | base64 -d | jq .subject; sha256sum *`,
   );

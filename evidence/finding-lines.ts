@@ -1,8 +1,8 @@
 import type { ByteSource } from './byte-sink.ts';
 import { ExhibitError } from './error.ts';
+import { type Finding, findingSchema } from './file-finding.ts';
 import { parseJson } from './json.ts';
 import { MAX_LINE_BYTES, splitLines } from './members.ts';
-import { type Finding, findingSchema } from './rootfs-finding.ts';
 
 /** The findings of an object, decompressed, in its order. `what` names it in errors: ExhibitError `bundle-corrupt`. */
 export async function* readFindings(content: ByteSource, what: string): AsyncGenerator<Finding, void, void> {

@@ -1,4 +1,4 @@
-import type { FindingKind } from '../../evidence/rootfs-finding.ts';
+import type { FindingKind } from '../../evidence/file-finding.ts';
 import type { LowerLayers } from '../host/lower.ts';
 import type { CollectContext, TextObject } from './collector.ts';
 import { HeldFindings } from './finding-held.ts';
@@ -14,11 +14,13 @@ import { searchImage } from './rootfs-image-search.ts';
 export class FindingLog {
   readonly counts: Partial<Record<FindingKind, number>> = {};
   readonly #output: Pick<TextObject, 'line'>;
-  readonly #held: HeldFindings;
+  readonly #held = new HeldFindings();
+  readonly #keeps: (line: FindingLine) => boolean;
 
-  constructor(output: Pick<TextObject, 'line'>, held: HeldFindings = new HeldFindings()) {
+  /** `keeps` has the last word on what is written. */
+  constructor(output: Pick<TextObject, 'line'>, keeps: (line: FindingLine) => boolean = () => true) {
     this.#output = output;
-    this.#held = held;
+    this.#keeps = keeps;
   }
 
   async say(one: Judgement, subject: Subject, extras: FindingExtras): Promise<void> {
@@ -52,7 +54,7 @@ export class FindingLog {
   }
 
   async #line(line: FindingLine | undefined): Promise<void> {
-    if (line?.kind === undefined) return;
+    if (line?.kind === undefined || !this.#keeps(line)) return;
     this.counts[line.kind] = (this.counts[line.kind] ?? 0) + 1;
     await this.#output.line(JSON.stringify(line));
   }

@@ -1,4 +1,4 @@
-import type { FindingReason } from '../../evidence/rootfs-finding.ts';
+import type { FindingReason } from '../../evidence/file-finding.ts';
 import { isUnusualDotFile } from './finding-places.ts';
 import type { Judgement } from './finding-subject.ts';
 

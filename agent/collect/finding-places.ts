@@ -1,4 +1,4 @@
-import type { FindingReason, Severity } from '../../evidence/rootfs-finding.ts';
+import type { FindingReason, Severity } from '../../evidence/file-finding.ts';
 
 /**
  * Which paths mean something, as data. Paths are below the container's root, without a slash at either end, one character a
@@ -84,6 +84,22 @@ const USUAL_DOT_FILES = new Set(
   ]),
 );
 
+/** On a node: what kubelet and the runtime start or obey, beyond what any machine does; paths of kubeadm, EKS, k3s and CRI-O. */
+const NODE: readonly Row[] = [
+  {
+    pattern:
+      /^(etc\/kubernetes\/(manifests|static-pods?)|etc\/kubelet\.d|var\/lib\/rancher\/(k3s|rke2)\/(server\/manifests|agent\/pod-manifests))\/./,
+    reason: 'static-pod',
+    severity: 'high',
+  },
+  {
+    pattern:
+      /^(etc\/(cni\/net\.d|containerd|nri)|opt\/(cni\/bin|nri\/plugins)|usr\/libexec\/(cni|kubernetes)|(etc|usr\/share|usr\/local\/share)\/containers\/oci\/hooks\.d)\/.|^etc\/(docker\/daemon\.json|kubernetes\/kubelet.*|crio\/.+)$|^var\/lib\/kubelet\/config\.yaml$/,
+    reason: 'node-runtime',
+    severity: 'medium',
+  },
+];
+
 export interface PlaceMeaning {
   readonly reason: FindingReason;
   readonly severity: Severity;
@@ -91,6 +107,7 @@ export interface PlaceMeaning {
 
 export const systemPlace = (path: string): PlaceMeaning | undefined => firstOf(SYSTEM, path);
 export const persistencePlace = (path: string): PlaceMeaning | undefined => firstOf(PERSISTENCE, path);
+export const nodePlace = (path: string): PlaceMeaning | undefined => firstOf(NODE, path);
 export const logPlace = (path: string): PlaceMeaning | undefined => firstOf(LOGS, path);
 export const writablePlace = (path: string): PlaceMeaning | undefined => firstOf(WRITABLE, path);
 

@@ -1,5 +1,5 @@
+import type { Finding, FindingReason, Severity } from '../../evidence/file-finding.ts';
 import { describePath } from '../../evidence/member-path.ts';
-import type { Finding, FindingReason, Severity } from '../../evidence/rootfs-finding.ts';
 import { deviceNumbers } from '../host/directory.ts';
 import type { Judgement, Subject } from './finding-subject.ts';
 
@@ -9,6 +9,9 @@ export interface FindingExtras {
   readonly lower?: Finding['lower'] | undefined;
   /** Path of the member that keeps the image's file. */
   readonly original?: Buffer | undefined;
+  /** Of a mount. */
+  readonly volume?: number;
+  readonly nodePath?: Buffer | undefined;
 }
 
 /** Keys are sorted, as they are written; what is undefined is left out then. */
@@ -17,13 +20,14 @@ export type FindingLine = { readonly [Key in keyof Finding]: Finding[Key] | unde
 export function findingLine(
   { kind, severity, reasons }: Judgement,
   subject: Subject,
-  { inode, lower, original }: FindingExtras,
+  { inode, lower, original, volume, nodePath }: FindingExtras,
 ): FindingLine {
   const isDevice = subject.kind === 'character-device' || subject.kind === 'block-device';
   const device = isDevice ? deviceNumbers(subject.rdev) : undefined;
   const link = subject.linkPath === undefined ? undefined : describePath(subject.linkPath);
   const real = describePath(subject.path);
   const kept = original === undefined ? undefined : describePath(original);
+  const onNode = nodePath === undefined ? undefined : describePath(nodePath);
   return {
     birthNs: String(subject.birthNs),
     capability: subject.capability?.toString('base64'),
@@ -39,6 +43,8 @@ export function findingLine(
     lower,
     mode: subject.mode.toString(8).padStart(4, '0'),
     mtimeNs: String(subject.mtimeNs),
+    nodePath: onNode?.path,
+    nodePathBase64: onNode?.pathBase64,
     original: kept?.path,
     originalBase64: kept?.pathBase64,
     path: real.path,
@@ -49,6 +55,7 @@ export function findingLine(
     sizeBytes: Number(subject.sizeBytes),
     type: subject.kind,
     uid: Number(subject.uid),
+    volume,
   };
 }
 

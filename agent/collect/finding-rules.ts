@@ -1,4 +1,4 @@
-import type { FindingReason, Severity } from '../../evidence/rootfs-finding.ts';
+import type { FindingReason, Severity } from '../../evidence/file-finding.ts';
 import { deviceNumbers } from '../host/directory.ts';
 import { judgeName } from './finding-names.ts';
 import { logPlace, persistencePlace, systemPlace, writablePlace } from './finding-places.ts';

@@ -1,5 +1,5 @@
+import type { FindingKind, FindingReason, Severity } from '../../evidence/file-finding.ts';
 import type { Change } from '../../evidence/inventory.ts';
-import type { FindingKind, FindingReason, Severity } from '../../evidence/rootfs-finding.ts';
 import type { NodeKind } from '../host/directory.ts';
 
 /** What the rules look at: one file, wherever it lies. Nothing here is tied to overlayfs. */

@@ -1,4 +1,4 @@
-import type { FindingReason } from '../../evidence/rootfs-finding.ts';
+import type { FindingReason } from '../../evidence/file-finding.ts';
 import { contentDiffers, type Judgement, type Moments, type Subject } from './finding-subject.ts';
 
 /**

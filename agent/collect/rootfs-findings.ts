@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import { errnoOf } from '../../evidence/error.ts';
-import type { FindingKind, FindingReason } from '../../evidence/rootfs-finding.ts';
+import type { FindingKind, FindingReason } from '../../evidence/file-finding.ts';
 import type { Directory, Node } from '../host/directory.ts';
 import type { IdMaps } from '../host/id-map.ts';
 import type { LowerEntry, LowerLayers, LowerLookup, LowerObject } from '../host/lower.ts';

@@ -1,5 +1,5 @@
 import { isErrno } from '../../evidence/error.ts';
-import type { FindingReason } from '../../evidence/rootfs-finding.ts';
+import type { FindingReason } from '../../evidence/file-finding.ts';
 import { type Directory, type Node, openNode } from '../host/directory.ts';
 import { type LowerEntry, type LowerLayers, type LowerLookup, lowerTree } from '../host/lower.ts';
 import type { OverlayMarks } from '../host/overlay.ts';

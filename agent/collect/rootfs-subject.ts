@@ -1,4 +1,4 @@
-import type { Finding } from '../../evidence/rootfs-finding.ts';
+import type { Finding } from '../../evidence/file-finding.ts';
 import type { Node } from '../host/directory.ts';
 import { readHead } from '../host/file-head.ts';
 import type { LowerLookup, LowerObject } from '../host/lower.ts';

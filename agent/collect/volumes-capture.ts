@@ -12,10 +12,8 @@ import { join } from './rootfs-names.ts';
 import { type Entry, list, type Outputs, reportGap } from './rootfs-store.ts';
 import { SizeSurvey, type VolumesBudget } from './volumes-budget.ts';
 import type { Volume } from './volumes-find.ts';
+import type { ExamineEntry } from './volumes-findings.ts';
 import { VolumeGaps } from './volumes-gaps.ts';
-
-/** Called for every entry once it is in the inventory; `stored` has its digest where it has content in the archive. */
-export type OnVolumeEntry = (entry: Entry, volume: Volume, stored: Stored) => void;
 
 /** What of a volume its capture has to know. */
 export interface VolumeOrder extends Pick<Volume, 'number' | 'mount'> {
@@ -32,7 +30,8 @@ export interface VolumeParts {
   readonly fileBytes: number;
   /** Bytes of the file system that are in use; undefined when it did not say. */
   readonly usedBytes: number | undefined;
-  readonly onEntry: (entry: Entry, stored: Stored) => void;
+  /** Judges an entry as soon as it is stored, before its content is forgotten. */
+  readonly examine: ExamineEntry;
   /** Of the container's user namespace; undefined when it has the node's own ids. */
   readonly ids: IdMaps | undefined;
 }
@@ -144,17 +143,17 @@ class VolumePass {
 
   /** `path` is below the volume's root, and empty for the root itself. */
   async found(path: Buffer, at: { directory: Directory; name: Buffer; node: Node }): Promise<void> {
-    const { volume, outputs, onEntry, ids } = this.#parts;
+    const { volume, outputs, examine, ids } = this.#parts;
     const place = path.length === 0 ? this.#place : join(this.#place, path);
     const memberPath = path.length === 0 ? this.#memberRoot : join(this.#memberRoot, path);
     const { entry } = readEntry(this.#gaps, undefined, { ...at, path: place, memberPath }, ids);
     const stored = await this.#store(entry);
     if (stored.gap !== undefined) reportGap(this.#gaps, place, stored.gap.why, stored.gap.errno);
+    await examine(entry, stored);
     const { content, gap, notStored } = stored;
     const verdict = { change: undefined, content, gap, notStored, volume: volume.number };
     await list(outputs, entry, stored.as, verdict);
     this.#count(entry, stored);
-    onEntry(entry, stored);
   }
 
   /** Where no content is taken there is nothing for an archive: names and times are in the inventory. */

@@ -43,7 +43,8 @@ const outcome = await captureVolume({
   budget: new VolumesBudget(0),
   fileBytes: 0,
   usedBytes: undefined,
-  onEntry: () => undefined,
+  // Nothing of such a mount is read that could be judged.
+  examine: () => undefined,
   ids: IdMaps.read(order.host, order.pid),
 });
 say({ end: outcome });

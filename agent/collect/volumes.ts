@@ -10,8 +10,9 @@ import type { CollectContext, Collector } from './collector.ts';
 import { containerIds } from './rootfs-owner.ts';
 import type { Outputs } from './rootfs-store.ts';
 import { VolumesBudget } from './volumes-budget.ts';
-import { captureVolume, type OnVolumeEntry, shown, type VolumeOutcome, type VolumeParts } from './volumes-capture.ts';
+import { captureVolume, shown, type VolumeOutcome } from './volumes-capture.ts';
 import { type FoundMounts, findMounts, inOrder, mayPass, numberVolumes, type Volume } from './volumes-find.ts';
+import { type ExamineEntry, VolumeFindings } from './volumes-findings.ts';
 import { VOLUMES_POLICY, type VolumesPolicy } from './volumes-policy.ts';
 import { volumeRecord } from './volumes-record.ts';
 import { captureWaiting } from './volumes-waiting.ts';
@@ -19,6 +20,7 @@ import { captureWaiting } from './volumes-waiting.ts';
 const VOLUMES_ARCHIVE = 'volumes.tar.zst';
 const VOLUMES_INVENTORY = 'volumes.inventory.jsonl.zst';
 const VOLUMES_BODY = 'volumes.body.zst';
+const VOLUMES_FINDINGS = 'volumes.findings.jsonl.zst';
 const VOLUMES_RECORDS = 'volumes.jsonl.zst';
 
 /** Mounts that are copied and walked; each holds a descriptor until all are done. */
@@ -26,8 +28,8 @@ const REACHED_MAX = 1000;
 
 export interface VolumesOptions {
   readonly policy?: Partial<VolumesPolicy>;
-  /** For whoever judges entries by where they lie: see OnVolumeEntry. Throws end the artifact. */
-  readonly onEntry?: OnVolumeEntry;
+  /** Called when an entry has been read and the next has not. */
+  readonly onEntry?: () => void;
 }
 
 /**
@@ -40,21 +42,24 @@ export function volumesCollector({ policy, onEntry = () => undefined }: VolumesO
   return { artifact: 'volumes', collect: (context) => collectVolumes(context, asked, onEntry) };
 }
 
-async function collectVolumes(context: CollectContext, policy: VolumesPolicy, onEntry: OnVolumeEntry): Promise<void> {
+async function collectVolumes(context: CollectContext, policy: VolumesPolicy, onEntry: () => void): Promise<void> {
   const listed = await context.runtime.pids(context.target, context.signal);
   const pids = listed.length > 0 ? listed : [asPid(context.target.record.initPid)];
-  using found = lookOrFail(context, pids, policy);
+  using mounts = lookOrFail(context, pids, policy);
   using copies = new DisposableStack();
-  const reached = await reachAll(context, found, copies);
-  const volumes = numberVolumes(found.mounts, reached);
-  const deleted = await deletedOn(context, pids, found);
+  const reached = await reachAll(context, mounts, copies);
+  const volumes = numberVolumes(mounts.mounts, reached);
+  const deleted = await deletedOn(context, pids, mounts);
 
   await using layer = await context.archive(VOLUMES_ARCHIVE, { membersIn: VOLUMES_INVENTORY });
   await using inventory = await context.text(VOLUMES_INVENTORY, 'jsonl');
   await using body = await context.text(VOLUMES_BODY, 'bodyfile');
+  await using found = await context.text(VOLUMES_FINDINGS, 'jsonl');
   await using records = await context.text(VOLUMES_RECORDS, 'jsonl');
   const outputs = { layer, inventory, body };
-  const outcomes = await takeAll({ context, policy, onEntry, outputs, volumes, reached });
+  const findings = new VolumeFindings(context, found);
+  const outcomes = await takeAll({ context, policy, onEntry, findings, outputs, volumes, reached });
+  await findings.finish();
   for (const volume of volumes) {
     const copy = reached.get(volume.mount);
     const learned = {
@@ -65,7 +70,7 @@ async function collectVolumes(context: CollectContext, policy: VolumesPolicy, on
     await records.line(jsonLine(volumeRecord(volume, learned)));
   }
   reportLeftOut(context, volumes, outcomes);
-  for (const object of [layer, inventory, body, records]) await object.commit();
+  for (const object of [layer, inventory, body, found, records]) await object.commit();
   report(context, volumes, outcomes, [...reached.values()]);
 }
 
@@ -108,7 +113,8 @@ async function reachAll(context: CollectContext, found: FoundMounts, keep: Dispo
 interface TakeParts {
   readonly context: CollectContext;
   readonly policy: VolumesPolicy;
-  readonly onEntry: OnVolumeEntry;
+  readonly onEntry: () => void;
+  readonly findings: VolumeFindings;
   readonly outputs: Outputs;
   readonly volumes: readonly Volume[];
   readonly reached: Copies;
@@ -124,10 +130,14 @@ async function takeAll(parts: TakeParts): Promise<ReadonlyMap<Volume, VolumeOutc
     if (copy === undefined || volume.sameAs !== undefined) continue;
     const space = spaceOf(copy);
     const usedBytes = space && space.totalBytes - space.freeBytes;
-    const { outputs } = parts;
+    const { outputs, findings, onEntry } = parts;
     const { fileBytes } = policy;
-    const onEntry: VolumeParts['onEntry'] = (entry, stored) => parts.onEntry(entry, volume, stored);
-    const order = { context, volume, fd: copy.fd, outputs, budget, fileBytes, usedBytes, onEntry, ids };
+    const judge = findings.of(volume, volumes);
+    const examine: ExamineEntry = (entry, stored) => {
+      onEntry();
+      return judge(entry, stored);
+    };
+    const order = { context, volume, fd: copy.fd, outputs, budget, fileBytes, usedBytes, examine, ids };
     const taken = await captureVolume(order);
     outcomes.set(volume, taken);
   }

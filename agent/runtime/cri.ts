@@ -205,6 +205,7 @@ async function targetOf(
     throw new ExhibitError('target-not-running', `container ${id.slice(0, 12)} has just been removed`);
   const { status, info } = answer;
   const sandbox = pod === undefined ? undefined : await cri.sandboxStatus(pod.sandboxId, limits);
+  const podCreatedAt = timeOf(sandbox?.status?.createdAt ?? '0');
   const image = await imageDocument(inspector, cri, summary, status);
   const base = await containerdImage(inspector, imageQuestion(found, summary, image.id));
   const documents = [
@@ -228,6 +229,7 @@ async function targetOf(
       ...(found.cgroup === undefined ? {} : { cgroup: found.cgroup.path }),
     },
     createdAt: summary.createdAt,
+    ...(podCreatedAt === undefined ? {} : { podCreatedAt }),
     ...ociRuntimeOf(found),
     freeze: undefined,
     rootfs: found.rootfs,

@@ -105,6 +105,8 @@ export interface Target {
   readonly record: TargetRecord;
   /** RFC 3339; absent where the runtime does not say. */
   readonly createdAt?: string;
+  /** Of its pod, which may have had other containers before this one; RFC 3339. */
+  readonly podCreatedAt?: string;
   /** What runs it, as the runtime names it: `io.containerd.runc.v2`. */
   readonly ociRuntime?: string;
   readonly freeze: FreezeSpec | undefined;

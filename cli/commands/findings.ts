@@ -1,8 +1,8 @@
 import { type Command, Option } from 'commander';
 import type { BundleReader } from '../../evidence/bundle.ts';
 import { ExhibitError } from '../../evidence/error.ts';
+import type { Finding, FindingKind, Severity } from '../../evidence/file-finding.ts';
 import type { Manifest } from '../../evidence/manifest.ts';
-import type { Finding, FindingKind, Severity } from '../../evidence/rootfs-finding.ts';
 import { type BundleOptions, openBundle, readContent, readManifest, takesBundle } from '../bundle.ts';
 import { examples, GROUPS, optionsOf } from '../command.ts';
 import { batchLines } from '../memory.ts';
@@ -34,7 +34,7 @@ export function registerFindings(program: Command, session: Session): void {
 const MAX_SHOWN = 2_000;
 
 async function findings(session: Session, bundle: string, options: Options): Promise<void> {
-  const { FINDING_KINDS } = await import('../../evidence/rootfs-finding.ts');
+  const { FINDING_KINDS } = await import('../../evidence/file-finding.ts');
   if (options.kind !== undefined && !FINDING_KINDS.includes(options.kind)) {
     const kinds = FINDING_KINDS.join(', ');
     throw new ExhibitError('usage', `There are no findings of kind ${options.kind}: choose from ${kinds}.`);
@@ -52,11 +52,11 @@ async function* chosen(
   manifest: Manifest,
   kind: FindingKind | undefined,
 ): AsyncGenerator<Finding> {
-  const { FINDINGS_SUFFIX } = await import('../../evidence/rootfs-finding.ts');
+  const { FINDINGS_SUFFIX } = await import('../../evidence/file-finding.ts');
   const { readFindings } = await import('../../evidence/finding-lines.ts');
   const objects = manifest.objects.filter(({ name }) => name.endsWith(FINDINGS_SUFFIX));
   if (objects.length === 0) {
-    const mend = 'it needs the artifact rootfs, taken by an agent that computes findings';
+    const mend = 'it needs the artifact rootfs or volumes, taken by an agent that computes findings';
     throw new ExhibitError('bundle-not-found', `The bundle has no findings: ${mend}.`);
   }
   for (const object of objects) {
@@ -74,7 +74,7 @@ async function listJson({ stdout }: Session, found: AsyncIterable<Finding>): Pro
 }
 
 async function show({ stdout }: Session, found: AsyncIterable<Finding>): Promise<void> {
-  const { FINDING_REASONS, SEVERITIES } = await import('../../evidence/rootfs-finding.ts');
+  const { FINDING_REASONS, SEVERITIES } = await import('../../evidence/file-finding.ts');
   const kept: Record<Severity, Finding[]> = { high: [], medium: [], low: [] };
   const counts: Record<Severity, number> = { high: 0, medium: 0, low: 0 };
   for await (const finding of found) {
@@ -85,13 +85,18 @@ async function show({ stdout }: Session, found: AsyncIterable<Finding>): Promise
   const total = SEVERITIES.reduce((sum, severity) => sum + counts[severity], 0);
   const weights = SEVERITIES.map((severity) => `${counts[severity]} ${severity}`).join(', ');
   if (total === 0) return await stdout.write('0 findings\n');
-  const rows = shown.map(({ severity, kind, path, reasons }) => [severity, kind, `/${path}`, reasons.join(', ')]);
+  const rows = shown.map((one) => [one.severity, one.kind, placeOf(one), one.reasons.join(', ')]);
   const said = [...new Set(shown.flatMap(({ reasons }) => reasons))].sort();
   const more = total > shown.length ? `; ${total - shown.length} more with --json` : '';
   const legend = formatFields(said.map((reason) => [reason, FINDING_REASONS[reason]]));
   await stdout.write(
     `${formatTable(['SEVERITY', 'KIND', 'PATH', 'WHY'], rows)}\n${formatCount(total, 'finding')}: ${weights}${more}\n\n${legend}`,
   );
+}
+
+/** In the container, and on the node where that is what it is about. */
+function placeOf({ path, nodePath }: Finding): string {
+  return nodePath === undefined ? `/${path}` : `/${path} (node: /${nodePath})`;
 }
 
 function byPath(a: Finding, b: Finding): number {

@@ -2,6 +2,7 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { type Finding, findingSchema } from '../../evidence/file-finding.ts';
 import type { Manifest } from '../../evidence/manifest.ts';
 import { type VolumeRecord, volumeSchema } from '../../evidence/volumes.ts';
 import { type CliResult, runCli, startAgent } from '../lab/agent.ts';
@@ -38,6 +39,8 @@ beforeAll(async () => {
     'sh',
     '-c',
     `echo row > /data/table; echo loot > /scratch/loot; echo implant > /dev/shm/.x; echo note > /shared/note
+     echo x > /data/rootsh && chmod 4755 /data/rootsh; mkdir -p /shared/.ssh && echo key > /shared/.ssh/authorized_keys
+     until [ $(date +%s) -gt $(($(stat -c %Y /dev/null) + 3)) ]; do sleep 0.2; done; mknod /dev/shm/null c 1 3; mknod /dev/sda b 8 0
      mkdir -p /hidden /data/sub && echo beneath > /data/sub/beneath && mount -t tmpfs none /data/sub && echo above > /data/sub/above`,
   );
   // A process in a mount namespace of its own, with files that nobody else in the container sees.
@@ -79,6 +82,16 @@ const at = (place: string): VolumeRecord => {
   if (found === undefined) throw new Error(`no mount at ${place}`);
   return found;
 };
+const found = (of: string): Finding[] =>
+  shell('zstd -dc "$1"', path.join(of, 'volumes.findings.jsonl.zst'))
+    .trimEnd()
+    .split('\n')
+    .map((line) => findingSchema.parse(JSON.parse(Buffer.from(line, 'latin1').toString())));
+const findings = (): string[] =>
+  found(bundle).map(({ kind, severity, path: file, volume, nodePath = '' }) => {
+    const where = volumes().find((one) => one.volume === volume)?.class;
+    return `${kind} ${severity} ${where} ${file} ${nodePath}`.trimEnd();
+  });
 const content = (of: VolumeRecord, name: string): string =>
   shell('zstd -dc "$1" | tar -xO -f - "$2"', path.join(bundle, 'volumes.tar.zst'), `${of.volume}/${name}`);
 
@@ -104,6 +117,15 @@ describe('of a container that Docker runs', () => {
     expect(content(at('/shared'), 'note')).toBe('note\n');
   });
 
+  test('files have findings, and the devices that Docker makes have none', () => {
+    expect(findings().sort()).toEqual([
+      'device-node high tmpfs dev/sda',
+      'hidden-name medium shm dev/shm/.x',
+      'persistence high host-path shared/.ssh/authorized_keys srv/shared/.ssh/authorized_keys',
+      'set-id high docker-volume data/rootsh',
+    ]);
+  });
+
   test('what lies beneath a mount inside of a volume is seen, and the mount itself is taken beside it', () => {
     expect(content(at('/data'), 'sub/beneath')).toBe('beneath\n');
     expect(content(at('/data/sub'), 'above')).toBe('above\n');
@@ -114,4 +136,21 @@ describe('of a container that Docker runs', () => {
     expect(hidden).toMatchObject({ class: 'tmpfs', ofContainer: false });
     expect(content(hidden, 'payload')).toBe('secretive\n');
   });
+});
+
+test('a privileged container has every device of the node, and only the disk that it made itself is told of', async () => {
+  const how = ['run', '-d', '--name', 'agent', '--network', 'none', '--privileged'];
+  const id = await node.docker(...how, WORKLOAD_IMAGE, 'tail', '-f', '/dev/null');
+  const make = `until [ $(date +%s) -gt $(($(stat -c %Y /dev/null) + 3)) ]; do sleep 0.2; done
+    mkdir /dev/dm; mknod /dev/dm/0 b 8 0`;
+  await node.docker('exec', id, 'sh', '-c', make);
+  expect((await node.docker('exec', id, 'sh', '-c', 'ls /dev')).split('\n').length).toBeGreaterThan(20);
+  await using agent = await startAgent(node, {
+    config: { runtime: { kind: 'docker' }, sink: { url: `file://${folder}/privileged` } },
+  });
+  const { code, stderr } = await agent.exhibit('capture', 'name:agent', '--artifacts', 'volumes');
+  expect(code, stderr).toBe(0);
+  const base = path.join(folder, 'privileged', 'lab', 'lab-docker');
+  const told = found(path.join(base, readdirSync(base)[0] ?? 'none'));
+  expect(told.map(({ kind, path: file }) => `${kind} ${file}`)).toEqual(['device-node dev/dm/0']);
 });

@@ -6,7 +6,7 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { rootfsCollector } from '../../agent/collect/rootfs.ts';
 import { asHostPath } from '../../agent/runtime/runtime.ts';
-import { type Finding, type FindingKind, findingSchema } from '../../evidence/rootfs-finding.ts';
+import { type Finding, type FindingKind, findingSchema } from '../../evidence/file-finding.ts';
 import { type BundleContext, bundleContext, makeTarget } from '../unit/collect/bundle-context.ts';
 
 /** An image, an intruder and an innocent user, through a real overlay mount; the findings are of what the intruder did alone. */

@@ -5,8 +5,8 @@ import path from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { rootfsCollector } from '../../agent/collect/rootfs.ts';
 import { asHostPath, type SpecDocument } from '../../agent/runtime/runtime.ts';
+import { findingSchema } from '../../evidence/file-finding.ts';
 import { type InventoryLine, inventoryLineSchema } from '../../evidence/inventory.ts';
-import { findingSchema } from '../../evidence/rootfs-finding.ts';
 import { type BundleContext, bundleContext, makeTarget, TARGET_RECORD } from '../unit/collect/bundle-context.ts';
 
 /** A process in a real user namespace works on a real overlay whose image was copied for it, as without id-mapped mounts. */

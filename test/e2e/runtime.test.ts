@@ -95,6 +95,16 @@ describe('a container as CRI and containerd tell it', () => {
     expect(outside.target.notes.join()).toContain('another pid namespace');
   });
 
+  test('a container was made after its pod, and both say when', async (context) => {
+    const node = lab(context);
+    const beganMs = Date.now();
+    const pod = await podOf(node);
+    await using cri = openCri({ socket: node.socket, host: hostOf(node) });
+    const { createdAt = '', podCreatedAt = '' } = await cri.resolve(parseSelector(`prod/${pod.name}`), soon());
+    expect(Date.parse(podCreatedAt)).toBeGreaterThanOrEqual(beganMs);
+    expect(Date.parse(createdAt)).toBeGreaterThanOrEqual(Date.parse(podCreatedAt));
+  });
+
   test('a pod cgroup is frozen as a whole by the host runtime', async (context) => {
     const node = lab(context);
     const pod = await podOf(node, ['app', 'side']);

@@ -3,6 +3,7 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { type Finding, findingSchema } from '../../evidence/file-finding.ts';
 import { type InventoryLine, inventoryLineSchema } from '../../evidence/inventory.ts';
 import type { Manifest } from '../../evidence/manifest.ts';
 import { type VolumeRecord, volumeSchema } from '../../evidence/volumes.ts';
@@ -34,6 +35,8 @@ const PLACES = {
   'persistent-volume': { at: '/data', from: `${volumeOf('csi', 'pvc-1')}/mount` },
   'host-path': { at: '/host/log', from: '/var/log/app' },
 } as const;
+/** Of the node, and written to by the container. */
+const JOBS = { at: '/host/jobs', from: '/etc/cron.d' };
 const IN_MEMORY = ['empty-dir-memory', 'secret', 'service-account-token'] as const;
 const TOKEN = 'eyJhbGciOiJSUzI1NiJ9.not-to-be-taken';
 
@@ -65,7 +68,9 @@ async function makeVolumes(): Promise<void> {
     echo "127.0.0.1 localhost" > ${KUBELET}/etc-hosts; : > ${KUBELET}/containers/app/1a2b3c4d
     echo ${TOKEN} > ${PLACES['service-account-token'].from}/token
     echo hunter2 > ${PLACES.secret.from}/password; echo verbose=1 > ${PLACES['config-map'].from}/app.conf
-    echo "rotated" > ${PLACES['host-path'].from}/old.log`;
+    echo "rotated" > ${PLACES['host-path'].from}/old.log
+    chmod 777 ${PLACES['empty-dir'].from}; mkdir -p ${JOBS.from}; echo "# the node's own" > ${JOBS.from}/sysstat
+    mkdir ${PLACES.secret.from}/..2026_01_01; ln -s ..2026_01_01 ${PLACES.secret.from}/..data`;
   const { code, stderr } = await node.exec(['sh', '-c', script]);
   if (code !== 0) throw new Error(stderr);
 }
@@ -88,6 +93,7 @@ beforeAll(async () => {
           { containerPath: '/etc/hosts', hostPath: `${KUBELET}/etc-hosts` },
           { containerPath: '/dev/termination-log', hostPath: `${KUBELET}/containers/app/1a2b3c4d` },
           { containerPath: '/node', hostPath: '/', readonly: true },
+          { containerPath: JOBS.at, hostPath: JOBS.from },
         ],
       },
     ],
@@ -98,6 +104,9 @@ beforeAll(async () => {
     `cd /scratch && mkdir -p deep/er && echo one > deep/er/one && ln deep/er/one deep/two && ln -s /etc/passwd link && mkfifo pipe
      cd /cache && cp /bin/busybox tool && chmod 4755 tool && echo "$(printf 'a\\nb')" > "$(printf 'new\\nline')"
      cd /dev/shm && echo implant > .x && dd if=/dev/zero of=sparse bs=1 count=1 seek=3000000000 2>/dev/null
+     { cat /bin/busybox; echo padding; } > kworker && chmod 755 kworker; cp -p /bin/busybox /scratch/rootsh && chmod 4755 /scratch/rootsh
+     echo '* * * * * root /run/x' > ${JOBS.at}/job
+     mkdir -p /data/repo/.git/hooks && printf '#!/bin/sh\\n' > /data/repo/.git/hooks/pre-commit && chmod 755 /data/repo/.git/hooks/pre-commit
      cd /data && echo row > table && chown 70:70 table && touch -d @1580608922 table; echo new > /host/log/new.log
      exec 7> /dev/shm/gone; echo "deleted but open" >&7; rm /dev/shm/gone; tail -f /dev/null > /dev/null 2>&1 < /dev/null &
      exec 7>&-
@@ -131,6 +140,11 @@ const linesOf = (object: string): unknown[] =>
 const volumes = (): VolumeRecord[] => linesOf('volumes.jsonl.zst').map((line) => volumeSchema.parse(line));
 const inventory = (): InventoryLine[] =>
   linesOf('volumes.inventory.jsonl.zst').map((line) => inventoryLineSchema.parse(line));
+const findings = (): Finding[] => linesOf('volumes.findings.jsonl.zst').map((line) => findingSchema.parse(line));
+const saidOf = (file: string) =>
+  findings()
+    .filter((one) => one.path === file)
+    .map(({ kind, severity, reasons }) => [kind, severity, reasons.join(' ')]);
 const at = (place: string): VolumeRecord => {
   const found = volumes().find(({ containerPath }) => containerPath === place);
   if (found === undefined) throw new Error(`no mount at ${place}`);
@@ -239,6 +253,41 @@ describe('the volumes of a pod', () => {
     );
     expect(content).toBe('deleted but open\n');
     expect(recovered.some(({ heldBy }) => heldBy.includes(run?.heldBy ?? ''))).toBe(true);
+  });
+
+  test('have findings: a program in /dev/shm, setuid files, a job for the node’s cron, each with its mount', async () => {
+    // Whether it is mounted noexec is the runtime's choice.
+    const off = at('/dev/shm').options.includes('noexec') ? ' mounted-noexec' : '';
+    expect(saidOf('dev/shm/kworker')).toEqual([
+      ['executable-in-writable-place', 'high', `elf execute-permission memory-place world-writable-folder${off}`],
+      ['executable-not-in-image', 'medium', `elf execute-permission${off} not-in-image`],
+    ]);
+    expect(saidOf('dev/shm/.x')).toEqual([['hidden-name', 'medium', 'dot-name']]);
+    // A copy of a program of the image with its time is neither new nor backdated.
+    expect(saidOf('scratch/rootsh').map(([kind, severity]) => `${kind} ${severity}`)).toEqual([
+      'set-id high',
+      'executable-in-writable-place medium',
+    ]);
+    expect(saidOf('host/jobs/job')).toEqual([['persistence', 'high', 'cron on-node']]);
+    const job = findings().find(({ path: file }) => file === 'host/jobs/job');
+    expect(job).toMatchObject({ volume: at(JOBS.at).volume, nodePath: 'etc/cron.d/job' });
+    const shown = await runCli(['findings', bundle]);
+    expect(shown.stdout).toContain('/host/jobs/job (node: /etc/cron.d/job)');
+    const { facts } = manifest.artifacts.find(({ name }) => name === 'volumes') ?? {};
+    expect(facts?.findings).toMatchObject({ persistence: 1 });
+    const timeline = await runCli(['timeline', bundle, '--format', 'jsonl']);
+    expect(timeline.stdout).toContain('finding persistence, high: /host/jobs/job');
+  });
+
+  test('have none for data, the node’s own files, what kubelet writes, and devices of the runtime', () => {
+    const volume = (place: string) => at(place).volume;
+    const innocent = ['/dev', '/etc/secret', '/etc/config', '/etc/hosts', '/node', '/host/log'].map(volume);
+    expect(findings().filter((one) => innocent.includes(one.volume ?? 0))).toEqual([]);
+    expect(saidOf('host/jobs/sysstat')).toEqual([]);
+    const onClaim = findings().filter((one) => one.volume === volume('/data'));
+    expect(onClaim.map(({ kind, path: file, severity }) => [kind, file, severity])).toEqual([
+      ['timestomped', 'data/table', 'low'],
+    ]);
   });
 
   test('are as they were: times of access and the mounts of the container', async () => {

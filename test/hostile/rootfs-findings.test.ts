@@ -5,7 +5,7 @@ import path from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { rootfsCollector } from '../../agent/collect/rootfs.ts';
 import { asHostPath } from '../../agent/runtime/runtime.ts';
-import { type Finding, findingSchema } from '../../evidence/rootfs-finding.ts';
+import { type Finding, findingSchema } from '../../evidence/file-finding.ts';
 import { type BundleContext, bundleContext, makeTarget } from '../unit/collect/bundle-context.ts';
 
 /** Images and containers that are made to hurt whoever compares them. */

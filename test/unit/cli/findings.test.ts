@@ -1,5 +1,5 @@
 import { describe, expect, test, vi } from 'vitest';
-import type { Finding } from '../../../evidence/rootfs-finding.ts';
+import type { Finding } from '../../../evidence/file-finding.ts';
 import type { BundleWriter } from '../../../evidence/write.ts';
 import { exhibit, TEST_TIMEOUT_MS } from './run.ts';
 import { HOSTILE_NAME, someBundle } from './some-bundle.ts';

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { HeldFindings } from '../../../agent/collect/finding-held.ts';
 import type { FindingLine } from '../../../agent/collect/finding-record.ts';
 import { MANY_IN_A_BURST } from '../../../agent/collect/finding-times.ts';
-import type { FindingKind } from '../../../evidence/rootfs-finding.ts';
+import type { FindingKind } from '../../../evidence/file-finding.ts';
 
 /** What only the end of a walk can judge. */
 

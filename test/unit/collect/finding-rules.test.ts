@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { judge } from '../../../agent/collect/finding-rules.ts';
 import type { Judgement, LowerFacts, Subject } from '../../../agent/collect/finding-subject.ts';
-import { FINDING_KINDS, type FindingKind } from '../../../evidence/rootfs-finding.ts';
+import { FINDING_KINDS, type FindingKind } from '../../../evidence/file-finding.ts';
 
 /** Each kind of finding has examples that are one, and near misses that are none. */
 

@@ -2,9 +2,9 @@ import { z } from 'zod';
 import { CHANGES } from './inventory.ts';
 
 /**
- * One line of `rootfs.findings.jsonl.zst`: something about a file that an analyst should look at first, with the facts that
+ * One line of `rootfs.findings.jsonl.zst` or `volumes.findings.jsonl.zst`: something about a file that an analyst should look at first, with the facts that
  * make it so, so that a reader can check it. A finding is a fact, not a verdict: each kind has innocent causes
- * (docs/rootfs.md). Big integers are decimal strings, as in the inventory.
+ * (docs/rootfs.md, docs/volumes.md). Big integers are decimal strings, as in the inventory.
  */
 
 export const FINDING_KINDS = [
@@ -87,6 +87,14 @@ export const FINDING_REASONS = {
   'memory-device': 'gives access to memory, kernel or ports',
   'other-device': 'a device',
   'usual-device': 'a device that every container has',
+  'on-node': 'lies on the node itself, which the container has mounted',
+  'static-pod': 'a pod that kubelet starts by itself',
+  'node-runtime': 'run or read by kubelet or the container runtime of the node',
+  'mounted-noexec': 'cannot be executed where it is mounted; it can be read by what executes it',
+  'mounted-nosuid': 'the container gets no rights by it where it is mounted; the node may',
+  'mounted-nodev': 'cannot be opened where it is mounted; the node may',
+  'mounted-read-only': 'this container cannot have written it',
+  'older-than-pod': 'it was like this before the pod was made',
   'lower-layers-unknown': 'the image’s layers could not be read, so it may be theirs',
 } as const;
 export type FindingReason = keyof typeof FINDING_REASONS;
@@ -140,6 +148,11 @@ export const findingSchema = z.strictObject({
   /** The member of `rootfs-originals.tar.zst` that is the image's file. */
   original: z.string().optional(),
   originalBase64: z.base64().optional(),
+  /** The number of the mount that it is on, where that is not the root: a line of `volumes.jsonl.zst`. */
+  volume: z.number().int().positive().optional(),
+  /** Where the node has it, below its root, when the mount is of the node's own. */
+  nodePath: z.string().optional(),
+  nodePathBase64: z.base64().optional(),
 });
 export type Finding = z.infer<typeof findingSchema>;
 
