@@ -13,6 +13,8 @@ import { type Machine, type Service, startMachine } from './machine.ts';
 
 /** radosgw answers after 2 s, moto after 2-4 s; a loaded machine gets more. */
 const START_TIMEOUT_MS = 60_000;
+/** Of one request; the client tries three times. */
+const ANSWER_TIMEOUT_MS = 5000;
 
 const STATE = '/var/lib/lab-s3';
 
@@ -126,7 +128,7 @@ async function untilAnswers(endpoint: string, service: Service, logs: () => stri
   try {
     for (;;) {
       try {
-        await client.send(new ListBucketsCommand({}), { requestTimeout: 5000 });
+        await client.send(new ListBucketsCommand({}), { requestTimeout: ANSWER_TIMEOUT_MS });
         return;
       } catch (error) {
         if (ended || Date.now() > deadline)
@@ -143,7 +145,8 @@ async function makeBucket(endpoint: string, bucket: string, objectLock: boolean)
   const client = newClient(endpoint);
   try {
     const lock = objectLock ? { ObjectLockEnabledForBucket: true } : {};
-    await client.send(new CreateBucketCommand({ Bucket: bucket, ...lock }));
+    // A start hung on a busy machine until the hook ended it; a bucket of one’s own is made again without harm.
+    await client.send(new CreateBucketCommand({ Bucket: bucket, ...lock }), { requestTimeout: ANSWER_TIMEOUT_MS });
   } finally {
     client.destroy();
   }
