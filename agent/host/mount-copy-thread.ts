@@ -2,11 +2,8 @@
  * A thread that copies mounts of another mount namespace, and ends: setns(2) is of one thread, and one that has entered
  * another namespace sees other files, so nothing else may run on it. Everything is loaded before it enters.
  */
-import { createRequire } from 'node:module';
 import { parentPort, workerData } from 'node:worker_threads';
-import type koffi from 'koffi';
-import { errnoName } from '../../evidence/errno.ts';
-import { LIBRARIES } from './libc.ts';
+import { threadLibrary } from './thread-library.ts';
 
 export interface CopyOrder {
   /** A descriptor of the mount namespace. */
@@ -20,9 +17,6 @@ export type CopyAnswer =
   | { readonly copies: ReadonlyArray<{ fd: number; quiet: boolean } | { code: string }> }
   | { readonly code: string; readonly syscall: string };
 
-/** sched.h */
-const CLONE_FS = 0x200;
-const CLONE_NEWNS = 0x20000;
 /** Numbers of system calls since 5.1 are the same on all machines: asm-generic/unistd.h. */
 const OPEN_TREE = 428;
 const MOUNT_SETATTR = 442;
@@ -44,15 +38,11 @@ const QUIET: ReadonlyArray<readonly [set: bigint, clear: bigint]> = [
 ];
 
 function obey({ namespaceFd, mounts }: CopyOrder): CopyAnswer {
-  const ffi: typeof koffi = createRequire(import.meta.url)('koffi');
-  const library = firstOf(LIBRARIES, (name) => ffi.load(name));
-  const unshare = library.func('int unshare(int flags)');
-  const setns = library.func('int setns(int fd, int type)');
+  const { library, errno, enter } = threadLibrary();
   const openTree = library.func('long syscall(long number, int fd, const void *path, unsigned int flags)');
   const setAttributes = library.func(
     'long syscall(long number, int fd, const void *path, unsigned int flags, void *attributes, size_t bytes)',
   );
-  const failed = (syscall: string): CopyAnswer => ({ code: errnoName(ffi.errno()), syscall });
   const here = Buffer.from([0]);
   const quieten = (fd: number): boolean =>
     QUIET.some(([set, clear]) => {
@@ -62,26 +52,13 @@ function obey({ namespaceFd, mounts }: CopyOrder): CopyAnswer {
       attributes.writeBigUInt64LE(MS_PRIVATE, 16);
       return Number(setAttributes(MOUNT_SETATTR, fd, here, AT_EMPTY_PATH, attributes, ATTR_BYTES)) === 0;
     });
-  // The agent's threads share their root and working folder; one that enters a mount namespace must have its own.
-  if (unshare(CLONE_FS) !== 0) return failed('unshare');
-  if (setns(namespaceFd, CLONE_NEWNS) !== 0) return failed('setns');
+  const refused = enter(namespaceFd);
+  if (refused !== undefined) return { code: errno(), syscall: refused };
   const copies = mounts.map((mount) => {
     const fd = Number(openTree(OPEN_TREE, mount, here, AT_EMPTY_PATH | CLONE | CLOEXEC));
-    return fd < 0 ? { code: errnoName(ffi.errno()) } : { fd, quiet: quieten(fd) };
+    return fd < 0 ? { code: errno() } : { fd, quiet: quieten(fd) };
   });
   return { copies };
-}
-
-function firstOf<Value>(names: readonly string[], load: (name: string) => Value): Value {
-  const causes: unknown[] = [];
-  for (const name of names) {
-    try {
-      return load(name);
-    } catch (cause) {
-      causes.push(cause);
-    }
-  }
-  throw new AggregateError(causes, `no C library could be loaded (tried ${names.join(', ')})`);
 }
 
 parentPort?.postMessage(obey(workerData as CopyOrder));

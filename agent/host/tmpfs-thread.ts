@@ -3,11 +3,8 @@
  * entered another namespace sees other files, so nothing else may run on it. Everything is loaded before it enters.
  */
 import { openSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { parentPort, workerData } from 'node:worker_threads';
-import type koffi from 'koffi';
-import { errnoName } from '../../evidence/errno.ts';
-import { LIBRARIES } from './libc.ts';
+import { threadLibrary } from './thread-library.ts';
 
 export type MountOrder =
   /** `namespace`: the namespace's file in /proc; undefined stays in the agent's own. `path`: as that namespace has it. */
@@ -16,9 +13,6 @@ export type MountOrder =
 
 export type MountAnswer = { done: true } | { done: false; code: string; syscall: string };
 
-/** sched.h */
-const CLONE_FS = 0x200;
-const CLONE_NEWNS = 0x20000;
 /** sys/mount.h: nosuid, nodev, noexec. */
 const FLAGS = 2 | 4 | 8;
 /** Never copied into the mount trees of containers that are made meanwhile: mount_namespaces(7). */
@@ -27,36 +21,19 @@ const MS_UNBINDABLE = 1 << 17;
 const MNT_DETACH_NOFOLLOW = 2 | 8;
 
 function obey(order: MountOrder): MountAnswer {
-  const ffi: typeof koffi = createRequire(import.meta.url)('koffi');
-  const library = firstOf(LIBRARIES, (name) => ffi.load(name));
-  const unshare = library.func('int unshare(int flags)');
-  const setns = library.func('int setns(int fd, int type)');
+  const { library, errno, enter } = threadLibrary();
   const mount = library.func('int mount(str source, str target, str type, unsigned long flags, str data)');
   const umount = library.func('int umount2(str target, int flags)');
-  const failed = (syscall: string): MountAnswer => ({ done: false, code: errnoName(ffi.errno()), syscall });
+  const failed = (syscall: string): MountAnswer => ({ done: false, code: errno(), syscall });
   if (order.namespace !== undefined) {
-    const fd = openSync(order.namespace, 'r');
-    // The agent's threads share their root and working folder; one that enters a mount namespace must have its own.
-    if (unshare(CLONE_FS) !== 0) return failed('unshare');
-    if (setns(fd, CLONE_NEWNS) !== 0) return failed('setns');
+    const refused = enter(openSync(order.namespace, 'r'));
+    if (refused !== undefined) return failed(refused);
   }
   if (order.do === 'unmount') return umount(order.path, MNT_DETACH_NOFOLLOW) === 0 ? { done: true } : failed('umount2');
   if (mount('exhibit', order.path, 'tmpfs', FLAGS, order.options) !== 0) return failed('mount');
   // Where it cannot be had the mount is as good.
   mount('', order.path, '', MS_UNBINDABLE, '');
   return { done: true };
-}
-
-function firstOf<Value>(names: readonly string[], load: (name: string) => Value): Value {
-  const causes: unknown[] = [];
-  for (const name of names) {
-    try {
-      return load(name);
-    } catch (cause) {
-      causes.push(cause);
-    }
-  }
-  throw new AggregateError(causes, `no C library could be loaded (tried ${names.join(', ')})`);
 }
 
 parentPort?.postMessage(obey(workerData as MountOrder));
