@@ -11,6 +11,7 @@ import type { ScannedProcess } from '../host/process-scanned.ts';
 import { placesOf } from '../host/process-tree.ts';
 import { type OpenReader, openReader, type ProcfsReader } from '../host/procfs-reader.ts';
 import type { Archive, CollectContext, Collector } from './collector.ts';
+import { holdRoomyHeap } from './processes-heap.ts';
 import { RECOVERY_BUDGET, type RecoveryBudget, recover } from './processes-recover.ts';
 
 export interface ProcessesOptions {
@@ -33,6 +34,7 @@ export function processesCollector(options: ProcessesOptions = {}): Collector {
   return {
     artifact: 'processes',
     async collect(context) {
+      using _ = holdRoomyHeap();
       await using reader = (options.openReader ?? openReader)(context.host);
       await using archive = await context.archive('processes.tar.zst');
       const held = await scan(context, reader, archive);
