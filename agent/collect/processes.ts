@@ -1,6 +1,7 @@
 import { createBlocks } from '../host/decode-blocks.ts';
 import { jsonLinesParts, type LineWriter } from '../host/decode-jsonl.ts';
 import { type Filling, fillTemplate } from '../host/decode-template.ts';
+import { holdRoomyHeap } from '../host/heap.ts';
 import { readBootClock } from '../host/identity.ts';
 import { type CodeDigests, hashCode } from '../host/process-digest.ts';
 import { type JoinableEnd, type Joined, joinEnds } from '../host/process-join.ts';
@@ -11,7 +12,6 @@ import type { ScannedProcess } from '../host/process-scanned.ts';
 import { placesOf } from '../host/process-tree.ts';
 import { type OpenReader, openReader, type ProcfsReader } from '../host/procfs-reader.ts';
 import type { Archive, CollectContext, Collector } from './collector.ts';
-import { holdRoomyHeap } from './processes-heap.ts';
 import { RECOVERY_BUDGET, type RecoveryBudget, recover } from './processes-recover.ts';
 
 export interface ProcessesOptions {
