@@ -106,7 +106,7 @@ async function addRaw(context: CollectContext, archive: Archive, { raw, rawBytes
 /** Not joined. The name of the member. */
 async function addDescriptors(context: CollectContext, archive: Archive, found: ScannedProcess): Promise<string> {
   const unjoined = createBlocks();
-  fillTemplate(found.descriptors, () => undefined, unjoined.add);
+  fillTemplate(found.descriptors, () => undefined, unjoined.write);
   const descriptors: unknown[] = JSON.parse(Buffer.concat(unjoined.pieces).toString());
   await addLines(context, archive, `proc/${found.pid}/fd`, descriptors);
   return `proc/${found.pid}/fd.jsonl`;
