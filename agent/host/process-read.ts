@@ -1,4 +1,4 @@
-import { closeSync, openSync } from 'node:fs';
+import { accessSync, closeSync, openSync } from 'node:fs';
 import type { Pid } from '../runtime/runtime.ts';
 import { latin1 } from './decode.ts';
 import { type Host, procPath } from './host.ts';
@@ -161,7 +161,7 @@ function readFolder(base: string, pid: Pid, careful: boolean): ProcessReading {
     descriptors: descriptors.descriptors,
     descriptorsTruncated: descriptors.truncated,
     descriptorsErrno: descriptors.errno,
-    vanished: readBounded(`${base}/stat`, LIMIT_BYTES.small, true).kind === 'failed',
+    vanished: hasEnded(base),
     careful,
   };
 }
@@ -183,6 +183,16 @@ function readIdMaps(base: string, namespace: FileReading | undefined): IdMaps {
   const maps = { uid_map: read('uid_map'), gid_map: read('gid_map') };
   if (isFirst && maps.uid_map.kind === 'read' && maps.gid_map.kind === 'read') firstMaps = maps;
   return maps;
+}
+
+/** Once it has been waited for, the kernel refuses its folder to everybody: ESRCH (proc_pid_permission). */
+function hasEnded(base: string): boolean {
+  try {
+    accessSync(base);
+    return false;
+  } catch {
+    return true;
+  }
 }
 
 /** Field 20 of stat; the name before it may hold anything, but no `)` comes after it. */
