@@ -1,6 +1,6 @@
 /**
- * `npm run bench -- processes [--unlike] [--rounds 5] [--json FILE]`: the CPU time of the processes artifact for 1,000 processes
- * with 22,000 descriptors, reader and agent together, with packing into a folder and without. Beside it in the same run, on the
+ * `npm run bench -- processes [--unlike] [--descriptors 20000] [--rounds 5] [--json FILE]`: the CPU time of the processes artifact
+ * for 1,000 processes with so many descriptors, reader and agent together, with packing into a folder and without. Beside it in the same run, on the
  * same processes: the same system calls from C (what the kernel needs, `procread.c`), lsof, and a shell that copies the same
  * files. `--unlike`: processes that resemble each other less than workers do. CPU time is what to compare on a machine with
  * other work, and SHA-256 of a known size tells how fast it is just now.
@@ -20,19 +20,28 @@ const BOUND_MS = 2000;
 const MIB = 1024 * 1024;
 const SHELL_SHARE = 50;
 
-/** 1,000 processes that share 17 descriptors and have five of their own: two pipes' ends, a file, two ends of what all wait for. */
+const PROCESSES = 1000;
+/** Of a process: the standard ones, the pipe that all wait for, a pair of sockets, and its own pipe and file. What is missing to the number asked for are files. */
+const DESCRIPTORS_AT_LEAST = 9;
+
+/** Processes that have all descriptors in common but for three of their own: both ends of a pipe, and a file. */
 const CROWD = `
+for (3 .. 1023) { open(my $inherited, '<&=', $_) and close $inherited }
 use Socket; pipe(my $stop, my $keep); $| = 1; my @mine; my @pids;
-open($mine[$_], '<', '/etc/passwd') for 0 .. 11;
+open($mine[$_], '<', '/etc/passwd') for 1 .. @FILES@;
 socketpair(my $left, my $right, AF_UNIX, SOCK_STREAM, PF_UNSPEC);
-for (1 .. 1000) {
+for (1 .. ${PROCESSES}) {
   my $pid = fork; if ($pid) { push @pids, $pid; next }
   close $keep; pipe(my $r, my $w); open(my $f, '<', '/etc/hostname'); @UNLIKE@ sysread $stop, my $x, 1; exit;
 }
 print "@pids\\n"; <STDIN>;`;
 
 /** Files that no sibling has at the same place, and memory of another size: nothing that a scan can take from the process before. */
-const UNLIKE = `for (0 .. 11) { open($mine[$_], '<', '/etc/passwd'); sysseek $mine[$_], $$ + $_, 0 } my $y = 'y' x ($$ * 10);`;
+const UNLIKE = `for (1 .. @FILES@) { open($mine[$_], '<', '/etc/passwd'); sysseek $mine[$_], $$ + $_, 0 } my $y = 'y' x ($$ * 10);`;
+
+function crowdOf(files: number, unlike: boolean): string {
+  return CROWD.replace('@UNLIKE@', () => (unlike ? UNLIKE : '')).replaceAll('@FILES@', String(files));
+}
 
 /** As a responder's script does it: the same files, as they are, and lists of the descriptors. */
 const SHELL = `
@@ -172,16 +181,18 @@ export async function processes(args: readonly string[]): Promise<void> {
     args: [...args],
     options: {
       unlike: { type: 'boolean', default: false },
+      descriptors: { type: 'string', default: '20000' },
       rounds: { type: 'string', default: '5' },
       json: { type: 'string', default: path.join('out', 'bench-processes.json') },
     },
   });
   const rounds = Number(values.rounds);
   if (!Number.isInteger(rounds) || rounds < 1) throw new Error(`--rounds is a number of rounds, not ${values.rounds}`);
+  const files = Math.round(Number(values.descriptors) / PROCESSES) - DESCRIPTORS_AT_LEAST;
+  if (!(files >= 0))
+    throw new Error(`--descriptors is at least ${PROCESSES * DESCRIPTORS_AT_LEAST}, not ${values.descriptors}`);
   const scratch = mkdtempSync(path.join(os.tmpdir(), 'exhibit-bench-'));
-  const crowd = spawn('perl', ['-e', CROWD.replace('@UNLIKE@', () => (values.unlike ? UNLIKE : ''))], {
-    stdio: ['pipe', 'pipe', 'inherit'],
-  });
+  const crowd = spawn('perl', ['-e', crowdOf(files, values.unlike)], { stdio: ['pipe', 'pipe', 'inherit'] });
   try {
     execFileSync('gcc', ['-O2', '-o', path.join(scratch, 'procread'), path.join(import.meta.dirname, 'procread.c')]);
     const pids = await pidsOf(crowd);

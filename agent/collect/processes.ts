@@ -1,6 +1,7 @@
 import { createBlocks } from '../host/decode-blocks.ts';
 import { jsonLinesParts, type LineWriter } from '../host/decode-jsonl.ts';
 import { type Filling, fillTemplate } from '../host/decode-template.ts';
+import { holdRoomyHeap } from '../host/heap.ts';
 import { readBootClock } from '../host/identity.ts';
 import { type CodeDigests, hashCode } from '../host/process-digest.ts';
 import { type JoinableEnd, type Joined, joinEnds } from '../host/process-join.ts';
@@ -33,6 +34,7 @@ export function processesCollector(options: ProcessesOptions = {}): Collector {
   return {
     artifact: 'processes',
     async collect(context) {
+      using _ = holdRoomyHeap();
       await using reader = (options.openReader ?? openReader)(context.host);
       await using archive = await context.archive('processes.tar.zst');
       const held = await scan(context, reader, archive);
@@ -104,7 +106,7 @@ async function addRaw(context: CollectContext, archive: Archive, { raw, rawBytes
 /** Not joined. The name of the member. */
 async function addDescriptors(context: CollectContext, archive: Archive, found: ScannedProcess): Promise<string> {
   const unjoined = createBlocks();
-  fillTemplate(found.descriptors, () => undefined, unjoined.add);
+  fillTemplate(found.descriptors, () => undefined, unjoined.write);
   const descriptors: unknown[] = JSON.parse(Buffer.concat(unjoined.pieces).toString());
   await addLines(context, archive, `proc/${found.pid}/fd`, descriptors);
   return `proc/${found.pid}/fd.jsonl`;

@@ -36,10 +36,10 @@ export function createJsonLines(name: string, partBytes = PART_BYTES): JsonLines
   return {
     push(value) {
       if (isLineWriter(value)) {
-        value((piece) => void blocks.add(piece));
-        blocks.add('\n');
+        value(blocks.write);
+        blocks.write('\n');
       } else {
-        blocks.add(`${jsonLine(value)}\n`);
+        blocks.write(`${jsonLine(value)}\n`);
       }
       return blocks.sizeBytes >= partBytes ? take() : undefined;
     },

@@ -18,7 +18,7 @@ export function fillTemplate(template: Buffer, fieldOf: (key: string) => Filling
     const end = template.indexOf(0, mark + 1);
     const key = template.toString('latin1', mark + 1, end);
     const filling = fieldOf(key);
-    write(template.subarray(at, mark));
+    write(template, at, mark);
     at = end + 1;
     if (filling === undefined) continue;
     if ('value' in filling) write(`,"${key}":${jsonLine(filling.value)}`);
@@ -27,5 +27,5 @@ export function fillTemplate(template: Buffer, fieldOf: (key: string) => Filling
       filling.write(write);
     }
   }
-  write(template.subarray(at));
+  write(template, at, template.length);
 }

@@ -76,13 +76,12 @@ export function readingGaps(reading: ProcessReading): ReadingGap[] {
     if (names.length === 0) missing.set(errno, names);
     names.push(name);
   };
-  const bare = isBare(reading);
   const absent = (errno: string): boolean =>
-    !reading.vanished && (errno === 'ENOENT' || (bare && ABSENT.includes(errno)));
+    !reading.vanished && (errno === 'ENOENT' || (ABSENT.includes(errno) && isBare(reading)));
   // EINVAL is how attr/current says that no security module keeps a label.
   const noLabel = (name: string, errno: string): boolean => name === 'attr/current' && errno === 'EINVAL';
   for (const [name, file] of [...Object.entries(reading.files), ...Object.entries(reading.links)]) {
-    if (file.kind === 'failed' && !absent(file.errno) && !noLabel(name, file.errno)) miss(name, file.errno);
+    if (file.kind === 'failed' && !noLabel(name, file.errno) && !absent(file.errno)) miss(name, file.errno);
     if (file.kind === 'read' && file.truncated) {
       gaps.push({ what: `pid ${pid} ${name}`, why: `cut after ${file.bytes.length} bytes` });
     }

@@ -1,6 +1,5 @@
-import { readlinkSync } from 'node:fs';
 import { isDeletedName } from './process-maps.ts';
-import { type FileIdentity, failed, identify, LIMIT_BYTES, listNumbers, readText } from './procfs.ts';
+import { type FileIdentity, identify, LIMIT_BYTES, listNumbers, readLinkText, readText } from './procfs.ts';
 
 /** There are many of these, so they are small: text is Latin-1, one character a byte. */
 export interface DescriptorReading {
@@ -69,14 +68,6 @@ function isSameFile(earlier: DescriptorReading, target: string | undefined, info
   const { file } = earlier;
   if (file === undefined) return !target.startsWith('/');
   return typeof file === 'object' && file[3] > 0 && !isDeletedName(target) && info.includes('\nino:');
-}
-
-function readLinkText(path: string): { text?: string; errno?: string } {
-  try {
-    return { text: readlinkSync(path, { encoding: 'latin1' }) };
-  } catch (error) {
-    return { errno: failed(error).errno };
-  }
 }
 
 function fileOf(path: string): DescriptorFile | string {

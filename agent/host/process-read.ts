@@ -1,4 +1,4 @@
-import { closeSync, openSync } from 'node:fs';
+import { accessSync, closeSync, openSync } from 'node:fs';
 import type { Pid } from '../runtime/runtime.ts';
 import { latin1 } from './decode.ts';
 import { type Host, procPath } from './host.ts';
@@ -64,7 +64,10 @@ const FILES = [
 ] as const;
 
 /** As these, but in pieces. */
-const PIECEWISE_FILES = ['mountinfo', 'timers', 'uid_map', 'gid_map'] as const;
+const PIECEWISE_FILES = ['mountinfo', 'timers'] as const;
+
+/** As these. */
+const ID_MAPS = ['uid_map', 'gid_map'] as const;
 
 /** These read the process' memory or wait for its memory lock, so the process can make them block. */
 const BLOCKING_FILES = ['cmdline', 'environ', 'maps'] as const;
@@ -91,6 +94,8 @@ const NAMESPACES = [
   'user',
   'uts',
 ];
+
+const LINKS = ['exe', 'cwd', 'root', ...NAMESPACES.map((type) => `ns/${type}`)];
 
 /** 100 µs each. The kernel allows 32,768 and more in all. */
 export const THREADS_MAX = 4096;
@@ -139,9 +144,8 @@ function readFolder(base: string, pid: Pid, careful: boolean): ProcessReading {
   for (const name of names) files[name] = readBounded(`${base}/${name}`, FILE_LIMITS[name] ?? LIMIT_BYTES.small);
 
   const links: Record<string, FileReading> = {};
-  for (const name of ['exe', 'cwd', 'root', ...NAMESPACES.map((type) => `ns/${type}`)]) {
-    links[name] = readLink(`${base}/${name}`);
-  }
+  for (const name of LINKS) links[name] = readLink(`${base}/${name}`);
+  Object.assign(files, readIdMaps(base, links['ns/user']));
   const hasExecutable = links.exe?.kind === 'read' && !careful;
   const threads = hasOneThread(files.stat) ? ONE_THREAD : readThreads(base);
   const descriptors = readDescriptors(base, careful);
@@ -157,9 +161,38 @@ function readFolder(base: string, pid: Pid, careful: boolean): ProcessReading {
     descriptors: descriptors.descriptors,
     descriptorsTruncated: descriptors.truncated,
     descriptorsErrno: descriptors.errno,
-    vanished: readBounded(`${base}/stat`, LIMIT_BYTES.small, true).kind === 'failed',
+    vanished: hasEnded(base),
     careful,
   };
+}
+
+/**
+ * The first user namespace of the machine, PROC_USER_INIT_INO of include/uapi/linux/nsfs.h: its maps never change. Of every other
+ * the number may be that of one that has gone.
+ */
+const FIRST_USER_NAMESPACE = Buffer.from('user:[4026531837]');
+
+type IdMaps = Readonly<Record<(typeof ID_MAPS)[number], FileReading>>;
+
+let firstMaps: IdMaps | undefined;
+
+function readIdMaps(base: string, namespace: FileReading | undefined): IdMaps {
+  const isFirst = namespace?.kind === 'read' && namespace.bytes.equals(FIRST_USER_NAMESPACE);
+  if (isFirst && firstMaps !== undefined) return firstMaps;
+  const read = (name: string): FileReading => readBounded(`${base}/${name}`, LIMIT_BYTES.small);
+  const maps = { uid_map: read('uid_map'), gid_map: read('gid_map') };
+  if (isFirst && maps.uid_map.kind === 'read' && maps.gid_map.kind === 'read') firstMaps = maps;
+  return maps;
+}
+
+/** Once it has been waited for, the kernel refuses its folder to everybody: ESRCH (proc_pid_permission). */
+function hasEnded(base: string): boolean {
+  try {
+    accessSync(base);
+    return false;
+  } catch {
+    return true;
+  }
 }
 
 /** Field 20 of stat; the name before it may hold anything, but no `)` comes after it. */

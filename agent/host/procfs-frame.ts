@@ -1,5 +1,5 @@
 import { readSync, writeSync } from 'node:fs';
-import { deserialize, serialize } from 'node:v8';
+import { DefaultSerializer, deserialize } from 'node:v8';
 import { isErrno } from '../../evidence/error.ts';
 import { MIB } from './procfs.ts';
 
@@ -13,10 +13,14 @@ const HEADER_BYTES = 4;
 export const FRAME_BYTES_MAX = 256 * MIB;
 
 export function encodeFrame(value: unknown): Buffer {
-  const body = serialize(value);
-  const header = Buffer.alloc(HEADER_BYTES);
-  header.writeUInt32LE(body.length);
-  return Buffer.concat([header, body]);
+  const serializer = new DefaultSerializer();
+  // Room for the length, so that the body need not be copied behind it.
+  serializer.writeRawBytes(Buffer.alloc(HEADER_BYTES));
+  serializer.writeHeader();
+  serializer.writeValue(value);
+  const frame = serializer.releaseBuffer();
+  frame.writeUInt32LE(frame.length - HEADER_BYTES);
+  return frame;
 }
 
 /** Cuts frames out of a stream of chunks. Throws on a length that no frame has. */

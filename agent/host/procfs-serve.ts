@@ -10,13 +10,24 @@ import { isDeletedName } from './process-maps.ts';
 import { type Enter, enterByDescriptor, type ProcessReading, readProcess } from './process-read.ts';
 import { DESCRIPTORS_MAX } from './process-read-descriptors.ts';
 import { describeProcess, type ScanMemory } from './process-scanned.ts';
-import { type FileIdentity, listNumbers, MIB, readBounded, readDescriptor, readerCounts, readLink } from './procfs.ts';
+import {
+  type FileIdentity,
+  listNumbers,
+  MIB,
+  readBounded,
+  readDescriptor,
+  readerCounts,
+  readLink,
+  useNativeCalls,
+} from './procfs.ts';
 import { readNetlink } from './procfs-netlink.ts';
 import { hold, holdInside, openRegular, Refused } from './procfs-open.ts';
 import type { ContentSource, ReaderCounts, Reply, Request, RootFileReading, SocketsReading } from './procfs-request.ts';
 
 /** Handles on deleted files, kept from the moment they were seen, so that they can be recovered when their process has ended. */
 const HELD_MAX = 512;
+/** So many processes are worth the time that loading the C library takes. */
+const NATIVE_PROCESSES_MIN = 100;
 /** One read of content; larger reads are not faster. */
 const CHUNK_BYTES = MIB;
 
@@ -85,6 +96,7 @@ function* scan(
   { pids, careful, clock, starts, reference }: Extract<Request, { kind: 'processes' }>,
   enter: Enter,
 ): Generator<Reply> {
+  if (pids.length >= NATIVE_PROCESSES_MIN) useNativeCalls();
   const analysis = { clock, machine: os.machine(), mountsOf: createMountParser() };
   const memory: ScanMemory = { analysis, starts: new Set(starts), reference, mountTables: [] };
   for (const pid of pids) {

@@ -1,5 +1,7 @@
-import { closeSync, constants, openSync, readdirSync, readlinkSync, readSync, statSync } from 'node:fs';
+import { constants, readdirSync, statSync } from 'node:fs';
+import { errnoName } from '../../evidence/errno.ts';
 import { errnoOf } from '../../evidence/error.ts';
+import { nativeCalls, nodeCalls } from './procfs-calls.ts';
 
 /**
  * Bounded, synchronous readers of /proc. They run in a process of their own (procfs-child.ts), because some files of
@@ -35,6 +37,16 @@ export const LIMIT_BYTES = {
 /** Reads grow from here; one call returns at most a page for most files of /proc, up to the buffer for the others. */
 let scratch = Buffer.allocUnsafe(256 * KIB);
 
+/** linux/limits.h PATH_MAX: no link is longer. */
+const linkText = Buffer.allocUnsafe(4 * KIB);
+
+let calls = nodeCalls;
+
+/** From now on in this process. For whoever reads thousands of files. */
+export function useNativeCalls(): void {
+  calls = nativeCalls();
+}
+
 /** What the reader did to the node, for the footprint. */
 export const readerCounts = { bytes: 0, opens: 0 };
 
@@ -43,55 +55,46 @@ export const readerCounts = { bytes: 0, opens: 0 };
  * (seq_file's single_open), which a read that does not fill the buffer has read to its end.
  */
 export function readBounded(path: string, limitBytes: number, whole = false): FileReading {
-  let fd: number;
-  try {
-    fd = openSync(path, constants.O_RDONLY | constants.O_NOCTTY | constants.O_NONBLOCK);
-  } catch (error) {
-    return failed(error);
-  }
-  readerCounts.opens += 1;
-  try {
-    return readDescriptor(fd, limitBytes, whole);
-  } catch (error) {
-    return failed(error);
-  } finally {
-    closeSync(fd);
-  }
+  const filled = fillFrom(path, limitBytes, whole);
+  return filled < 0 ? failedWith(filled) : taken(filled, limitBytes);
 }
 
 /** As `readBounded` of a file in one piece, as Latin-1; undefined when it cannot be read. */
 export function readText(path: string, limitBytes: number): string | undefined {
-  let fd: number;
-  try {
-    fd = openSync(path, constants.O_RDONLY | constants.O_NOCTTY | constants.O_NONBLOCK);
-  } catch {
-    return undefined;
-  }
-  readerCounts.opens += 1;
-  try {
-    return scratch.toString('latin1', 0, Math.min(fill(fd, limitBytes, true), limitBytes));
-  } catch {
-    return undefined;
-  } finally {
-    closeSync(fd);
-  }
+  const filled = fillFrom(path, limitBytes, true);
+  return filled < 0 ? undefined : scratch.toString('latin1', 0, Math.min(filled, limitBytes));
 }
 
-/** From the descriptor's position to its end or the limit. Throws what read(2) says. */
-export function readDescriptor(fd: number, limitBytes: number, whole = false): FileReading {
+/** From the descriptor's position to its end or the limit. */
+export function readDescriptor(fd: number, limitBytes: number): FileReading {
+  const filled = fill(fd, limitBytes, false);
+  return filled < 0 ? failedWith(filled) : taken(filled, limitBytes);
+}
+
+function fillFrom(path: string, limitBytes: number, whole: boolean): number {
+  const fd = calls.open(path);
+  if (fd < 0) return fd;
+  readerCounts.opens += 1;
   const filled = fill(fd, limitBytes, whole);
+  calls.close(fd);
+  return filled;
+}
+
+/** A copy of what is in `scratch`. */
+function taken(filled: number, limitBytes: number): FileReading {
   const truncated = filled > limitBytes;
   const bytes = Buffer.allocUnsafe(truncated ? limitBytes : filled);
   scratch.copy(bytes, 0, 0, bytes.length);
   return { kind: 'read', bytes, truncated };
 }
 
-/** Reads into `scratch`. One byte more than the limit tells a file that ends there from one that goes on. */
+/** Reads into `scratch`; minus the errno when that fails. One byte more than the limit tells a file that ends there from one that goes on. */
 function fill(fd: number, limitBytes: number, whole: boolean): number {
   let filled = 0;
   while (filled <= limitBytes) {
     if (filled === scratch.length) grow(limitBytes);
-    const count = readSync(fd, scratch, filled, Math.min(scratch.length, limitBytes + 1) - filled, null);
+    const count = calls.read(fd, scratch, filled, Math.min(scratch.length, limitBytes + 1) - filled);
+    if (count < 0) return count;
     filled += count;
     if (count === 0 || (whole && filled < scratch.length)) break;
   }
@@ -109,13 +112,22 @@ export function failed(error: unknown): { kind: 'failed'; errno: string } {
   return { kind: 'failed', errno: errnoOf(error) ?? 'EIO' };
 }
 
+function failedWith(minusErrno: number): { kind: 'failed'; errno: string } {
+  return { kind: 'failed', errno: errnoName(-minusErrno) };
+}
+
 /** The link's text, never followed. Paths of more than 4095 bytes give ENAMETOOLONG (d_path). */
 export function readLink(path: string): FileReading {
-  try {
-    return { kind: 'read', bytes: readlinkSync(path, { encoding: 'buffer' }), truncated: false };
-  } catch (error) {
-    return failed(error);
-  }
+  const length = calls.readLink(path, linkText);
+  return length < 0
+    ? failedWith(length)
+    : { kind: 'read', bytes: Buffer.from(linkText.subarray(0, length)), truncated: false };
+}
+
+/** As `readLink`, in Latin-1. */
+export function readLinkText(path: string): { text?: string; errno?: string } {
+  const length = calls.readLink(path, linkText);
+  return length < 0 ? { errno: errnoName(-length) } : { text: linkText.toString('latin1', 0, length) };
 }
 
 /**

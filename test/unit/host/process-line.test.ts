@@ -20,7 +20,7 @@ const bytes = (text: string) => Buffer.from(text, 'latin1');
 
 function filled(value: object, fieldOf: (key: string) => Filling): string {
   const blocks = createBlocks();
-  fillTemplate(Buffer.from(jsonLine(value)), fieldOf, blocks.add);
+  fillTemplate(Buffer.from(jsonLine(value)), fieldOf, blocks.write);
   return Buffer.concat(blocks.pieces).toString();
 }
 
@@ -51,15 +51,31 @@ describe('a line with open fields', () => {
 });
 
 describe('blocks', () => {
-  test('give back what was added, in order and in few pieces', () => {
+  test('have what was written and added, in order, and say where what was added is', () => {
+    const bytes = fc.uint8Array({ maxLength: 50 }).map((array) => Buffer.from(array));
+    const part = fc.record({ bytes, from: fc.nat(20), to: fc.nat(60) });
     fc.assert(
-      fc.property(fc.array(fc.oneof(fc.string({ unit: 'binary' }), fc.uint8Array({ maxLength: 50 }))), (pieces) => {
+      fc.property(fc.array(fc.oneof(fc.string({ unit: 'binary' }), bytes, part)), (pieces) => {
         const blocks = createBlocks(16);
-        const added = pieces.map((piece) => blocks.add(piece));
-        const expected = Buffer.concat(pieces.map((piece) => Buffer.from(piece as string)));
-        expect(Buffer.concat(blocks.pieces)).toEqual(expected);
-        expect(Buffer.concat(added)).toEqual(expected);
-        expect(blocks.sizeBytes).toBe(expected.length);
+        const added: [Buffer, Buffer][] = [];
+        const expected: Buffer[] = [];
+        for (const piece of pieces) {
+          if (typeof piece === 'string') {
+            blocks.write(piece);
+            expected.push(Buffer.from(piece));
+          } else if (Buffer.isBuffer(piece)) {
+            added.push([blocks.add(piece), piece]);
+            expected.push(piece);
+          } else {
+            const to = Math.min(piece.to, piece.bytes.length);
+            blocks.write(piece.bytes, piece.from, to);
+            expected.push(piece.bytes.subarray(piece.from, Math.max(piece.from, to)));
+          }
+        }
+        const whole = Buffer.concat(expected);
+        expect(Buffer.concat(blocks.pieces)).toEqual(whole);
+        for (const [place, piece] of added) expect(place.equals(piece)).toBe(true);
+        expect(blocks.sizeBytes).toBe(whole.length);
       }),
     );
   });
