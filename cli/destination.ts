@@ -1,7 +1,7 @@
 import { constants } from 'node:fs';
 import { type FileHandle, open, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { ExhibitError, isErrno } from '../evidence/error.ts';
+import { ExhibitError, explain, isErrno } from '../evidence/error.ts';
 import { escapeLines, escapeText } from './print.ts';
 import type { Output, Session } from './session.ts';
 
@@ -59,7 +59,7 @@ async function openFile(file: string, option: string): Promise<Destination> {
         cause: error,
       });
     }
-    throw new ExhibitError('usage', `${file} cannot be made (${String(error)}): choose another ${option}.`, {
+    throw new ExhibitError('usage', `${file} cannot be made (${explain(error)}): choose another ${option}.`, {
       cause: error,
     });
   });

@@ -1,6 +1,6 @@
 import { constants } from 'node:fs';
 import { type FileHandle, link, lstat, open, rename, rm } from 'node:fs/promises';
-import { ExhibitError, errnoOf, isErrno } from '../evidence/error.ts';
+import { ExhibitError, errnoOf, explain, isErrno } from '../evidence/error.ts';
 
 /**
  * A new file of mode 600: evidence holds secrets. It has its name only when it is whole, before that `FILE.partial`; nothing is
@@ -66,5 +66,5 @@ function exists(file: string, choose: string): ExhibitError {
 }
 
 function cannot(file: string, choose: string, cause: unknown): ExhibitError {
-  return new ExhibitError('usage', `${file} cannot be made (${String(cause)}): ${choose}.`, { cause });
+  return new ExhibitError('usage', `${file} cannot be made (${explain(cause)}): ${choose}.`, { cause });
 }

@@ -1,6 +1,6 @@
 import { Buffer } from 'node:buffer';
 import type { Writable } from 'node:stream';
-import { isErrno } from '../evidence/error.ts';
+import { ExhibitError, isErrno } from '../evidence/error.ts';
 
 /** One run of the program: where words go, what ends it, and the exit code so far. Built in main.ts only. */
 export interface Session {
@@ -59,7 +59,7 @@ export function openOutput(stream: Writable & { isTTY?: boolean; columns?: numbe
           stream.write(bytes, () => resolve());
         });
       }
-      if (failure !== undefined) throw new Error('The output cannot be written', { cause: failure });
+      if (failure !== undefined) throw new ExhibitError('internal', 'The output cannot be written', { cause: failure });
     },
   };
 }

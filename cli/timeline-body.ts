@@ -1,3 +1,4 @@
+import { BODY_LETTERS, type BodyKind, bodyName, permissions } from '../evidence/bodyfile.ts';
 import { clampMoment, decimalSeconds } from '../evidence/timeline/moment.ts';
 import { MEANINGS, type TimelineEntry } from '../evidence/timeline/timeline.ts';
 import { isTold, isWithin, OUT_OF_RANGE, type TimelineFormat, type TimeRange } from './timeline-format.ts';
@@ -48,61 +49,12 @@ function pathBytes(path: string, base64: string | undefined): Buffer {
   return Buffer.concat([Buffer.from(before), bytes.subarray(Math.max(0, start))]);
 }
 
-/**
- * As exhibit's own body file of the root has names: `%`, `|` and the backslash as `%XX`, which mactime turns back; control bytes and
- * what is not UTF-8 as `\xHH`, which it leaves: a newline, decoded, would make it drop the line.
- */
-function bodyName(name: Buffer): string {
-  const text = name.toString('utf8');
-  if (/^[^\p{C}%|\\\ufffd]*$/u.test(text)) return text;
-  const isUtf8 = Buffer.from(text).equals(name);
-  const units: (string | number)[] = isUtf8
-    ? Array.from(text)
-    : Array.from(name, (byte) => (byte < 0x80 ? String.fromCharCode(byte) : byte));
-  return units.map(escapeUnit).join('');
-}
-
-function escapeUnit(unit: string | number): string {
-  if (typeof unit === 'number') return hex(unit);
-  if (unit === '%' || unit === '|' || unit === '\\') return `%${unit.charCodeAt(0).toString(16).toUpperCase()}`;
-  return /\p{C}/u.test(unit) ? Array.from(Buffer.from(unit), hex).join('') : unit;
-}
-
-function hex(byte: number): string {
-  return `\\x${byte.toString(16).padStart(2, '0')}`;
-}
-
-/** tsk_fs_meta_type_str. */
-const LETTERS: Readonly<Record<string, string>> = {
-  file: 'r',
-  hardlink: 'r',
-  directory: 'd',
-  symlink: 'l',
-  fifo: 'p',
-  socket: 's',
-  'character-device': 'c',
-  'block-device': 'b',
-  whiteout: 'w',
-};
+const isBodyKind = (type: string): type is BodyKind => Object.hasOwn(BODY_LETTERS, type);
 
 function modeOf({ fields: { file_type, mode = '' } }: TimelineEntry): string {
-  const letter = file_type === undefined ? '-' : (LETTERS[file_type] ?? '-');
+  const letter = file_type !== undefined && isBodyKind(file_type) ? BODY_LETTERS[file_type] : '-';
   const bits = /^[0-7]{1,6}$/.test(mode) ? Number.parseInt(mode, 8) : 0;
   return `${letter}/${letter}${permissions(bits)}`;
-}
-
-/** As ls(1) writes them. */
-function permissions(mode: number): string {
-  const special = [mode & 0o4000, mode & 0o2000, mode & 0o1000];
-  return [6, 3, 0]
-    .map((shift, index) => {
-      const bits = mode >> shift;
-      const letter = index === 2 ? 't' : 's';
-      const execute = (bits & 1) === 1;
-      const last = special[index] === 0 ? (execute ? 'x' : '-') : execute ? letter : letter.toUpperCase();
-      return `${(bits & 4) === 0 ? '-' : 'r'}${(bits & 2) === 0 ? '-' : 'w'}${last}`;
-    })
-    .join('');
 }
 
 /** Digits alone: mactime and plaso read nothing else. */

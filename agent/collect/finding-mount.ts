@@ -42,7 +42,7 @@ export function judgeOnMount(subject: MountSubject, moments: MountMoments, mount
     subject.nodePath === undefined ? judge(subject, moments) : judgeOnNode(subject, subject.nodePath, moments);
   if (said.length === 0) return said;
   const weigh = (one: Judgement): Judgement | undefined =>
-    GRANTS.has(one.kind) ? weighGrant(one, mount, isOlder) : weighOther(one, mount, isOlder);
+    GRANTS.has(one.kind) ? weighGrant(one, mount, isOlder) : weighOther(one, subject, mount, isOlder);
   return said.map(weigh).filter((one) => one !== undefined);
 }
 
@@ -88,14 +88,14 @@ function weighGrant(one: Judgement, mount: MountFacts, isOlder: boolean): Judgem
   return mount.readOnly ? because(aged, 'mounted-read-only', 2) : aged;
 }
 
-function weighOther(one: Judgement, mount: MountFacts, isOlder: boolean): Judgement | undefined {
+function weighOther(one: Judgement, subject: Subject, mount: MountFacts, isOlder: boolean): Judgement | undefined {
   const { origin, readOnly } = mount;
   if (origin === 'kubelet' || (origin === 'data' && (readOnly || isOlder))) return undefined;
-  const weighed = weighKind(one, mount);
+  const weighed = weighKind(one, subject, mount);
   return weighed && readOnly ? because(weighed, 'mounted-read-only', 1) : weighed;
 }
 
-function weighKind(one: Judgement, mount: MountFacts): Judgement | undefined {
+function weighKind(one: Judgement, subject: Subject, mount: MountFacts): Judgement | undefined {
   const { origin, memory, noexec } = mount;
   switch (one.kind) {
     // Restored, unpacked and rotated files are what volumes are full of.
@@ -103,7 +103,8 @@ function weighKind(one: Judgement, mount: MountFacts): Judgement | undefined {
       return origin === 'node' ? undefined : { ...one, severity: 'low' };
     case 'executable-in-writable-place':
     case 'executable-not-in-image': {
-      const weighed = one.kind === 'executable-not-in-image' ? weighUnknown(one, mount) : weighPlace(one, mount);
+      const weighed =
+        one.kind === 'executable-not-in-image' ? weighUnknown(one, mount) : weighPlace(one, subject, mount);
       return weighed && noexec ? because(weighed, 'mounted-noexec', memory ? 0 : 1) : weighed;
     }
     case 'hidden-name':
@@ -117,12 +118,16 @@ function weighKind(one: Judgement, mount: MountFacts): Judgement | undefined {
 }
 
 /** Places that are made for what is short-lived. That anybody may write is ordinary for a volume: kubelet makes emptyDir so. */
-function weighPlace(one: Judgement, { origin }: MountFacts): Judgement | undefined {
+function weighPlace(one: Judgement, subject: Subject, { origin }: MountFacts): Judgement | undefined {
   const { reasons } = one;
   const isElf = reasons.includes('elf');
-  // An x bit alone is a umask.
-  if (!isElf && !reasons.includes('script')) return undefined;
-  if (reasons.includes('memory-place') || reasons.includes('temporary-place')) return one;
+  const isShortLived = reasons.includes('memory-place') || reasons.includes('temporary-place');
+  if (!isElf && !reasons.includes('script')) {
+    // An x bit alone is a umask; but of the node's files no content may have been taken that could say more.
+    const isUnread = origin === 'node' && subject.head() === undefined;
+    return isUnread && isShortLived ? { ...one, severity: 'low' } : undefined;
+  }
+  if (isShortLived) return one;
   return isElf && origin === 'pod' ? { ...one, severity: 'medium' } : undefined;
 }
 

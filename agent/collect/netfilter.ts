@@ -54,7 +54,7 @@ export async function addDumps(
       context.gap({ what: `${folder}: ${name}`, errno: reading.errno, why: whyUnreachable(reading.errno) });
     else if (reading.kind === 'failed' && NOT_THERE.includes(reading.errno)) missing.push(`${name} (${reading.errno})`);
     else if (reading.kind === 'failed')
-      context.gap({ what: `${folder}/${name}`, errno: reading.errno, why: 'the kernel did not tell it' });
+      context.gap({ what: `${folder}/${name}`, errno: reading.errno, why: whyRefused(reading.errno) });
     else {
       const path = `${folder}/${name}${suffix}${/\.(info|entries)$/.test(name) ? '' : '.nlmsg'}`;
       if (reading.truncated) context.gap({ what: path, why: `cut after ${reading.bytes.length} bytes` });
@@ -66,6 +66,10 @@ export async function addDumps(
   }
   if (missing.length > 0) context.note(`Not in this kernel, or not asked for, in ${folder}: ${missing.join('; ')}.`);
   return dumps;
+}
+
+function whyRefused(errno: string): string {
+  return errno === 'EPERM' ? 'it takes CAP_NET_ADMIN' : 'the kernel did not tell it';
 }
 
 function whyUnreachable(errno: string): string {

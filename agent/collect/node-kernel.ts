@@ -30,14 +30,16 @@ export async function addKernel(work: ReaderArchive): Promise<Map<string, Buffer
   const tables = await addTables(work);
   const mounts = parseMountinfo(tables.get('1/mountinfo') ?? Buffer.alloc(0));
   const rows = await addSettings(work, KERNEL_SETTINGS, SETTING_MAX_BYTES);
+  const missing: string[] = [];
   for (const [type, settings] of Object.entries(KERNEL_MOUNTS)) {
     const points = mountPoints(mounts, type);
-    if (points.length === 0) work.context.note(`${type} is not mounted on the node: what it tells was not read.`);
+    if (points.length === 0) missing.push(type === 'cgroup' ? 'cgroup v1' : type);
     for (const point of points) {
       const there = settings.map(({ file, why }) => ({ file: `${point}/${file}`, why }));
       rows.push(...(await addSettings(work, there, TABLE_MAX_BYTES)));
     }
   }
+  if (missing.length > 0) work.context.note(`Not mounted on the node, and so not read: ${missing.join(', ')}.`);
   for (const point of mountPoints(mounts, 'binfmt_misc')) rows.push(...(await addInterpreters(work, point)));
   await addLines(work, 'kernel', rows);
   await addNodeFiles(work);

@@ -44,6 +44,8 @@ export interface VolumeOutcome {
   readonly counts: NonNullable<VolumeRecord['counts']>;
   readonly complete: boolean;
   readonly touched: number;
+  /** Entries whose owner is nobody in the container's user namespace. */
+  readonly unmappedOwners: number;
 }
 
 /** Takes one volume; what cannot be had is a gap. */
@@ -58,7 +60,12 @@ export async function captureVolume(parts: VolumeParts): Promise<VolumeOutcome> 
   if (node.kind === 'directory') await pass.below(pool.root(`/proc/self/fd/${parts.fd}/.`));
   pass.summarise();
   gaps.end();
-  return { counts: { ...pass.counts, gaps: gaps.count }, complete: pass.complete, touched: pass.touched };
+  return {
+    counts: { ...pass.counts, gaps: gaps.count },
+    complete: pass.complete,
+    touched: pass.touched,
+    unmappedOwners: pass.unmappedOwners,
+  };
 }
 
 const EMPTY = Buffer.alloc(0);
@@ -110,6 +117,7 @@ class VolumePass {
     notStored: {} as Partial<Record<NotStored, { files: number; bytes: number }>>,
   };
   complete = true;
+  unmappedOwners = 0;
   #directoriesTouched = 0;
   readonly #parts: VolumeParts;
   readonly #gaps: VolumeGaps;
@@ -165,6 +173,7 @@ class VolumePass {
 
   #count({ node }: Entry, { as, content, notStored }: Stored): void {
     this.counts.entries += 1;
+    if (this.#parts.ids?.has(node.stat) === false) this.unmappedOwners += 1;
     if (node.kind === 'file') {
       this.counts.files += 1;
       if (as.kind === 'member') this.counts.contentFiles += 1;

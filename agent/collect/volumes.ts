@@ -1,6 +1,7 @@
 import { ExhibitError, errnoOf } from '../../evidence/error.ts';
 import { jsonLine } from '../host/decode.ts';
 import { type DeletedOpen, findDeletedOpen } from '../host/deleted-open.ts';
+import type { IdMaps } from '../host/id-map.ts';
 import type { MountCopy } from '../host/mount-copy.ts';
 import { reachMounts, spaceOf } from '../host/mount-reach.ts';
 import { mountNamespaceOf } from '../host/mount-space.ts';
@@ -145,7 +146,17 @@ async function takeAll(parts: TakeParts): Promise<ReadonlyMap<Volume, VolumeOutc
     const taken = await captureWaiting(context, volume, parts.outputs);
     if (taken !== undefined) outcomes.set(volume, taken);
   }
+  if (ids !== undefined) reportIds(context, ids, outcomes);
   return outcomes;
+}
+
+function reportIds(context: CollectContext, ids: IdMaps, outcomes: ReadonlyMap<Volume, VolumeOutcome>): void {
+  context.fact('userNamespace', { uids: ids.uids, gids: ids.gids });
+  const unmapped = [...outcomes.values()].reduce((total, { unmappedOwners }) => total + unmappedOwners, 0);
+  if (unmapped === 0) return;
+  context.note(
+    `${unmapped} entries have owners that are nobody in the container, such as files of the node; they keep the node’s numbers`,
+  );
 }
 
 /** What policy and caution leave out that one might look for: once for each reason, with the first mount of it. */

@@ -8,7 +8,9 @@ import { readHostView } from '../host/host-view.ts';
 import { hostIdentity } from '../host/identity.ts';
 import { readKernelFacts } from '../host/kernel.ts';
 import { memoryRoom } from '../host/memory-room.ts';
+import { tryMountCopy } from '../host/mount-copy.ts';
 import { tryNativeCalls } from '../host/native-calls.ts';
+import { lookAtNodeLogs } from '../host/node-logs.ts';
 import { seccompMode } from '../host/self.ts';
 import { asHostPath } from '../runtime/runtime.ts';
 import {
@@ -20,6 +22,7 @@ import {
   checkState,
   checkSystemCalls,
 } from './agent.ts';
+import { checkNodeLogs, checkVolumes } from './artifacts.ts';
 import { type Check, type Group, line } from './check.ts';
 import { checkAppendOnly, checkClock, checkSigning, checkSink } from './evidence.ts';
 import { checkCgroup, checkKernel } from './kernel.ts';
@@ -64,6 +67,8 @@ const EXAMINATIONS: ReadonlyArray<readonly [Group, name: string, Examination]> =
   ['agent', 'processes', examineView],
   ['agent', 'capabilities', async () => [checkCapabilities(await effectiveCapabilities())]],
   ['agent', 'system-calls', async () => [checkSystemCalls(tryNativeCalls(), await seccompMode())]],
+  ['agent', 'volumes', async () => [checkVolumes(await tryMountCopy())]],
+  ['agent', 'node-logs', async ({ host }) => [checkNodeLogs(await lookAtNodeLogs(host))]],
   ['agent', 'state', examineState],
   ['agent', 'memory', async ({ config }) => [checkMemory(await memoryRoom(), config.memory.bufferBytes)]],
   ['agent', 'settings', async ({ config }) => [checkSettings(config)]],

@@ -212,7 +212,10 @@ function textIn(bytes: Uint8Array): Buffer {
   return Buffer.from(bytes.subarray(0, end < 0 ? bytes.length : end));
 }
 
-/** EINVAL: this kernel does not know the type, or programs of it are attached otherwise. */
+/**
+ * EINVAL: this kernel does not know the type, or programs of it are attached otherwise. A control group that is not there, because
+ * its container ended or only version 1 has it, has nothing attached.
+ */
 function* readAttached(calls: BpfCalls, cgroup: string): Generator<BpfReading> {
   let fd = -1;
   try {
@@ -228,6 +231,7 @@ function* readAttached(calls: BpfCalls, cgroup: string): Generator<BpfReading> {
       }
     }
   } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return;
     yield { kind: 'failed', what: `bpf programs of the control group ${cgroup}`, errno: errnoOf(error) ?? 'EIO' };
   } finally {
     if (fd >= 0) closeSync(fd);

@@ -8,12 +8,15 @@ export const NEEDED_CAPABILITIES: ReadonlyArray<{ readonly bit: number; readonly
       name: 'CAP_DAC_READ_SEARCH',
       use: 'read files of other users in the writable layer and in /proc/PID/root',
     },
+    { bit: 12, name: 'CAP_NET_ADMIN', use: 'read packet filters and the connections that the kernel follows' },
+    { bit: 18, name: 'CAP_SYS_CHROOT', use: 'enter mount namespaces: volumes, and the memory that checkpoints go to' },
     { bit: 19, name: 'CAP_SYS_PTRACE', use: 'read /proc/PID/mem, environ, fd and exe of other users' },
     {
       bit: 21,
       name: 'CAP_SYS_ADMIN',
-      use: 'read trusted.overlay attributes and /proc/PID/map_files, mount the memory that checkpoints go to',
+      use: 'read trusted.overlay attributes and /proc/PID/map_files, enter network namespaces, copy mounts of volumes, list eBPF programs, mount the memory that checkpoints go to',
     },
+    { bit: 34, name: 'CAP_SYSLOG', use: 'read the log of the kernel where kernel.dmesg_restrict is set' },
   ];
 
 /** The agent's effective capabilities, as the bit mask of CapEff in /proc/self/status. */

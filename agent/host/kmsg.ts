@@ -1,6 +1,6 @@
 import { closeSync, constants, openSync, readSync } from 'node:fs';
 import path from 'node:path';
-import { isErrno } from '../../evidence/error.ts';
+import { errnoOf, isErrno } from '../../evidence/error.ts';
 import { asHostPath } from '../runtime/runtime.ts';
 import { fromLatin1, latin1 } from './decode.ts';
 import { DirectoryPool, deviceNumbers, openNode } from './directory.ts';
@@ -37,6 +37,16 @@ export function readKernelLog(host: Host): KernelLog {
     return drain((into) => readSync(fd, into, 0, into.length, null));
   } finally {
     closeSync(fd);
+  }
+}
+
+/** Opens it and reads nothing: the errno, or undefined where it can be read. */
+export function tryKernelLog(host: Host): string | undefined {
+  try {
+    closeSync(openKernelLog(host));
+    return undefined;
+  } catch (error) {
+    return errnoOf(error) ?? 'EIO';
   }
 }
 

@@ -1,5 +1,7 @@
-import { closeSync } from 'node:fs';
+import { closeSync, constants, openSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
+import { errnoOf } from '../../evidence/error.ts';
+import { O_PATH } from './directory.ts';
 import type { CopyAnswer, CopyOrder } from './mount-copy-thread.ts';
 
 /**
@@ -40,4 +42,23 @@ export async function copyMounts(
       ? { errno: copy.code }
       : { fd: copy.fd, quiet: copy.quiet, [Symbol.dispose]: () => closeSync(copy.fd) },
   );
+}
+
+/** Whether mounts can be copied here, tried on the agent's own root: nothing of it stays. An errno where not. */
+export async function tryMountCopy(): Promise<'quiet' | 'writable' | { readonly errno: string }> {
+  const namespace = openSync('/proc/self/ns/mnt', constants.O_RDONLY);
+  const root = openSync('/', O_PATH | constants.O_DIRECTORY);
+  try {
+    const [copy] = await copyMounts(namespace, [root]);
+    if (copy === undefined || 'errno' in copy) return { errno: copy?.errno ?? 'EIO' };
+    using one = copy;
+    return one.quiet ? 'quiet' : 'writable';
+  } catch (error) {
+    const errno = errnoOf(error);
+    if (errno === undefined) throw error;
+    return { errno };
+  } finally {
+    closeSync(root);
+    closeSync(namespace);
+  }
 }

@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander';
 import type { BundleReader } from '../../evidence/bundle.ts';
-import { ExhibitError } from '../../evidence/error.ts';
+import { ExhibitError, explain } from '../../evidence/error.ts';
 import type { Finding, FindingKind, Severity } from '../../evidence/file-finding.ts';
 import type { Manifest } from '../../evidence/manifest.ts';
 import { type BundleOptions, openBundle, readContent, readManifest, takesBundle } from '../bundle.ts';
@@ -41,16 +41,22 @@ async function findings(session: Session, bundle: string, options: Options): Pro
   }
   await using reader = await openBundle(bundle, options, session.signal);
   const manifest = await readManifest(reader, session.signal);
-  const found = chosen(session, reader, manifest, options.kind);
+  const damaged: string[] = [];
+  const found = chosen(session, reader, manifest, options.kind, damaged);
   if (options.json === true) await listJson(session, found);
   else await show(session, found);
+  if (damaged.length === 0) return;
+  const words = `There may be more findings than these: ${damaged.join('; ')}. Run \`exhibit verify\` on this bundle.`;
+  throw new ExhibitError('bundle-corrupt', words);
 }
 
+/** An object that cannot be read, or not to its end, is told in `damaged`, and the others are read all the same. */
 async function* chosen(
   { signal }: Session,
   reader: BundleReader,
   manifest: Manifest,
   kind: FindingKind | undefined,
+  damaged: string[],
 ): AsyncGenerator<Finding> {
   const { FINDINGS_SUFFIX } = await import('../../evidence/file-finding.ts');
   const { readFindings } = await import('../../evidence/finding-lines.ts');
@@ -60,8 +66,14 @@ async function* chosen(
     throw new ExhibitError('bundle-not-found', `The bundle has no findings: ${mend}.`);
   }
   for (const object of objects) {
-    for await (const finding of readFindings(readContent(reader, object, signal), object.name)) {
-      if (kind === undefined || finding.kind === kind) yield finding;
+    try {
+      for await (const finding of readFindings(readContent(reader, object, signal), object.name)) {
+        if (kind === undefined || finding.kind === kind) yield finding;
+      }
+    } catch (error) {
+      signal.throwIfAborted();
+      const words = explain(error);
+      damaged.push(words.includes(object.name) ? words : `${object.name}: ${words}`);
     }
   }
 }

@@ -41,6 +41,7 @@ const processSchema = z.looseObject({
   commandLine: z.array(text).optional(),
   startedAt: text.optional(),
   executable: executableSchema.optional(),
+  anomalies: z.array(z.looseObject({ kind: text })).optional(),
 });
 type Process = z.infer<typeof processSchema>;
 
@@ -88,7 +89,7 @@ function* processEntries(process: Process, where: Where, bundle: TimelineBundle)
     ...common,
     kind: 'process',
     dataType: 'linux:process',
-    message: `pid ${pid} started: ${words === '' ? `(${comm})` : words}`,
+    message: `pid ${pid}${anomaliesOf(process)} started: ${words === '' ? `(${comm})` : words}`,
     times: timesOf([[process.startedAt, 'started']]),
     fields: { pid, ppid, executable: executable?.path, sha256: executable?.sha256, command_line: words || undefined },
   };
@@ -104,6 +105,12 @@ function* processEntries(process: Process, where: Where, bundle: TimelineBundle)
     ]),
     fields: { ...fileFields(executable), pid },
   };
+}
+
+/** Before the command line, which is the process' own choice and could end like this. */
+function anomaliesOf({ anomalies = [] }: Process): string {
+  const kinds = [...new Set(anomalies.map(({ kind }) => kind))];
+  return kinds.length === 0 ? '' : ` (${cutText(kinds.join(', '))})`;
 }
 
 function* recoveredEntries(file: Recovered, where: Where): Generator<TimelineEntry> {

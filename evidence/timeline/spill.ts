@@ -1,6 +1,6 @@
 import { type FileHandle, mkdtemp, open, rmdir, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ExhibitError } from '../error.ts';
+import { ExhibitError, explain } from '../error.ts';
 
 /**
  * Bytes on disk for as long as the process needs them. The file has no name any more: it was unlinked as soon as it was open,
@@ -66,5 +66,5 @@ async function writeAll(file: FileHandle, bytes: Uint8Array, at: number): Promis
 
 function cannotWrite(folder: string, cause: unknown): ExhibitError {
   const words = `The timeline is too large for memory and cannot be sorted in ${folder}`;
-  return new ExhibitError('usage', `${words} (${String(cause)}): name a folder with room by --temp.`, { cause });
+  return new ExhibitError('usage', `${words} (${explain(cause)}): name a folder with room by --temp.`, { cause });
 }

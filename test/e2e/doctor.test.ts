@@ -103,6 +103,8 @@ describe('on a node where all is well', () => {
       'process-memory': 'ok',
       cgroup: 'ok',
       processes: 'ok',
+      'node-logs': 'ok',
+      volumes: 'ok',
       'host-root': 'ok',
       capabilities: 'ok',
       'system-calls': 'ok',

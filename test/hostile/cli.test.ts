@@ -183,7 +183,7 @@ describe('much of everything', () => {
     const env = { B: some.bundle };
     const ran = await shell('$EXHIBIT extract "$B" processes big > /dev/full', { env });
     expect(ran.code).toBe(1);
-    expect(ran.stderr).toContain('The output cannot be written');
+    expect(ran.stderr).toBe('exhibit: The output cannot be written: ENOSPC: no space left on device, write\n');
   });
 });
 

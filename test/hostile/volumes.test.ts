@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import {
+  chownSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -15,6 +16,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { openMountSpace, Unreachable } from '../../agent/host/mount-space.ts';
 import { asPid, type Target } from '../../agent/runtime/runtime.ts';
 import { findingSchema } from '../../evidence/file-finding.ts';
+import { TARGET_RECORD } from '../unit/collect/bundle-context.ts';
 import {
   type MountVictim,
   mountObstacle,
@@ -172,6 +174,23 @@ describe('a mount', () => {
     expect(taken.volumeAt(`${vol}/b`)).toMatchObject({ sameAs: volume, root: '/a' });
     expect(taken.volumeAt(`${vol}/c`)).toMatchObject({ sameAs: volume, root: '/' });
     expect(taken.inventory.filter(({ type }) => type === 'file')).toHaveLength(1);
+  });
+
+  test('that the container shares with the node keeps owners who are nobody in its user namespace, and says so', async ({
+    skip,
+  }) => {
+    const shared = path.join(folder, 'shared');
+    mkdirSync(shared, { recursive: true });
+    const script = `mount -t tmpfs none ${vol}; mkdir ${vol}/d; mount --bind ${shared} ${vol}/d`;
+    const victim = await startVictim(script, { user: true }).catch(() => undefined);
+    if (victim === undefined) return skip('needs user namespaces');
+    await using held = victim;
+    writeFileSync(path.join(shared, 'of-the-node'), 'x');
+    chownSync(path.join(shared, 'of-the-node'), 1000, 1000);
+    const record = { ...TARGET_RECORD, kind: 'container' as const, initPid: held.pid, pids: [held.pid] };
+    const taken = await takeVolumes(out(), held, {}, { record });
+    expect(taken.line(path.join(vol, 'd/of-the-node').slice(1))).toMatchObject({ uid: 1000, gid: 1000 });
+    expect(taken.notes.join()).toContain('1 entries have owners that are nobody in the container');
   });
 
   test('in a user namespace of its own is taken as any other', async ({ skip }) => {

@@ -82,7 +82,11 @@ function sandboxConfig(spec: PodSpec, uid: string, cgroupParent: string) {
     annotations: { 'kubernetes.io/config.source': 'api', ...spec.annotations },
     linux: {
       cgroup_parent: `/${cgroupParent}/kubepods/besteffort/pod${uid}`,
-      security_context: { namespace_options: namespaceOptions(spec) },
+      // containerd lets no container have more than its sandbox may.
+      security_context: {
+        namespace_options: namespaceOptions(spec),
+        privileged: spec.containers.some(({ privileged }) => privileged),
+      },
     },
   };
 }

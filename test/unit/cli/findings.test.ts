@@ -1,3 +1,5 @@
+import { writeFile } from 'node:fs/promises';
+import path from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
 import type { Finding } from '../../../evidence/file-finding.ts';
 import type { BundleWriter } from '../../../evidence/write.ts';
@@ -104,6 +106,28 @@ describe('findings', () => {
       expect(ran.stderr).not.toMatch(/\bat .*\.ts/);
     },
   );
+});
+
+test('findings of an object that is damaged are named, and those of the others are shown', async () => {
+  await using some = await someBundle({
+    fill: async (writer) => {
+      for (const [name, file] of [
+        ['rootfs.findings.jsonl.zst', 'usr/bin/lost'],
+        ['volumes.findings.jsonl.zst', 'dev/shm/kept'],
+      ] as const) {
+        await using text = await writer.openText(name, 'jsonl');
+        await text.line(JSON.stringify(finding({ path: file })));
+        await text.commit();
+      }
+      return { rootfs: ['rootfs.findings.jsonl.zst'], volumes: ['volumes.findings.jsonl.zst'] };
+    },
+  });
+  await writeFile(path.join(some.bundle, 'rootfs.findings.jsonl.zst'), 'garbage');
+  const ran = await exhibit(['findings', some.bundle]);
+  expect(ran.code).toBe(1);
+  expect(ran.stdout.toString()).toContain('/dev/shm/kept');
+  expect(ran.stderr).toContain('There may be more findings than these: rootfs.findings.jsonl.zst: ');
+  expect(ran.stderr).toContain('exhibit verify');
 });
 
 test('extract takes the layer of an artifact, whatever other archives it has', async () => {

@@ -56,6 +56,7 @@ describe('a large timeline', () => {
     await using bundle = await timelineBundle(large());
     const ran = await exhibit(['timeline', bundle.folder, '--temp', '/nonexistent']);
     expect(ran).toMatchObject({ code: 2, stderr: expect.stringContaining('name a folder with room by --temp') });
+    expect(ran.stderr).not.toContain('Error:');
   });
 });
 

@@ -157,6 +157,18 @@ describe('timeline', () => {
     expect(rows.map(({ pid, container }) => `${pid} ${container}`)).toEqual(['4711 shop', '99 sidecar']);
   });
 
+  test('says what is conspicuous about a process before its own words', async ({ skip }) => {
+    if (judgesObstacle() !== undefined) skip(judgesObstacle());
+    const anomalies = ['deletedExecutable', 'kernelThreadLookalike', 'deletedExecutable'].map((kind) => ({ kind }));
+    const process = { pid: 9, startedAt: '2023-11-14T22:13:21.250Z', commandLine: ['[kworker/0:1]'], anomalies };
+    await using bundle = await timelineBundle({
+      archives: { 'processes.tar.zst': { 'processes.jsonl': jsonLines(process) } },
+      artifacts: { processes: ['processes.tar.zst'] },
+    });
+    const [row] = await jsonl(bundle, '--kind', 'process');
+    expect(row?.message).toBe('pid 9 (deletedExecutable, kernelThreadLookalike) started: [kworker/0:1]');
+  });
+
   test('is the same from S3, and asks for nothing but what it reads', async () => {
     await using bundle = await timelineBundle(EVERYTHING);
     const id = '0192f0c1-0000-7000-8000-000000000001';

@@ -15,7 +15,7 @@ const TEXT = Buffer.from('just words');
 type File = Partial<Omit<MountSubject, 'path' | 'head' | 'nodePath'>> & {
   path?: string;
   node?: string;
-  head?: Buffer;
+  head?: Buffer | 'not taken';
 };
 
 function subject({ path = 'data/file', node, head = TEXT, ...parts }: File): MountSubject {
@@ -34,7 +34,7 @@ function subject({ path = 'data/file', node, head = TEXT, ...parts }: File): Mou
     linkPath: undefined,
     capability: undefined,
     sha256: 'a',
-    head: () => head,
+    head: () => (head === 'not taken' ? undefined : head),
     change: 'added',
     lower: undefined,
     place: { worldWritable: false, memory: false },
@@ -147,10 +147,20 @@ const EXAMPLES: Readonly<Record<Kind, { are: True[]; areNot: False[] }>> = {
       ['a program in an emptyDir on a disk', { head: ELF, place: forAll }, PLAIN, { severity: 'medium' }],
       ['a program in an emptyDir that is /tmp', { path: 'tmp/x', head: ELF }, PLAIN, { severity: 'high' }],
       ['a program that came to the node’s /tmp', onNode('tmp/x', { head: ELF }), NODE, { severity: 'high' }],
+      [
+        'something executable that came to the node’s /tmp, of which no content was taken',
+        onNode('tmp/x', { head: 'not taken', mode: 0o755 }),
+        NODE,
+        { severity: 'low', reasons: ['execute-permission', 'temporary-place'] },
+      ],
     ],
     areNot: [
       ['a start script that an init container left in an emptyDir', { head: SCRIPT, place: forAll }, PLAIN],
       ['data with the x bit in memory', shm({ mode: 0o777 }), SHM],
+      ['data with the x bit in the node’s /tmp', onNode('tmp/x', { mode: 0o755 }), NODE],
+      ['what is not executable there', onNode('tmp/x', { head: 'not taken' }), NODE],
+      ['what is executable elsewhere on the node', onNode('opt/x', { head: 'not taken', mode: 0o755 }), NODE],
+      ['what is executable in /dev/shm and was not taken', shm({ head: 'not taken', mode: 0o755 }), SHM],
       ['a program on a claim', { head: ELF, mode: 0o755, place: forAll }, CLAIM],
       ['a program of the node from before the pod', onNode('tmp/x', { ...old, head: ELF }), NODE],
     ],

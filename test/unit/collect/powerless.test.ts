@@ -1,6 +1,8 @@
 import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import type { BpfReading } from '../../../agent/host/bpf-read.ts';
 import type { NetfilterReading } from '../../../agent/host/netfilter-read.ts';
 import { namespaceObstacle } from './namespace.ts';
@@ -10,11 +12,16 @@ const obstacle = namespaceObstacle('setpriv');
 
 /** Runs a module of this program as root without some of root's capabilities; it prints JSON. */
 function without(capabilities: string, script: string): unknown {
+  const folder = mkdtempSync(path.join(tmpdir(), 'exhibit-powerless-'));
+  onTestFinished(() => rmSync(folder, { recursive: true }));
+  // Not by --eval: threads inherit the options of node, and cannot be started with that one.
+  const file = path.join(folder, 'script.mjs');
+  writeFileSync(file, script);
   const bounds = capabilities
     .split(' ')
     .map((name) => `-${name}`)
     .join(',');
-  const argv = ['--bounding-set', bounds, process.execPath, '--input-type=module', '-e', script];
+  const argv = ['--bounding-set', bounds, process.execPath, file];
   return JSON.parse(execFileSync('setpriv', argv, { encoding: 'utf8' }));
 }
 
@@ -46,5 +53,12 @@ console.log(JSON.stringify(readNetfilter(host, lookAtKernelParts(host), place, t
     expect(without('sys_admin', askOwn)).toEqual([
       { name: 'packet filters', reading: { kind: 'unreachable', errno: 'EPERM' } },
     ]);
+  });
+
+  test('cannot copy mounts, which the doctor tells', () => {
+    const script = `import { tryMountCopy } from '${AGENT}/host/mount-copy.ts'; console.log(JSON.stringify(await tryMountCopy()));`;
+    expect(without('kill', script)).toBe('quiet');
+    expect(without('sys_admin', script)).toEqual({ errno: 'EPERM' });
+    expect(without('sys_chroot', script)).toEqual({ errno: 'EPERM' });
   });
 });

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { rootfsCollector } from '../../../agent/collect/rootfs.ts';
-import { bodyLine, bodyName, permissions } from '../../../agent/collect/rootfs-body.ts';
+import { bodyLine } from '../../../agent/collect/rootfs-body.ts';
 import { type Compared, compare } from '../../../agent/collect/rootfs-change.ts';
 import { chooseForm, HOLES_ALWAYS, HOLES_IN_ALL } from '../../../agent/collect/rootfs-content.ts';
 import { LinkTable } from '../../../agent/collect/rootfs-links.ts';
@@ -70,40 +70,6 @@ describe('a line of the body file', () => {
   test('shows where a link leads, and that a whiteout is a deletion', () => {
     expect(bodyLine({ ...entry, kind: 'symlink', linkPath: Buffer.from('a|b') })).toContain('|/etc/passwd -> a%7Cb|');
     expect(bodyLine({ ...entry, kind: 'whiteout' })).toContain('|/etc/passwd (deleted)|');
-  });
-
-  test('any name stays one field of one line, without a byte for the terminal', () => {
-    fc.assert(
-      fc.property(
-        fc.oneof(
-          name,
-          fc.array(fc.nat(0x10ffff)).map((points) => Buffer.from(String.fromCodePoint(...points))),
-        ),
-        (bytes) => {
-          expect(bodyName(bytes)).toMatch(/^[^|\p{Cc}]*$/u);
-        },
-      ),
-    );
-  });
-
-  test('two names never read alike', () => {
-    fc.assert(
-      fc.property(tricky, tricky, (a, b) => {
-        expect(bodyName(a) === bodyName(b)).toBe(a.equals(b));
-      }),
-    );
-    expect(bodyName(Buffer.from('\\x0a'))).not.toBe(bodyName(Buffer.from('\n')));
-  });
-
-  test('has permissions as ls shows them', () => {
-    expect([0o755, 0o4644, 0o2755, 0o1777, 0o1776, 0].map(permissions)).toEqual([
-      'rwxr-xr-x',
-      'rwSr--r--',
-      'rwxr-sr-x',
-      'rwxrwxrwt',
-      'rwxrwxrwT',
-      '---------',
-    ]);
   });
 });
 

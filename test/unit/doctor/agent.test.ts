@@ -12,6 +12,9 @@ import {
 
 const MIB = 2 ** 20;
 
+/** CAP_DAC_READ_SEARCH, NET_ADMIN, SYS_CHROOT, SYS_PTRACE, SYS_ADMIN, SYSLOG: linux/capability.h. */
+const NEEDED = [2n, 12n, 18n, 19n, 21n, 34n].reduce((mask, bit) => mask | (1n << bit), 0n);
+
 describe('what the agent sees', () => {
   const view = {
     init: 'systemd',
@@ -45,9 +48,12 @@ describe('what the agent sees', () => {
 describe('what the agent may do', () => {
   test.each([
     ['everything', 0x1ff_ffff_ffffn, 'ok', 'CAP_SYS_PTRACE'],
-    ['what it needs and no more', (1n << 2n) | (1n << 19n) | (1n << 21n), 'ok', 'CAP_SYS_ADMIN'],
+    ['what it needs and no more', NEEDED, 'ok', 'CAP_SYS_ADMIN'],
     ['nothing', 0n, 'warning', 'missing CAP_DAC_READ_SEARCH'],
-    ['all but ptrace', (1n << 2n) | (1n << 21n), 'warning', 'missing CAP_SYS_PTRACE (read'],
+    ['all but ptrace', NEEDED & ~(1n << 19n), 'warning', 'missing CAP_SYS_PTRACE (read'],
+    ['nothing for the log of the kernel', NEEDED & ~(1n << 34n), 'warning', 'missing CAP_SYSLOG (read'],
+    ['nothing for packet filters', NEEDED & ~(1n << 12n), 'warning', 'missing CAP_NET_ADMIN (read'],
+    ['nothing for volumes', NEEDED & ~(1n << 18n), 'warning', 'missing CAP_SYS_CHROOT (enter'],
   ])('capabilities: %s', (_what, held, status, found) => {
     const check = checkCapabilities(held);
     expect(check.status).toBe(status);
