@@ -29,10 +29,12 @@ export interface NamesAhead {
 
 /** Names taken before the thread is started: it costs some 50 ms of a processor and 10 MiB, and most containers change little. */
 const START_AFTER = 1000;
-/** A directory with fewer names left is read as fast without help. */
+/** Fewer names before the next directory are read as fast without help. */
 const LEAST_NAMES = 4;
 /** When the thread is caught up with, it gets so far ahead again before the walk goes on: to sleep and wake for each file costs more than reading it. */
 const LEAD = 8;
+/** Then it goes on with what there is: from a slow disk, timers and sockets of the agent wait long enough for one file. */
+const PATIENCE_MS = 10;
 /** The thread has a file open so long that it is taken for stuck, or dead; the walk goes on without it. */
 const GIVE_UP_MS = 10_000;
 const LIMITS = { maxYoungGenerationSizeMb: 1, maxOldGenerationSizeMb: 32, stackSizeMb: 1 };
@@ -122,7 +124,10 @@ export class ReadAhead implements AsyncDisposable {
 
   /** The names of another directory. */
   #turnTo(of: NamesAhead, at: number): boolean {
-    if (of.names.length - at < LEAST_NAMES) return false;
+    for (let next = at; next < at + LEAST_NAMES; next += 1) {
+      const name = of.names[next];
+      if (name === undefined || of.directories.has(name)) return false;
+    }
     if (!this.#drop()) return false;
     if (this.#folder >= 0) closeSync(this.#folder);
     // Its own, since the pool may close the directory's.
@@ -169,8 +174,11 @@ export class ReadAhead implements AsyncDisposable {
     if (state !== SLOT.busy) return state;
     const wanted = Math.min(number + LEAD, this.#given);
     Atomics.store(counters, COUNTER.wanted, wanted);
+    const beginMs = performance.now();
     for (let done = Atomics.load(counters, COUNTER.done); done < wanted; done = Atomics.load(counters, COUNTER.done)) {
-      if (Atomics.wait(counters, COUNTER.done, done, GIVE_UP_MS) !== 'timed-out') continue;
+      if (Atomics.wait(counters, COUNTER.done, done, PATIENCE_MS) !== 'timed-out') continue;
+      if (Atomics.load(states, index) !== SLOT.busy) break;
+      if (performance.now() - beginMs < GIVE_UP_MS) continue;
       this.#state = 'given up';
       this.#isStuck = true;
       return undefined;
