@@ -44,8 +44,8 @@ const SLOT_BYTES = CONTENT_AT + CONTENT_ROOM;
 export interface Slot {
   /** See `NUMBER`. */
   readonly numbers: Int32Array;
-  /** statx(2)'s answer. */
-  readonly stat: { readonly buffer: SharedArrayBuffer; readonly at: number };
+  /** statx(2)'s answer, in units of 4 bytes. */
+  readonly stat: Uint32Array;
   /** The name, ended by a NUL byte. */
   readonly name: Buffer;
   readonly sha256: Buffer;
@@ -78,7 +78,7 @@ export function ringOf(
 function slotAt(buffer: SharedArrayBuffer, at: number): Slot {
   return {
     numbers: new Int32Array(buffer, at, NUMBERS_BYTES / Int32Array.BYTES_PER_ELEMENT),
-    stat: { buffer, at: at + STAT_AT },
+    stat: new Uint32Array(buffer, at + STAT_AT, STAT_BYTES / Uint32Array.BYTES_PER_ELEMENT),
     name: Buffer.from(buffer, at + NAME_AT, NAME_ROOM),
     sha256: Buffer.from(buffer, at + SHA256_AT, SHA256_HEX_BYTES),
     xattrs: Buffer.from(buffer, at + XATTR_AT, XATTR_ROOM),

@@ -54,6 +54,8 @@ const calls = bind();
 const EMPTY = Buffer.from([0]);
 const digits = Buffer.alloc(16);
 const again = new Uint32Array(64);
+/** Of statx(2)'s answer in units of 4 bytes, as host/stat.ts has it: size, ctime and mtime; regular-file.ts says why. */
+const SAME = [10, 11, 24, 25, 26, 28, 29, 30] as const;
 
 function run(): void {
   Atomics.store(counters, COUNTER.ready, 1);
@@ -91,13 +93,14 @@ function isReadWhole(slot: Slot): boolean {
   }
 }
 
-/** struct statx by units of 4 and 2 bytes, as host/stat.ts has it. */
+/** st_mode has 16 bits, in the lower half of the unit. */
 function isSmallFile(fd: number, { stat, numbers, content }: Slot): boolean {
-  const answer = new Uint32Array(stat.buffer, stat.at, 64);
-  if (calls.statx(fd, EMPTY, EMPTY_PATH, BASIC_AND_BIRTH, answer) !== 0) return false;
-  const [mode = 0, low = 0, high = 0] = [answer[7], answer[10], answer[11]];
+  if (calls.statx(fd, EMPTY, EMPTY_PATH, BASIC_AND_BIRTH, stat) !== 0) return false;
+  const mode = stat[7] ?? 0;
+  const low = stat[10] ?? 0;
+  const high = stat[11];
   numbers[NUMBER.contentBytes] = low;
-  return (mode & S_IFMT) === S_IFREG && high === 0 && low <= content.length;
+  return (mode & 0xffff & S_IFMT) === S_IFREG && high === 0 && low <= content.length;
 }
 
 function readXattrs(fd: number, { xattrs, numbers }: Slot): boolean {
@@ -123,9 +126,7 @@ function readContent(fd: number, { content, numbers, sha256, stat }: Slot): bool
   const into = content.subarray(0, sizeBytes);
   if (sizeBytes > 0 && calls.pread(fd, into, sizeBytes, 0) !== sizeBytes) return false;
   if (calls.statx(fd, EMPTY, EMPTY_PATH, BASIC_AND_BIRTH, again) !== 0) return false;
-  const before = new Uint32Array(stat.buffer, stat.at, 64);
-  // Size, ctime and mtime: regular-file.ts says why.
-  for (const at of [10, 11, 24, 25, 26, 28, 29, 30]) if (before[at] !== again[at]) return false;
+  for (const at of SAME) if (stat[at] !== again[at]) return false;
   sha256.write(hash('sha256', into, 'hex'), 'latin1');
   return true;
 }

@@ -64,7 +64,7 @@ export class ReadAhead implements AsyncDisposable {
 
   constructor(startAfter: number = START_AFTER) {
     this.#startAfter = startAfter;
-    this.#stats = this.#ring.slots.map(({ stat }) => new StatxAnswer(stat.buffer, stat.at));
+    this.#stats = this.#ring.slots.map(({ stat }) => new StatxAnswer(stat.buffer, stat.byteOffset));
   }
 
   /** What is at the name with the index `at`, if it was read; it is disposed when the next is asked for. */
