@@ -12,6 +12,8 @@ export interface TarHeader {
   readonly type: Member['type'];
   /** Of a file's content; 0 for everything else. */
   readonly sizeBytes?: number;
+  /** Of a file's content, lower-case hex, for a caller that has made it; otherwise it is made here. */
+  readonly sha256?: string | undefined;
   /** Permission bits with setuid, setgid and sticky; 0o600 when absent. */
   readonly mode?: number;
   readonly uid?: number;
@@ -129,7 +131,9 @@ class Writer implements TarWriter {
     gathered.set(came - bodyAt < body.length ? body.subarray(0, sizeBytes) : body, bodyAt);
     this.#gatheredBytes = bodyEnd + paddingAfter(sizeBytes);
     gathered.fill(0, came, this.#gatheredBytes);
-    const sha256 = isDigested ? hash('sha256', gathered.subarray(bodyAt, bodyEnd), 'hex') : undefined;
+    const sha256 = isDigested
+      ? (header.sha256 ?? hash('sha256', gathered.subarray(bodyAt, bodyEnd), 'hex'))
+      : undefined;
     return { sha256, bodyBytes: body.length, failure: undefined };
   }
 

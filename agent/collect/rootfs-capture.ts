@@ -13,6 +13,7 @@ import {
   type OverlayMarks,
   readMarks,
 } from '../host/overlay.ts';
+import type { ReadAhead } from '../host/read-ahead.ts';
 import { type Found, type Left, walk } from '../host/walk.ts';
 import { readXattrs } from '../host/xattr.ts';
 import type { CollectContext } from './collector.ts';
@@ -49,6 +50,7 @@ export interface CaptureParts {
   readonly findings: RootfsFindings;
   /** Of the container's user namespace; undefined when it has the node's own ids. */
   readonly ids: IdMaps | undefined;
+  readonly ahead?: ReadAhead;
 }
 
 /** One pass over an upper directory. */
@@ -66,11 +68,12 @@ export class RootfsCapture {
   }
 
   async run(): Promise<void> {
-    const { context, upper, layers } = this.#parts;
+    const { context, upper, layers, ahead } = this.#parts;
     await this.#root();
     const lowers = layers?.roots;
     this.#frames.push({ path: EMPTY, memberPath: EMPTY, lowers, renamed: false, opaque: this.#opaqueOf(upper) });
-    for await (const event of walk(upper, { signal: context.signal, first: (_, at) => this.#whiteoutsFirst(at) })) {
+    const first = (_: Buffer, at: Directory) => this.#whiteoutsFirst(at);
+    for await (const event of walk(upper, { signal: context.signal, first, ...(ahead && { ahead }) })) {
       if (event.kind === 'found') await this.#found(event);
       else if (event.kind === 'left') await this.#left(event);
       else if (event.kind === 'missed') reportGap(context, event.path, event.why, event.errno);

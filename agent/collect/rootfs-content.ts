@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import type { SparseRecord } from '../../evidence/inventory.ts';
 import { type Node, openForReading } from '../host/directory.ts';
 import { SystemError } from '../host/libc.ts';
+import type { FileAhead } from '../host/read-ahead.ts';
 import {
   dataExtents,
   type Extent,
@@ -62,6 +63,12 @@ export function contentOf(fd: number, node: Node, room: Buffer, holesLeft: bigin
     missing: undefined,
     holeBytes,
   };
+}
+
+/** A small file that was read before. */
+export function contentAhead({ content }: FileAhead): Content {
+  const outcome = { bytes: content.length, changed: false, failure: undefined };
+  return { sizeBytes: content.length, body: content, outcome, sparse: undefined, missing: undefined, holeBytes: 0n };
 }
 
 function wholeContent(fd: number, stat: Stat, room: Buffer): Content {

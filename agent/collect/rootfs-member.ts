@@ -4,7 +4,7 @@ import type { NotStored } from '../../evidence/volumes.ts';
 import { type Node, openForReading, type Readable } from '../host/directory.ts';
 import { wholeRoom } from '../host/regular-file.ts';
 import type { Archive, CollectContext } from './collector.ts';
-import { type Content, contentOf, HOLES_IN_ALL, shortfall } from './rootfs-content.ts';
+import { type Content, contentAhead, contentOf, HOLES_IN_ALL, shortfall } from './rootfs-content.ts';
 import { LinkTable } from './rootfs-links.ts';
 import { type Entry, type StoredAs, tarHeader, type Verdict } from './rootfs-store.ts';
 
@@ -66,6 +66,7 @@ export class MemberWriter {
   async #file(entry: Entry, data: Node): Promise<Stored> {
     const notStored = this.#admit(entry);
     if (notStored !== undefined) return { as: { kind: 'none' }, notStored };
+    if (data.ahead !== undefined) return this.#content(entry, contentAhead(data.ahead), data.ahead.sha256);
     let readable: Readable;
     try {
       readable = openForReading(data);
@@ -79,8 +80,12 @@ export class MemberWriter {
     } catch (error) {
       return refused('it cannot be read', error);
     }
+    return this.#content(entry, content, undefined);
+  }
+
+  async #content(entry: Entry, content: Content, sha256: string | undefined): Promise<Stored> {
     const { member } = await this.#layer.add(
-      { ...tarHeader(entry, 'file'), sizeBytes: content.sizeBytes },
+      { ...tarHeader(entry, 'file'), sizeBytes: content.sizeBytes, sha256 },
       content.body,
     );
     this.#holesLeft -= content.holeBytes;

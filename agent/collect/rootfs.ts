@@ -7,6 +7,7 @@ import type { IdMaps } from '../host/id-map.ts';
 import { tryLibc } from '../host/libc.ts';
 import { LowerLayers } from '../host/lower.ts';
 import { type OverlayClass, overlayClass } from '../host/overlay.ts';
+import { ReadAhead } from '../host/read-ahead.ts';
 import type { OverlayRootfs } from '../runtime/runtime.ts';
 import type { CollectContext, Collector } from './collector.ts';
 import { RootfsCapture } from './rootfs-capture.ts';
@@ -46,7 +47,8 @@ async function collectRootfs(context: CollectContext): Promise<void> {
   await using originals = new Originals(context, ofClass, ids);
   const findings = new RootfsFindings({ context, layers, ids, output, originals });
   const outputs = { layer, inventory, body };
-  const capture = new RootfsCapture({ context, upper, layers, ofClass, outputs, findings, ids });
+  await using ahead = new ReadAhead();
+  const capture = new RootfsCapture({ context, upper, layers, ofClass, outputs, findings, ids, ahead });
   await capture.run();
   await layer.commit();
   await inventory.commit();

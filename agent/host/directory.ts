@@ -2,6 +2,7 @@ import { closeSync, constants, readlinkSync } from 'node:fs';
 import { constants as system } from 'node:os';
 import { SystemError, tryLibc } from './libc.ts';
 import { AT_FDCWD, openAt, pathAt } from './open-at.ts';
+import type { FileAhead } from './read-ahead.ts';
 import { type Stat, statOf } from './stat.ts';
 
 /**
@@ -25,6 +26,8 @@ export interface Node extends Disposable {
   readonly stat: Stat;
   /** See `openForReading`. */
   open(): Readable;
+  /** Of a file that was read ahead, which has neither descriptor. */
+  readonly ahead?: FileAhead;
 }
 
 const KINDS: ReadonlyMap<number, NodeKind> = new Map([

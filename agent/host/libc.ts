@@ -70,10 +70,10 @@ const XATTR_MAX_BYTES = 65_536;
 /** linux/limits.h PATH_MAX: no symlink target is longer. */
 const PATH_MAX_BYTES = 4096;
 /** linux/fcntl.h and linux/stat.h: AT_EMPTY_PATH; STATX_BASIC_STATS and STATX_BTIME. */
-const EMPTY_PATH = 0x1000;
-const BASIC_AND_BIRTH = 0xfff;
+export const EMPTY_PATH = 0x1000;
+export const BASIC_AND_BIRTH = 0xfff;
 /** fcntl.h, the same on x86-64 and arm64; Node does not name it. */
-const O_CLOEXEC = 0o2000000;
+export const O_CLOEXEC = 0o2000000;
 const WHENCE = { data: 3, hole: 4 } as const satisfies Record<Whence, number>;
 
 type FFI = typeof koffi;

@@ -4,7 +4,7 @@ import type { Directory } from './directory.ts';
 import { type Libc, tryLibc } from './libc.ts';
 
 /** readdir(3): the `d_type` values that a caller may want to sort by; 0 is unknown. */
-export const D_TYPE = { unknown: 0, characterDevice: 2, regular: 8 } as const;
+export const D_TYPE = { unknown: 0, characterDevice: 2, directory: 4, regular: 8 } as const;
 
 /** True for names that come before all others. `type` is `d_type`. */
 export type First = (type: number, name: Buffer) => boolean;
@@ -12,6 +12,8 @@ export type First = (type: number, name: Buffer) => boolean;
 export interface Listing {
   /** One name an element, bytes as Latin-1 characters; those that are `first`, then the others, each bytewise sorted. */
   readonly names: string[];
+  /** Those of `names` that were directories when they were listed, where the file system says so. */
+  readonly directories: ReadonlySet<string>;
   /** What `names` take, as `nameBytes` counts it. */
   readonly bytes: number;
   /** Names beyond the limit, which are not in `names`. */
@@ -34,10 +36,14 @@ export function nameBytes(name: string): number {
   return name.length + 32;
 }
 
+/** What V8 takes for one more element of a set. */
+const DIRECTORY_BYTES = 32;
+
 /** Names as they come, those that are `first` apart from the others. */
 class Gathered {
   readonly first: string[] = [];
   readonly others: string[] = [];
+  readonly directories = new Set<string>();
   readonly #limitBytes: number;
   bytes = 0;
   left = 0;
@@ -46,13 +52,15 @@ class Gathered {
     this.#limitBytes = limitBytes;
   }
 
-  add(name: string, isFirst: boolean): void {
-    const bytes = nameBytes(name);
+  add(name: string, isFirst: boolean, type: number): void {
+    const isDirectory = type === D_TYPE.directory;
+    const bytes = nameBytes(name) + (isDirectory ? DIRECTORY_BYTES : 0);
     if (this.bytes + bytes > this.#limitBytes) {
       this.left += 1;
       return;
     }
     this.bytes += bytes;
+    if (isDirectory) this.directories.add(name);
     (isFirst ? this.first : this.others).push(name);
   }
 
@@ -76,8 +84,8 @@ export async function listNames(
   const gathered = new Gathered(limit.bytes);
   if (libc === undefined) readByPath(directory, first, gathered);
   else await readByDescriptor(libc, directory, first, gathered);
-  const { bytes, left } = gathered;
-  return { names: gathered.sorted(), bytes, left, keepsAtime: libc !== undefined };
+  const { bytes, left, directories } = gathered;
+  return { names: gathered.sorted(), directories, bytes, left, keepsAtime: libc !== undefined };
 }
 
 async function readByDescriptor(libc: Libc, directory: Directory, first: First, into: Gathered): Promise<void> {
@@ -100,7 +108,8 @@ export function splitBatch(batch: Buffer, first: First, into: Pick<Gathered, 'ad
     if (length <= RECORD.nameAt) return;
     const from = at + RECORD.nameAt;
     const name = batch.subarray(from, batch.indexOf(0, from));
-    if (!isDots(name)) into.add(name.toString('latin1'), first(batch[at + RECORD.typeAt] ?? 0, name));
+    const type = batch[at + RECORD.typeAt] ?? 0;
+    if (!isDots(name)) into.add(name.toString('latin1'), first(type, name), type);
     at += length;
   }
 }
@@ -112,6 +121,6 @@ function isDots(name: Buffer): boolean {
 /** Without a C library: types are unknown, and the directory is opened a second time, without O_NOATIME. */
 function readByPath(directory: Directory, first: First, into: Gathered): void {
   for (const name of readdirSync(`/proc/self/fd/${directory.fd}`, 'latin1')) {
-    into.add(name, first(D_TYPE.unknown, Buffer.from(name, 'latin1')));
+    into.add(name, first(D_TYPE.unknown, Buffer.from(name, 'latin1')), D_TYPE.unknown);
   }
 }

@@ -26,34 +26,55 @@ export type Stat = Pick<
 export function statOf(fd: number): Stat {
   const libc = tryLibc();
   if (libc?.statx === undefined) return fstatSync(fd, { bigint: true });
-  libc.statx(fd, answer);
-  return {
-    dev: deviceOf(halves[34] ?? 0, halves[35] ?? 0),
-    ino: BigInt.asUintN(64, words[4] ?? 0n),
-    mode: BigInt(shorts[14] ?? 0),
-    nlink: BigInt(halves[4] ?? 0),
-    uid: BigInt(halves[5] ?? 0),
-    gid: BigInt(halves[6] ?? 0),
-    rdev: deviceOf(halves[32] ?? 0, halves[33] ?? 0),
-    size: words[5] ?? 0n,
-    blocks: words[6] ?? 0n,
-    atimeNs: nsAt(8),
-    birthtimeNs: nsAt(10),
-    ctimeNs: nsAt(12),
-    mtimeNs: nsAt(14),
-  };
+  libc.statx(fd, answer.bytes);
+  return answer.stat();
 }
 
-/** struct statx of statx(2), 256 bytes, the same on all machines: its fields by their place in units of 8, 4 and 2 bytes. */
-const answer = new Uint8Array(256);
-const words = new BigInt64Array(answer.buffer);
-const halves = new Uint32Array(answer.buffer);
-const shorts = new Uint16Array(answer.buffer);
+/**
+ * struct statx of statx(2), 256 bytes, the same on all machines: its fields by their place in units of 8, 4 and 2 bytes. It
+ * lies in `buffer` at `at`, a multiple of 8.
+ */
+export class StatxAnswer {
+  readonly bytes: Uint8Array;
+  readonly #words: BigInt64Array;
+  readonly #halves: Uint32Array;
+  readonly #shorts: Uint16Array;
 
-/** Seconds, which may be negative, and nanoseconds. */
-function nsAt(word: number): bigint {
-  return (words[word] ?? 0n) * 1_000_000_000n + BigInt(halves[word * 2 + 2] ?? 0);
+  constructor(buffer: ArrayBufferLike, at = 0) {
+    this.bytes = new Uint8Array(buffer, at, STATX_BYTES);
+    this.#words = new BigInt64Array(buffer, at, STATX_BYTES / 8);
+    this.#halves = new Uint32Array(buffer, at, STATX_BYTES / 4);
+    this.#shorts = new Uint16Array(buffer, at, STATX_BYTES / 2);
+  }
+
+  stat(): Stat {
+    const words = this.#words;
+    const halves = this.#halves;
+    return {
+      dev: deviceOf(halves[34] ?? 0, halves[35] ?? 0),
+      ino: BigInt.asUintN(64, words[4] ?? 0n),
+      mode: BigInt(this.#shorts[14] ?? 0),
+      nlink: BigInt(halves[4] ?? 0),
+      uid: BigInt(halves[5] ?? 0),
+      gid: BigInt(halves[6] ?? 0),
+      rdev: deviceOf(halves[32] ?? 0, halves[33] ?? 0),
+      size: words[5] ?? 0n,
+      blocks: words[6] ?? 0n,
+      atimeNs: this.#nsAt(8),
+      birthtimeNs: this.#nsAt(10),
+      ctimeNs: this.#nsAt(12),
+      mtimeNs: this.#nsAt(14),
+    };
+  }
+
+  /** Seconds, which may be negative, and nanoseconds. */
+  #nsAt(word: number): bigint {
+    return (this.#words[word] ?? 0n) * 1_000_000_000n + BigInt(this.#halves[word * 2 + 2] ?? 0);
+  }
 }
+
+const STATX_BYTES = 256;
+const answer = new StatxAnswer(new ArrayBuffer(STATX_BYTES));
 
 let last = { major: -1, minor: -1, device: 0n };
 

@@ -2,6 +2,7 @@ import { setImmediate } from 'node:timers/promises';
 import { errnoOf, explain } from '../../evidence/error.ts';
 import { type Directory, type Node, openNode } from './directory.ts';
 import { type First, type Listing, listNames } from './listing.ts';
+import type { NamesAhead, ReadAhead } from './read-ahead.ts';
 
 /** One thing found. Its descriptor is closed as soon as the next event is asked for. */
 export interface Found {
@@ -49,6 +50,8 @@ export interface WalkOptions {
   /** Which names of a directory come before its others; `path` is the directory's. */
   readonly first?: (path: Buffer, directory: Directory) => First;
   readonly limits?: Partial<WalkLimits>;
+  /** Reads small files before they are given; such a `node` has them as `ahead`. */
+  readonly ahead?: ReadAhead;
 }
 
 export interface WalkLimits {
@@ -72,6 +75,8 @@ interface Frame {
   readonly prefix: string;
   readonly directory: Directory | undefined;
   readonly names: string[];
+  /** The same names, for what is read ahead; undefined with the directory. */
+  readonly ahead: NamesAhead | undefined;
   /** What the names take. */
   readonly bytes: number;
   next: number;
@@ -103,7 +108,7 @@ export async function* walk(root: Directory, options: WalkOptions): AsyncGenerat
     } catch (error) {
       event = missed('entries', path, error);
     }
-    stack.push(frameOf(path, undefined, { names: [], bytes: 0 }));
+    stack.push(frameOf(path, undefined, NO_NAMES));
     return event;
   };
   yield await enter(Buffer.alloc(0), root);
@@ -121,9 +126,10 @@ export async function* walk(root: Directory, options: WalkOptions): AsyncGenerat
       if (stack.length > 0) frame.directory?.close();
       continue;
     }
+    const ahead = frame.ahead && options.ahead?.take(frame.ahead, frame.next);
     frame.next += 1;
     const path = Buffer.from(frame.prefix + name, 'latin1');
-    const found = look(frame.directory, path, path.subarray(frame.prefix.length));
+    const found = look(frame.directory, path, path.subarray(frame.prefix.length), ahead);
     if ('why' in found) {
       yield found;
       continue;
@@ -138,15 +144,23 @@ export async function* walk(root: Directory, options: WalkOptions): AsyncGenerat
 function frameOf(
   path: Buffer,
   directory: Directory | undefined,
-  { names, bytes }: Pick<Listing, 'names' | 'bytes'>,
+  { names, directories, bytes }: Pick<Listing, 'names' | 'directories' | 'bytes'>,
 ): Frame {
   const prefix = path.length === 0 ? '' : `${path.toString('latin1')}/`;
-  return { path, prefix, directory, names, bytes, next: 0 };
+  const ahead = directory && { directory, names, directories };
+  return { path, prefix, directory, names, ahead, bytes, next: 0 };
 }
 
-function look(parent: Directory, path: Buffer, name: Buffer): Omit<Found, 'depth' | 'skip'> | Missed {
+const NO_NAMES = { names: [], directories: new Set<string>(), bytes: 0 };
+
+function look(
+  parent: Directory,
+  path: Buffer,
+  name: Buffer,
+  ahead: Node | undefined,
+): Omit<Found, 'depth' | 'skip'> | Missed {
   try {
-    return { kind: 'found', path, name, parent, node: openNode(parent, name) };
+    return { kind: 'found', path, name, parent, node: ahead ?? openNode(parent, name) };
   } catch (error) {
     return missed('entry', path, error);
   }

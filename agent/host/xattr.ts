@@ -23,6 +23,7 @@ const ATTEMPTS = 3;
  * without attributes has none, and without a C library none can be seen: ask `tryLibc` once and say so.
  */
 export function readXattrs(of: Directory | Node): Xattrs {
+  if ('ahead' in of && of.ahead !== undefined) return of.ahead.xattrs;
   const c = tryLibc();
   if (c === undefined) return NO_XATTRS;
   const fd = 'kind' in of ? readableFd(of) : of.fd;
