@@ -3,6 +3,7 @@ import type { BaseImage } from '../../evidence/base-image.ts';
 import { ExhibitError, errnoOf } from '../../evidence/error.ts';
 import { IMAGE_BASE } from '../../evidence/layout.ts';
 import { DirectoryPool } from '../host/directory.ts';
+import { holdHeap } from '../host/heap.ts';
 import { reach } from '../host/host.ts';
 import type { IdMaps } from '../host/id-map.ts';
 import { type LowerEntry, LowerLayers, lowerTree } from '../host/lower.ts';
@@ -27,6 +28,7 @@ export async function storeMerged(
   rootfs: OverlayRootfs,
   image: BaseImage | undefined,
 ): Promise<void> {
+  using _ = holdHeap('tight');
   using pool = new DirectoryPool();
   const ofClass = overlayClass(rootfs.userXattr);
   const layers = openLowers(context, pool, rootfs, ofClass);

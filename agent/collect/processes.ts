@@ -1,7 +1,7 @@
 import { createBlocks } from '../host/decode-blocks.ts';
 import { jsonLinesParts, type LineWriter } from '../host/decode-jsonl.ts';
 import { type Filling, fillTemplate } from '../host/decode-template.ts';
-import { holdRoomyHeap } from '../host/heap.ts';
+import { holdHeap } from '../host/heap.ts';
 import { readBootClock } from '../host/identity.ts';
 import { type CodeDigests, hashCode } from '../host/process-digest.ts';
 import { type JoinableEnd, type Joined, joinEnds } from '../host/process-join.ts';
@@ -34,7 +34,7 @@ export function processesCollector(options: ProcessesOptions = {}): Collector {
   return {
     artifact: 'processes',
     async collect(context) {
-      using _ = holdRoomyHeap();
+      using _ = holdHeap('roomy');
       await using reader = (options.openReader ?? openReader)(context.host);
       await using archive = await context.archive('processes.tar.zst');
       const held = await scan(context, reader, archive);

@@ -2,6 +2,7 @@ import { ExhibitError, errnoOf, explain } from '../../evidence/error.ts';
 import { ROOTFS_LAYER } from '../../evidence/layout.ts';
 import { effectiveCapabilities } from '../host/capabilities.ts';
 import { type Directory, DirectoryPool } from '../host/directory.ts';
+import { holdHeap } from '../host/heap.ts';
 import { reach } from '../host/host.ts';
 import type { IdMaps } from '../host/id-map.ts';
 import { tryLibc } from '../host/libc.ts';
@@ -27,6 +28,7 @@ const ROOTFS_FINDINGS = 'rootfs.findings.jsonl.zst';
 export const rootfsCollector: Collector = { artifact: 'rootfs', collect: collectRootfs };
 
 async function collectRootfs(context: CollectContext): Promise<void> {
+  using _ = holdHeap('tight');
   const { rootfs } = context.target;
   if (rootfs === undefined) {
     throw new ExhibitError(

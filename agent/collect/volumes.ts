@@ -1,6 +1,7 @@
 import { ExhibitError, errnoOf } from '../../evidence/error.ts';
 import { jsonLine } from '../host/decode.ts';
 import { type DeletedOpen, findDeletedOpen } from '../host/deleted-open.ts';
+import { holdHeap } from '../host/heap.ts';
 import type { IdMaps } from '../host/id-map.ts';
 import type { MountCopy } from '../host/mount-copy.ts';
 import { reachMounts, spaceOf } from '../host/mount-reach.ts';
@@ -44,6 +45,7 @@ export function volumesCollector({ policy, onEntry = () => undefined }: VolumesO
 }
 
 async function collectVolumes(context: CollectContext, policy: VolumesPolicy, onEntry: () => void): Promise<void> {
+  using _ = holdHeap('tight');
   const listed = await context.runtime.pids(context.target, context.signal);
   const pids = listed.length > 0 ? listed : [asPid(context.target.record.initPid)];
   using mounts = lookOrFail(context, pids, policy);
