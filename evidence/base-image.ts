@@ -89,7 +89,6 @@ const descriptorSchema = z.looseObject({
   digest,
   size: z.number().int().nonnegative(),
 });
-export type Descriptor = z.infer<typeof descriptorSchema>;
 
 /** OCI's manifest, and Docker's of schema version 2, which has the same fields. */
 const manifestSchema = z.looseObject({

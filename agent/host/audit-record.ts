@@ -49,8 +49,6 @@ export interface AuditLine {
   readonly arguments: string[] | undefined;
 }
 
-/** The kernel writes at most 8,970 bytes a record (MAX_AUDIT_MESSAGE_LENGTH); an enriched one has some more. */
-export const MAX_AUDIT_LINE_BYTES = 64 * 1024;
 /** A record has some tens; EXECVE one an argument. */
 const MAX_FIELDS = 4096;
 

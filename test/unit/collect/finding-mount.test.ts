@@ -2,15 +2,14 @@ import { describe, expect, test } from 'vitest';
 import { judgeOnMount, type MountFacts, type MountSubject } from '../../../agent/collect/finding-mount.ts';
 import type { Judgement } from '../../../agent/collect/finding-subject.ts';
 import type { FindingKind } from '../../../evidence/file-finding.ts';
+import { INNOCENT, T, TEXT } from './innocent-file.ts';
 
 /** Each kind of finding that is made of files on mounts has examples that are one, and near misses that are none. */
 
 const DAY_NS = 86_400_000_000_000n;
-const T = 1_770_000_000_123_456_789n;
 const MOMENTS = { nowNs: T + DAY_NS, containerNs: T - DAY_NS, sinceNs: T - 2n * DAY_NS };
 const ELF = Buffer.from('\x7fELF\x02');
 const SCRIPT = Buffer.from('#!/bin/sh\n');
-const TEXT = Buffer.from('just words');
 
 type File = Partial<Omit<MountSubject, 'path' | 'head' | 'nodePath'>> & {
   path?: string;
@@ -20,24 +19,10 @@ type File = Partial<Omit<MountSubject, 'path' | 'head' | 'nodePath'>> & {
 
 function subject({ path = 'data/file', node, head = TEXT, ...parts }: File): MountSubject {
   return {
+    ...INNOCENT,
     path: Buffer.from(path),
     nodePath: node === undefined ? undefined : Buffer.from(node),
-    kind: 'file',
-    mode: 0o644,
-    uid: 0n,
-    gid: 0n,
-    sizeBytes: 10n,
-    mtimeNs: T,
-    ctimeNs: T,
-    birthNs: T,
-    rdev: 0n,
-    linkPath: undefined,
-    capability: undefined,
-    sha256: 'a',
     head: () => (head === 'not taken' ? undefined : head),
-    change: 'added',
-    lower: undefined,
-    place: { worldWritable: false, memory: false },
     ...parts,
   };
 }

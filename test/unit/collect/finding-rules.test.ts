@@ -2,38 +2,22 @@ import { describe, expect, test } from 'vitest';
 import { judge } from '../../../agent/collect/finding-rules.ts';
 import type { Judgement, LowerFacts, Subject } from '../../../agent/collect/finding-subject.ts';
 import { FINDING_KINDS, type FindingKind } from '../../../evidence/file-finding.ts';
+import { INNOCENT, T, TEXT } from './innocent-file.ts';
 
 /** Each kind of finding has examples that are one, and near misses that are none. */
 
 const DAY_NS = 86_400_000_000_000n;
-/** Half past something, with nanoseconds: when everything here was written. */
-const T = 1_770_000_000_123_456_789n;
 const MOMENTS = { nowNs: T + DAY_NS, containerNs: T - DAY_NS };
 const ELF = Buffer.from('\x7fELF\x02');
 const SCRIPT = Buffer.from('#!/bin/sh\n');
-const TEXT = Buffer.from('just words');
 
 type Parts = Partial<Omit<Subject, 'path' | 'head'>> & { path?: string | Buffer; head?: Buffer };
 
 function subject({ path = 'srv/data', head = TEXT, ...parts }: Parts): Subject {
   return {
+    ...INNOCENT,
     path: Buffer.from(path),
-    kind: 'file',
-    mode: 0o644,
-    uid: 0n,
-    gid: 0n,
-    sizeBytes: 10n,
-    mtimeNs: T,
-    ctimeNs: T,
-    birthNs: T,
-    rdev: 0n,
-    linkPath: undefined,
-    capability: undefined,
-    sha256: 'a',
     head: () => head,
-    change: 'added',
-    lower: undefined,
-    place: { worldWritable: false, memory: false },
     ...parts,
   };
 }
