@@ -128,6 +128,15 @@ const schema = z.strictObject({
   logs: logsSchema.prefault({}),
   volumes: volumesSchema.prefault({}),
   compression: z.strictObject({ level: z.number().int().min(0).max(19).default(1) }).prefault({}),
+  /** Where evidence waits that a sink did not take; docs/spool.md. */
+  spool: z
+    .strictObject({
+      path: absolutePath.optional(),
+      bytes: byteSize.default(512 * 2 ** 20),
+      disk: z.boolean().default(false),
+      keyFile: absolutePath.optional(),
+    })
+    .prefault({}),
   signing: z.strictObject({ keyFile: absolutePath.optional() }).prefault({}),
   log: z
     .strictObject({ level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']).default('info') })

@@ -26,6 +26,7 @@ import { openHostRuntime } from './runtime/host.ts';
 import { asHostPath, type Runtime } from './runtime/runtime.ts';
 import { openSink } from './sink/open.ts';
 import type { Sink } from './sink/sink.ts';
+import { openSpoolVault } from './sink/vault-place.ts';
 import { claimSocket, serveExec } from './trigger/exec.ts';
 
 /**
@@ -52,7 +53,8 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     );
   });
 
-  const sink = stack.use(openSink(config.sink, { log }));
+  const vault = await openSpoolVault(config.spool, reach(host, stateDir));
+  const sink = stack.use(openSink(config.sink, { log, vault, spoolBytes: config.spool.bytes }));
   const hostRuntime = stack.use(openHostRuntime({ host }));
   const runtimes: Runtime[] = [...containerRuntimes(config, host).map((runtime) => stack.use(runtime)), hostRuntime];
   // Before anything of an earlier agent is tidied up: it might still be there.

@@ -143,6 +143,7 @@ const ERROR_CODES: Readonly<Record<ErrorCode, true>> = {
   'freeze-stuck': true,
   'sink-failed': true,
   'sink-exists': true,
+  'spool-full': true,
   'capture-conflict': true,
   'capture-not-found': true,
   'capture-failed': true,

@@ -15,6 +15,8 @@ export type ErrorCode =
   | 'freeze-stuck'
   | 'sink-failed'
   | 'sink-exists'
+  /** The sink is away and the spool has no room for less volatile evidence: what could not be kept is a gap. */
+  | 'spool-full'
   | 'capture-conflict'
   | 'capture-not-found'
   | 'capture-failed'

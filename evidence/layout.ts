@@ -34,6 +34,11 @@ export const MANIFEST_OBJECT = 'manifest.json';
 /** The seal, the very last: a DSSE envelope over an in-toto Statement whose subjects are all other objects. */
 export const SEAL_OBJECT = 'manifest.dsse.json';
 
+/** Who asked, what was done, when: one event a line, each with the digest of the line before it (custody.ts). */
+export const CUSTODY_OBJECT = 'custody.jsonl';
+/** An RFC 3161 answer over the bytes of SEAL_OBJECT; written right before it, and covered by nothing but itself. */
+export const TIMESTAMP_OBJECT = 'manifest.dsse.json.tsr';
+
 /** What the writable layer lies on: an OCI image layout, or its documents alone and the merged lower layers beside them. */
 export const IMAGE_OBJECT = 'image.tar.zst';
 export const IMAGE_BASE = 'image-base.tar.zst';
@@ -50,6 +55,10 @@ export const MEDIA_TYPES = {
   ociLayer: 'application/vnd.oci.image.layer.v1.tar+zstd',
   jsonl: 'application/jsonl+zstd',
   bodyfile: 'text/x-bodyfile+zstd',
+  /** Not compressed: what the agent itself says, a few KiB. */
+  plainJsonl: 'application/jsonl',
+  /** RFC 3161, section 3.1. */
+  timestamp: 'application/timestamp-reply',
 } as const;
 export type MediaType = (typeof MEDIA_TYPES)[keyof typeof MEDIA_TYPES];
 
@@ -60,6 +69,14 @@ export function isTar(mediaType: string): boolean {
 
 export function isZstd(mediaType: string): boolean {
   return mediaType.endsWith('+zstd');
+}
+
+/** age's own suffix: an object that is encrypted to recipients lies in the sink as `<name>.age`. */
+export const ENCRYPTED_SUFFIX = '.age';
+
+/** The name under which an object lies in the sink; everywhere else it goes by its own. */
+export function storedName(object: { readonly name: string; readonly encryption?: 'age' | undefined }): string {
+  return object.encryption === undefined ? object.name : `${object.name}${ENCRYPTED_SUFFIX}`;
 }
 
 /** `name` with what a sink's key cannot hold replaced, so that a cluster or node name can never climb out of its prefix. */

@@ -62,6 +62,10 @@ export const objectSchema = z.strictObject({
   members: z.array(memberSchema).optional(),
   /** For an archive with more members than a manifest should hold: the JSON-lines object that lists them in archive order. */
   membersIn: z.string().optional(),
+  /** Encrypted to recipients as a whole; it lies in the sink as `<name>.age`, and `stored` is of that. */
+  encryption: z.literal('age').optional(),
+  /** Why the object ends before its content did: `stored` is of what there is, and nothing says what was to follow. */
+  truncated: z.string().optional(),
 });
 export type StoredObject = z.infer<typeof objectSchema>;
 
@@ -149,6 +153,35 @@ export const targetSchema = z.strictObject({
 });
 export type TargetRecord = z.infer<typeof targetSchema>;
 
+/** The sink that this bundle lies in, as the agent that sealed it was configured. */
+export const sinkRecordSchema = z.strictObject({
+  name: z.string(),
+  url: z.string(),
+  /** How the store encrypts at rest, where it was asked to. */
+  serverSideEncryption: z.enum(['AES256', 'aws:kms', 'aws:kms:dsse']).optional(),
+  objectLock: z
+    .strictObject({
+      mode: z.enum(['GOVERNANCE', 'COMPLIANCE']).optional(),
+      retainUntil: time.optional(),
+      legalHold: z.boolean(),
+    })
+    .optional(),
+});
+export type SinkRecord = z.infer<typeof sinkRecordSchema>;
+
+/**
+ * One link of the chain of an agent's sealed captures in one sink. A chain begins when the agent finds none of its own, at
+ * the latest when the node boots.
+ */
+export const chainSchema = z.strictObject({
+  chainId: z.uuid(),
+  /** From 1, without holes. */
+  sequence: z.number().int().positive(),
+  /** The capture before; absent in the first. `sealSha256` is of its `manifest.dsse.json` as stored. */
+  previous: z.strictObject({ captureId: z.string(), sealSha256: sha256 }).optional(),
+});
+export type ChainLink = z.infer<typeof chainSchema>;
+
 export const planStepSchema = z.strictObject({
   artifact: z.enum(ARTIFACTS),
   /** The row of RFC 3227, section 2.1, that it belongs to; lower is gone sooner. */
@@ -210,7 +243,13 @@ export const requestSchema = z.strictObject({
     identity: z.string(),
   }),
   caseId: z.string().optional(),
+  /** The number that the exhibit has in its case, as the requester gave it. */
+  exhibitNumber: z.string().optional(),
+  /** Who acquires the evidence, by the name that the requester claims; `requester` is what the agent knows. */
+  acquirer: z.string().optional(),
   reason: z.string().optional(),
+  /** Names of the agent's sinks that this capture was to go to. Absent in older bundles, whose agent had one. */
+  sinks: z.array(z.string()).optional(),
   selector: z.string(),
   artifacts: z.array(z.enum(ARTIFACTS)),
   runtime: z.strictObject({ name: z.string(), version: z.string() }),
@@ -226,8 +265,11 @@ export const manifestSchema = z.strictObject({
   captureId: z.string(),
   cluster: z.string(),
   node: z.string(),
-  /** `complete`: every step captured. `partial`: gaps, or a step failed. `cancelled`: ended early by request. */
-  outcome: z.enum(['complete', 'partial', 'cancelled']),
+  /**
+   * `complete`: every step captured. `partial`: gaps, or a step failed. `cancelled`: ended early by request. `truncated`: the
+   * agent died during the capture, and a later one sealed what had reached the sink.
+   */
+  outcome: z.enum(['complete', 'partial', 'cancelled', 'truncated']),
   startedAt: time,
   finishedAt: time,
   target: targetSchema,
@@ -236,6 +278,10 @@ export const manifestSchema = z.strictObject({
   /** Every object of the bundle but this manifest and its seal. */
   objects: z.array(objectSchema),
   agent: agentSchema,
+  /** Absent in older bundles. */
+  sink: sinkRecordSchema.optional(),
+  /** Absent in older bundles. */
+  chain: chainSchema.optional(),
   /**
    * Bytes that the agent's own process wrote to block devices during the capture, less what a folder sink took (proc(5) io).
    * Not in it: other captures' bytes cannot be told apart, and what a runtime writes for its checkpoint is the runtime's.

@@ -125,6 +125,30 @@ export async function sealBundle(facts: SealFacts, signer: Signer): Promise<Uint
   } satisfies Envelope);
 }
 
+/** What a bundle's end is made of. `timestamp` where one was asked for and had. */
+export interface Seal {
+  /** The bytes of `manifest.dsse.json`. */
+  readonly envelope: Uint8Array;
+  /** The bytes of `manifest.dsse.json.tsr`. */
+  readonly timestamp?: Uint8Array;
+  /** What did not go as configured: a key that could not sign, an authority that did not answer. */
+  readonly notes: readonly string[];
+}
+
+/** Everything that vouches for a bundle: the keys, and the authority that says when. */
+export interface Sealer {
+  /** The first key that is asked to sign; named in `request.json` before anything is signed. */
+  readonly keyId: string;
+  seal(facts: SealFacts, signal: AbortSignal): Promise<Seal>;
+}
+
+export function createSealer(signer: Signer): Sealer {
+  return {
+    keyId: signer.keyId,
+    seal: async (facts) => ({ envelope: await sealBundle(facts, signer), notes: [] }),
+  };
+}
+
 /** Base64 with one spelling: padded, the unused bits zero. */
 const base64 = z.string().refine((text) => Buffer.from(text, 'base64').toString('base64') === text, 'not plain base64');
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/);

@@ -2,10 +2,10 @@ import type { ByteSink, ByteSource } from './byte-sink.ts';
 import { ExhibitError } from './error.ts';
 import { createFrameWriter, type FrameOptions, type FrameWriter, RunningDigest } from './frames.ts';
 import { canonicalJson } from './json.ts';
-import { MANIFEST_OBJECT, MEDIA_TYPES, type MediaType, SEAL_OBJECT } from './layout.ts';
+import { MANIFEST_OBJECT, MEDIA_TYPES, type MediaType, SEAL_OBJECT, TIMESTAMP_OBJECT } from './layout.ts';
 import { type Manifest, manifestSchema, type StoredObject } from './manifest.ts';
 import { createMemberList, type MemberList } from './member-list.ts';
-import { type Signer, sealBundle } from './seal.ts';
+import { createSealer, type Sealer, type Signer } from './seal.ts';
 import { createTarWriter, type TarHeader, type TarWriter, type TarWriterOptions, type WrittenMember } from './tar.ts';
 import { createTarObserver } from './tar-reader.ts';
 
@@ -26,7 +26,8 @@ export interface BundleWriter {
 }
 
 export interface SinkObject extends ByteSink, AsyncDisposable {
-  commit(): Promise<void>;
+  /** What it resolves to is for whoever opened the object. */
+  commit(): Promise<unknown>;
 }
 
 /** `estimatedBytes` is of the content, before compression. */
@@ -100,16 +101,48 @@ export function createBundleWriter(open: OpenObject, options: BundleWriterOption
       return stored;
     },
     async seal(manifest, signer) {
-      const checked = manifestSchema.safeParse(manifest);
-      if (!checked.success) {
-        throw new ExhibitError('internal', 'the manifest is not of its own shape', { cause: checked.error });
+      const signal = new AbortController().signal;
+      for (const { name, mediaType, bytes } of (await sealManifest(manifest, createSealer(signer), signal)).objects) {
+        await writePlain(name, mediaType, bytes);
       }
-      const own = await writePlain(MANIFEST_OBJECT, MEDIA_TYPES.json, canonicalJson(checked.data));
-      const subjects = [...manifest.objects, own].map(({ name, stored }) => ({ name, sha256: stored.sha256 }));
-      const { captureId, agent } = manifest;
-      await writePlain(SEAL_OBJECT, MEDIA_TYPES.dsse, await sealBundle({ captureId, agent, subjects }, signer));
     },
   };
+}
+
+/** A small object with all of its bytes. */
+export interface WholeObject {
+  readonly name: string;
+  readonly mediaType: MediaType;
+  readonly bytes: Uint8Array;
+}
+
+/**
+ * The objects that end a bundle, in the order in which they are to be written: the manifest, the timestamp where there is one,
+ * and last the seal over everything but the timestamp. They are made once: to be written again after a failure, the very same
+ * bytes are needed. `notes` are those of the sealer.
+ */
+export async function sealManifest(
+  manifest: Manifest,
+  sealer: Sealer,
+  signal: AbortSignal,
+): Promise<{ objects: WholeObject[]; notes: readonly string[] }> {
+  const checked = manifestSchema.safeParse(manifest);
+  if (!checked.success) {
+    throw new ExhibitError('internal', 'the manifest is not of its own shape', { cause: checked.error });
+  }
+  const own = { name: MANIFEST_OBJECT, mediaType: MEDIA_TYPES.json, bytes: canonicalJson(checked.data) };
+  const digest = new RunningDigest();
+  digest.update(own.bytes);
+  const subjects = [...manifest.objects.map(({ name, stored }) => ({ name, sha256: stored.sha256 }))];
+  subjects.push({ name: own.name, sha256: digest.digest().sha256 });
+  const { captureId, agent } = manifest;
+  const { envelope, timestamp, notes } = await sealer.seal({ captureId, agent, subjects }, signal);
+  const objects: WholeObject[] = [own];
+  if (timestamp !== undefined) {
+    objects.push({ name: TIMESTAMP_OBJECT, mediaType: MEDIA_TYPES.timestamp, bytes: timestamp });
+  }
+  objects.push({ name: SEAL_OBJECT, mediaType: MEDIA_TYPES.dsse, bytes: envelope });
+  return { objects, notes };
 }
 
 /** A sink's object behind frames; knows its record when it is committed. */

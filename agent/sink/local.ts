@@ -8,7 +8,7 @@ import { keySegments } from './key.ts';
 import { localError } from './local-errors.ts';
 import { makeFolders, removeEmptyFolders, syncFolder } from './local-folder.ts';
 import { partialName } from './local-partial.ts';
-import type { OpenOptions, Sink, SinkObject } from './sink.ts';
+import type { Committed, OpenOptions, Sink, SinkObject } from './sink.ts';
 
 const FILE_MODE = 0o600;
 /** Chunks below this are gathered in a buffer of this size; a write(2) of it costs about what its copying costs. */
@@ -36,6 +36,9 @@ export function openLocalSink(config: LocalSinkConfig): Sink {
     // Whoever writes to a folder as its owner may do the rest as well.
     rights: async () => ({ list: 'allowed', read: 'allowed', overwrites: false, retention: 'none' }),
     open: (key, options) => openObject(root, key, options),
+    settle: async (key) => ({ kind: 'lost', why: `nothing is known of ${key}` }),
+    forget: async () => {},
+    describe: () => ({ url: pathToFileURL(root).href }),
     [Symbol.asyncDispose]: async () => {},
   };
 }
@@ -122,7 +125,7 @@ class LocalObject implements SinkObject {
     });
   }
 
-  async commit(): Promise<void> {
+  async commit(): Promise<Committed> {
     await this.#attempt('finish', async () => {
       await this.#flush();
       await this.#syncing;
@@ -136,6 +139,7 @@ class LocalObject implements SinkObject {
       await unlink(this.#partial);
       await syncFolder(path.dirname(this.#final));
     });
+    return 'stored';
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -11,7 +11,7 @@ import {
   type UploadedPart,
   uploadPart,
 } from './s3-upload.ts';
-import type { SinkObject } from './sink.ts';
+import type { Committed, SinkObject } from './sink.ts';
 
 /** How long giving up may take: a refused connection, some retries, an answer. What then remains is reported. */
 export const ABORT_TIMEOUT_MS = 30_000;
@@ -64,7 +64,7 @@ export class S3Object implements SinkObject {
     });
   }
 
-  async commit(): Promise<void> {
+  async commit(): Promise<Committed> {
     await this.#attempt('finish', async () => {
       const { kind, ...answer } = this.#cutParts === 0 ? await this.#put() : await this.#complete();
       if (kind !== 'stored')
@@ -74,6 +74,7 @@ export class S3Object implements SinkObject {
       this.#state = 'ended';
       this.#spare = [];
     });
+    return 'stored';
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -9,6 +9,7 @@ import { DEFAULT_PART_BYTES, DEFAULT_PARTS_IN_FLIGHT, MIN_PART_BYTES } from './s
 import { findRights } from './s3-rights.ts';
 import { abortUpload, createUpload, type ObjectTarget } from './s3-upload.ts';
 import type { OpenOptions, Sink } from './sink.ts';
+import type { Vault } from './vault.ts';
 
 export interface S3SinkConfig {
   /** `s3://bucket` or `s3://bucket/prefix`. */
@@ -29,6 +30,9 @@ export interface S3SinkConfig {
 /** What a composition root or a test may bring along. */
 export interface S3SinkParts
   extends Pick<ClientOptions, 'credentials' | 'idleTimeoutMs' | 'connectTimeoutMs' | 'maxAttempts'> {
+  /** Where bytes wait that S3 does not take; without one a failure ends the object. */
+  readonly vault?: Vault;
+  readonly spoolBytes?: number;
   /** Used in place of one of our own; the caller destroys it. */
   readonly client?: S3Client;
   /** Events an operator wants to see: uploads that could not be aborted, commits that had to be concluded. */
@@ -81,6 +85,9 @@ export function openS3Sink(config: S3SinkConfig, parts: S3SinkParts = {}): Sink 
         onConcluded: (fields) => parts.log?.warn(fields, 'commit concluded without an answer'),
       });
     },
+    settle: async (key) => ({ kind: 'lost', why: `nothing is known of ${key}` }),
+    forget: async () => {},
+    describe: () => ({ url }),
     async [Symbol.asyncDispose]() {
       if (parts.client === undefined) client.destroy();
     },

@@ -1,3 +1,5 @@
+import type { SinkRecord } from '../../evidence/manifest.ts';
+
 /**
  * Where evidence goes. The life of an object: `open` -> any number of `write` -> `commit` or disposal.
  *
@@ -6,7 +8,12 @@
  * - Disposal without `commit` aborts: no object, no half upload, no temporary file left. Disposal after `commit` does nothing.
  * - Nothing is ever overwritten: a key that exists makes `open` or `commit` fail with `sink-exists`.
  * - `write` resolves when the sink can take more: that is the backpressure which reaches /proc. One write at a time.
- * - A failed `write` or `commit` ends the object; the error is an `ExhibitError` with code `sink-failed` or `sink-exists`.
+ * - A failed `write` or `commit` ends the object; the error is an `ExhibitError` with code `sink-failed`, `sink-exists` or
+ *   `spool-full`.
+ *
+ * A sink may have a spool (vault.ts) that keeps what it cannot send. Its objects then end in two more ways: `commit` answers
+ * `waiting`, or a write fails with `spool-full`, and disposal then keeps what was there before. `settle` brings both to their
+ * end, in this process or, when the agent died, in the next one.
  */
 export interface Sink extends AsyncDisposable {
   /** For people and the manifest: `file:///evidence`, `s3://bucket/prefix`. Never holds credentials. */
@@ -20,7 +27,26 @@ export interface Sink extends AsyncDisposable {
    */
   rights(knownKey: string | undefined, signal: AbortSignal): Promise<SinkRights>;
   open(key: string, options: OpenOptions): Promise<SinkObject>;
+  /**
+   * Ends what is known of an object that was opened and of which the caller does not know that it was stored: because its
+   * `commit` answered `waiting`, because it was cut for want of room, or because the agent that wrote it is dead. Sends what
+   * waits, completes what was half sent, and says what is now in the sink. May be asked again, with the same answer, until
+   * `forget`. Throws `sink-failed` when the sink does not take it now; nothing is lost by that.
+   */
+  settle(key: string, signal: AbortSignal): Promise<Settled>;
+  /** The caller has noted what became of this object: what the sink keeps about it may go. */
+  forget(key: string): Promise<void>;
+  /** What the manifest says of the store for a capture. */
+  describe(about: ObjectSubject): Omit<SinkRecord, 'name'>;
 }
+
+export type Settled =
+  /** All that was written is in the sink, under its key. */
+  | { readonly kind: 'stored' }
+  /** The first `sizeBytes` of what was written are in the sink, under its key, and have this SHA-256. */
+  | { readonly kind: 'cut'; readonly sizeBytes: number; readonly sha256: string; readonly why: string }
+  /** Nothing of it is in the sink, and nothing unfinished either. */
+  | { readonly kind: 'lost'; readonly why: string };
 
 export type Permission = 'refused' | 'allowed' | 'unknown';
 
@@ -34,15 +60,30 @@ export interface SinkRights {
   readonly retention: 'locked' | 'versioned' | 'none' | 'unknown';
 }
 
+/** What an object is part of: for metadata, tags, retention, and for what is kept longest when room is short. */
+export interface ObjectSubject {
+  readonly captureId: string;
+  /** Empty: none. */
+  readonly caseId: string;
+  readonly startedAtMs: number;
+  /** The row of RFC 3227 that it belongs to: lower is gone sooner on the node, and kept longer here. */
+  readonly volatility: number;
+}
+
 export interface OpenOptions {
   readonly contentType: string;
   /** The writer's best guess of the size, to choose part sizes; more or less may come. */
   readonly estimatedBytes?: number;
+  /** Absent for what is of no capture. */
+  readonly about?: ObjectSubject;
   readonly signal: AbortSignal;
 }
+
+/** `stored`: in the sink. `waiting`: complete and safe in the spool, to be settled. */
+export type Committed = 'stored' | 'waiting';
 
 export interface SinkObject extends AsyncDisposable {
   /** `chunk` is the caller's again when it resolves. */
   write(chunk: Uint8Array): Promise<void>;
-  commit(): Promise<void>;
+  commit(): Promise<Committed>;
 }

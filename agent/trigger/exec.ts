@@ -269,6 +269,7 @@ const STATUS: Readonly<Record<ErrorCode, grpc.status>> = {
   'freeze-stuck': grpc.status.INTERNAL,
   'sink-failed': grpc.status.UNAVAILABLE,
   'sink-exists': grpc.status.ALREADY_EXISTS,
+  'spool-full': grpc.status.UNAVAILABLE,
   'capture-conflict': grpc.status.ALREADY_EXISTS,
   'capture-not-found': grpc.status.NOT_FOUND,
   'capture-failed': grpc.status.INTERNAL,

@@ -45,6 +45,9 @@ export interface AgentOptions {
 /** What an agent needs to know of the node it looks after: a containerd node, or a Docker node with `runtime.kind` told. */
 export type AgentNode = Pick<LabNode, 'hostname' | 'initPid' | 'hostRoot' | 'procRoot' | 'socket'>;
 
+/** /tmp may be a disk, where the agent refuses to keep a spool. */
+const stateInMemory = (folder: string): string => join('/dev/shm', basename(folder));
+
 /** The configuration of an agent that looks after `node`; without one, after plain processes of this machine. */
 function configuration(node: AgentNode | undefined, folder: string): Record<string, unknown> {
   const runtime =
@@ -56,7 +59,7 @@ function configuration(node: AgentNode | undefined, folder: string): Record<stri
     node: node?.hostname ?? 'this-machine',
     socket: join(folder, 'exhibit.sock'),
     // On the node, of this agent alone: two agents of one state folder would tidy up each other's work.
-    stateDir: node === undefined ? join(folder, 'state') : join('/run/exhibit', basename(folder)),
+    stateDir: node === undefined ? stateInMemory(folder) : join('/run/exhibit', basename(folder)),
     runtime,
     sink: { url: `file://${join(folder, 'evidence')}` },
     memory: { bufferBytes: '256MiB' },
@@ -148,6 +151,7 @@ export async function startAgent(
       await closed;
       clearTimeout(timer);
       rmSync(folder, { recursive: true, force: true });
+      if (node === undefined) rmSync(stateInMemory(folder), { recursive: true, force: true });
     },
   };
 }

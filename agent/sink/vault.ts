@@ -1,0 +1,229 @@
+import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from 'node:crypto';
+import { type FileHandle, lstat, open, readdir, readFile, rename, rm, rmdir, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { ExhibitError, isErrno } from '../../evidence/error.ts';
+import { keySegments } from './key.ts';
+import { makeFolders } from './local-folder.ts';
+
+/**
+ * A folder for what may not be lost with the process: bytes that a sink did not take, and the agent's notes on captures under
+ * way. Every file is encrypted and authenticated (AES-256-GCM), bound to its name and place, so that a disk or memory image
+ * taken later shows sizes and names alone, and so that nobody can change or swap what waits there.
+ *
+ * A file is a row of records: u32 length of the ciphertext (big endian), 12 bytes of nonce, ciphertext, 16 bytes of tag.
+ * Names are relative paths, checked as keys are (key.ts).
+ */
+export interface Vault {
+  readonly folder: string;
+  /** Of all files here, as they lie on the file system. */
+  readonly usedBytes: number;
+  /** Replaces the file as a whole, or leaves it as it was. */
+  write(name: string, bytes: Uint8Array): Promise<void>;
+  /** Undefined when there is none. Throws `bundle-corrupt` for one that was not written here. */
+  read(name: string): Promise<Buffer | undefined>;
+  /** Adds a record; it is there, whole, for whoever opens the vault after this process was killed. In the order of the calls. */
+  append(name: string, record: unknown): Promise<void>;
+  /** The records so far. One that was cut short at the very end is left out. */
+  records(name: string): Promise<unknown[]>;
+  /** Files below a folder, by their names from the vault's own, sorted. */
+  list(folder: string): Promise<string[]>;
+  /** A file, or a folder with all in it. */
+  remove(name: string): Promise<void>;
+}
+
+const KEY_BYTES = 32;
+const NONCE_BYTES = 12;
+const TAG_BYTES = 16;
+const LENGTH_BYTES = 4;
+const OVERHEAD_BYTES = LENGTH_BYTES + NONCE_BYTES + TAG_BYTES;
+const FILE_MODE = 0o600;
+
+/** `secret`: any length of at least 16 bytes; the key is derived from it. */
+export async function openVault(folder: string, secret: Uint8Array): Promise<Vault> {
+  await makeFolders(folder, []);
+  const key = Buffer.from(hkdfSync('sha256', secret, '', 'exhibit vault 1', KEY_BYTES));
+  const vault = new FolderVault(folder, key);
+  await vault.measure();
+  return vault;
+}
+
+/** The secret in `file`, made there when there is none. Throws ExhibitError `config`. */
+export async function vaultSecret(file: string): Promise<Uint8Array> {
+  try {
+    await makeFolders(path.dirname(file), []);
+    await writeFile(file, randomBytes(KEY_BYTES), { mode: FILE_MODE, flag: 'wx' });
+  } catch (error) {
+    if (!isErrno(error, 'EEXIST')) {
+      throw new ExhibitError('config', `the spool's key ${file} cannot be made`, { cause: error });
+    }
+  }
+  const secret = await readFile(file).catch((cause: unknown) => {
+    throw new ExhibitError('config', `the spool's key ${file} cannot be read`, { cause });
+  });
+  if (secret.length >= 16) return secret;
+  throw new ExhibitError(
+    'config',
+    `the spool's key ${file} is shorter than 16 bytes; remove it, and a new one is made`,
+  );
+}
+
+class FolderVault implements Vault {
+  readonly folder: string;
+  readonly #key: Buffer;
+  readonly #sizes = new Map<string, number>();
+  /** Records in each file that is appended to, and the end of the last append. */
+  readonly #logs = new Map<string, { count: number; last: Promise<void> }>();
+  #usedBytes = 0;
+
+  constructor(folder: string, key: Buffer) {
+    this.folder = folder;
+    this.#key = key;
+  }
+
+  get usedBytes(): number {
+    return this.#usedBytes;
+  }
+
+  async measure(): Promise<void> {
+    for (const name of await this.list('')) {
+      if (name.endsWith('.new')) await rm(this.#path(name), { force: true });
+      else this.#resize(name, (await lstat(this.#path(name))).size);
+    }
+  }
+
+  async write(name: string, bytes: Uint8Array): Promise<void> {
+    const file = await this.#makeRoom(name);
+    await using stack = new AsyncDisposableStack();
+    stack.defer(() => rm(`${file}.new`, { force: true }));
+    await writeFile(`${file}.new`, this.#seal(name, 0, bytes), { mode: FILE_MODE });
+    await rename(`${file}.new`, file);
+    this.#resize(name, bytes.length + OVERHEAD_BYTES);
+  }
+
+  async read(name: string): Promise<Buffer | undefined> {
+    const file = await readOrNothing(this.#path(name));
+    return file === undefined ? undefined : this.#unseal(name, 0, file, 0).bytes;
+  }
+
+  append(name: string, record: unknown): Promise<void> {
+    const log = this.#logs.get(name) ?? { count: -1, last: Promise.resolve() };
+    this.#logs.set(name, log);
+    const appended = log.last.then(async () => {
+      if (log.count < 0) log.count = (await this.records(name)).length;
+      const sealed = this.#seal(name, log.count, Buffer.from(JSON.stringify(record)));
+      await using handle = await open(await this.#makeRoom(name), 'a', FILE_MODE);
+      await writeWhole(handle, sealed);
+      log.count += 1;
+      this.#resize(name, (this.#sizes.get(name) ?? 0) + sealed.length);
+    });
+    log.last = appended.catch(() => undefined);
+    return appended;
+  }
+
+  async records(name: string): Promise<unknown[]> {
+    const file = await readOrNothing(this.#path(name));
+    const records: unknown[] = [];
+    for (let at = 0; file !== undefined && at < file.length; ) {
+      if (!holdsRecord(file, at)) break;
+      const { bytes, end } = this.#unseal(name, records.length, file, at);
+      records.push(JSON.parse(bytes.toString('utf8')));
+      at = end;
+    }
+    return records;
+  }
+
+  async list(folder: string): Promise<string[]> {
+    const top = folder === '' ? this.folder : this.#path(folder);
+    const found = await readdir(top, { recursive: true, withFileTypes: true }).catch((error: unknown) => {
+      if (isErrno(error, 'ENOENT')) return [];
+      throw error;
+    });
+    return found
+      .filter((entry) => entry.isFile())
+      .map((entry) => path.relative(this.folder, path.join(entry.parentPath, entry.name)))
+      .sort();
+  }
+
+  async remove(name: string): Promise<void> {
+    await rm(this.#path(name), { recursive: true, force: true });
+    for (const known of [...this.#sizes.keys()]) {
+      if (known === name || known.startsWith(`${name}/`)) this.#resize(known, 0);
+    }
+    for (const known of [...this.#logs.keys()]) {
+      if (known === name || known.startsWith(`${name}/`)) this.#logs.delete(known);
+    }
+    for (let up = path.dirname(name); up !== '.'; up = path.dirname(up)) {
+      const gone = await rmdir(this.#path(up)).then(
+        () => true,
+        () => false,
+      );
+      if (!gone) break;
+    }
+  }
+
+  #path(name: string): string {
+    return path.join(this.folder, ...keySegments(name));
+  }
+
+  async #makeRoom(name: string): Promise<string> {
+    const segments = keySegments(name);
+    const folder = await makeFolders(this.folder, segments.slice(0, -1));
+    return path.join(folder, segments.at(-1) ?? '');
+  }
+
+  #resize(name: string, sizeBytes: number): void {
+    this.#usedBytes += sizeBytes - (this.#sizes.get(name) ?? 0);
+    if (sizeBytes === 0) this.#sizes.delete(name);
+    else this.#sizes.set(name, sizeBytes);
+  }
+
+  #seal(name: string, index: number, bytes: Uint8Array): Buffer {
+    const sealed = Buffer.allocUnsafe(bytes.length + OVERHEAD_BYTES);
+    sealed.writeUInt32BE(bytes.length, 0);
+    const nonce = randomBytes(NONCE_BYTES);
+    nonce.copy(sealed, LENGTH_BYTES);
+    const cipher = createCipheriv('aes-256-gcm', this.#key, nonce).setAAD(place(name, index));
+    cipher.update(bytes).copy(sealed, LENGTH_BYTES + NONCE_BYTES);
+    cipher.final();
+    cipher.getAuthTag().copy(sealed, sealed.length - TAG_BYTES);
+    return sealed;
+  }
+
+  #unseal(name: string, index: number, file: Buffer, at: number): { bytes: Buffer; end: number } {
+    if (!holdsRecord(file, at)) throw foreign(name);
+    const begin = at + LENGTH_BYTES + NONCE_BYTES;
+    const end = begin + file.readUInt32BE(at);
+    const nonce = file.subarray(at + LENGTH_BYTES, begin);
+    const decipher = createDecipheriv('aes-256-gcm', this.#key, nonce).setAAD(place(name, index));
+    decipher.setAuthTag(file.subarray(end, end + TAG_BYTES));
+    try {
+      const bytes = decipher.update(file.subarray(begin, end));
+      decipher.final();
+      return { bytes, end: end + TAG_BYTES };
+    } catch (cause) {
+      throw foreign(name, cause);
+    }
+  }
+}
+
+const holdsRecord = (file: Buffer, at: number): boolean =>
+  file.length - at >= OVERHEAD_BYTES && file.length - at >= OVERHEAD_BYTES + file.readUInt32BE(at);
+
+const place = (name: string, index: number): Buffer => Buffer.from(`${name}\0${index}`);
+
+function foreign(name: string, cause?: unknown): ExhibitError {
+  return new ExhibitError('bundle-corrupt', `${name} in the spool was changed, or written with another key`, { cause });
+}
+
+async function readOrNothing(file: string): Promise<Buffer | undefined> {
+  try {
+    return await readFile(file);
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return undefined;
+    throw error;
+  }
+}
+
+async function writeWhole(handle: FileHandle, bytes: Uint8Array): Promise<void> {
+  for (let at = 0; at < bytes.length; ) at += (await handle.write(bytes, at, bytes.length - at)).bytesWritten;
+}
