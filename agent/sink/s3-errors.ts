@@ -105,6 +105,17 @@ export function httpStatus(error: unknown): number | undefined {
   return typeof metadata.httpStatusCode === 'number' ? metadata.httpStatusCode : undefined;
 }
 
+/** As `httpStatus`, of the error or of the nearest of its causes that has one. */
+export function statusAmongCauses(error: unknown): number | undefined {
+  let at: unknown = error;
+  for (let depth = 0; depth < MAX_DEPTH && at instanceof Error; depth += 1) {
+    const status = httpStatus(at);
+    if (status !== undefined) return status;
+    at = at.cause;
+  }
+  return undefined;
+}
+
 /** `sink-failed` with a sentence that says what to do; keeps errors that already are one of ours. */
 export function s3Error(error: unknown, action: string, place: S3Place): ExhibitError {
   if (isExhibitError(error)) return error;
