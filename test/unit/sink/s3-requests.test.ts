@@ -256,6 +256,13 @@ describe('the check of a sink that locks', () => {
     );
   });
 
+  test('names the settings that a server refuses without words', async () => {
+    server.fault = ({ operation }) =>
+      operation === 'CreateMultipartUpload' ? { kind: 'answer', status: 400, code: 'InvalidArgument' } : undefined;
+    const failure = await failureOf(sinkWith({ tags: true, serverSideEncryption: { kind: 'AES256' } }).check(never));
+    expect(failure.message).toContain('sink.serverSideEncryption or sink.tags asks for, with InvalidArgument');
+  });
+
   test('fails where the server does not say that it encrypts as asked', async () => {
     const other = { serverSideEncryption: { kind: 'aws:kms:dsse' } } as const;
     await sinkWith(other).check(never);
