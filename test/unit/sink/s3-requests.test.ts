@@ -1,8 +1,11 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { openS3Sink, type S3SinkConfig, type S3SinkParts } from '../../../agent/sink/s3.ts';
+import { CHECKSUMS } from '../../../agent/sink/s3-checksum.ts';
+import { createS3Client } from '../../../agent/sink/s3-client.ts';
 import { MAX_RENEWALS } from '../../../agent/sink/s3-credentials.ts';
 import type { ObjectLockConfig } from '../../../agent/sink/s3-lock.ts';
+import { completeUpload, createUpload, type UploadedPart, uploadPart } from '../../../agent/sink/s3-upload.ts';
 import type { ObjectSubject, Sink } from '../../../agent/sink/sink.ts';
 import { type ExhibitError, isExhibitError } from '../../../evidence/error.ts';
 import { BUCKET, type FakeS3, type Operation, startFakeS3 } from './fake-s3.ts';
@@ -91,6 +94,31 @@ describe('the S3 sink with crc64nvme', () => {
     server.fault = (request) => (request.operation === operation ? { kind: 'wrong-checksum' } : undefined);
     expect((await failureOf(store(sinkWith({ checksum: 'crc64nvme' }), bytes))).message).toContain('CRC64NVME');
   });
+});
+
+describe('the parts of an upload', () => {
+  test.each(CHECKSUMS)(
+    'with %s carry their SHA-256, and are completed from notes that have no more than that',
+    async (checksum) => {
+      const client = createS3Client({
+        endpoint: server.endpoint,
+        forcePathStyle: true,
+        credentials: { accessKeyId: 'key', secretAccessKey: 'secret' },
+      });
+      const target = { client, bucket: BUCKET, key: KEY, contentType: 'a/b', ifNoneMatch: true, checksum };
+      const bodies = [LARGE.subarray(0, PART_BYTES), LARGE.subarray(PART_BYTES)];
+      const uploadId = await createUpload(target, never);
+      const parts: UploadedPart[] = [];
+      for (const [at, body] of bodies.entries()) {
+        const { number, etag, sha256 } = await uploadPart(target, uploadId, at + 1, body, never);
+        expect(sha256.equals(createHash('sha256').update(body).digest())).toBe(true);
+        parts.push({ number, etag, sha256 });
+      }
+      expect(await completeUpload(target, uploadId, parts, LARGE.length, never)).toEqual({ kind: 'stored' });
+      expect(server.objects.get(KEY)?.equals(LARGE)).toBe(true);
+      client.destroy();
+    },
+  );
 });
 
 describe('the requests that make an object', () => {
