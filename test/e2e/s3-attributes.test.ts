@@ -1,9 +1,13 @@
 import { createHash, randomBytes } from 'node:crypto';
 import {
+  DeleteBucketPolicyCommand,
   DeleteObjectCommand,
   GetObjectCommand,
   GetObjectTaggingCommand,
   HeadObjectCommand,
+  ListMultipartUploadsCommand,
+  ListObjectsV2Command,
+  PutBucketPolicyCommand,
   PutObjectCommand,
   S3Client,
 } from '@aws-sdk/client-s3';
@@ -210,6 +214,44 @@ describe.skipIf(obstacle !== undefined)(`on radosgw${obstacle === undefined ? ''
     await sink.check(never);
     const offset = sink.clock?.();
     expect(Math.abs(offset?.offsetMs ?? Number.NaN)).toBeLessThanOrEqual(offset?.uncertaintyMs ?? 0);
+  });
+
+  test('two rights are enough: what else an identity could ask is refused, and nothing is missed', async () => {
+    const Resource = [`arn:aws:s3:::${server.bucket}`, `arn:aws:s3:::${server.bucket}/*`];
+    const Action = [
+      'ListBucket',
+      'ListBucketVersions',
+      'ListMultipartUploadParts',
+      'GetObject',
+      'GetObjectVersion',
+      'DeleteObject',
+      'DeleteObjectVersion',
+      'GetBucketVersioning',
+      'GetBucketObjectLockConfiguration',
+      'PutObjectAcl',
+      'PutObjectTagging',
+      'PutObjectRetention',
+      'PutObjectLegalHold',
+    ].map((name) => `s3:${name}`);
+    const Statement = [{ Effect: 'Deny', Principal: '*', Action, Resource }];
+    const Policy = JSON.stringify({ Version: '2012-10-17', Statement });
+    await client.send(new PutBucketPolicyCommand({ Bucket: server.bucket, Policy }));
+    try {
+      await expect(client.send(new ListObjectsV2Command({ Bucket: server.bucket }))).rejects.toMatchObject({
+        name: 'AccessDenied',
+      });
+      for (const sizeBytes of SIZES)
+        await store(server, { checksum: 'crc64nvme' }, `append-only/${sizeBytes}`, sizeBytes);
+      await using sink = sinkOn(server, {});
+      const object = await sink.open('append-only/dropped', { contentType: 'a/b', about, signal: never });
+      await object.write(randomBytes(PART_BYTES + 1));
+      await object[Symbol.asyncDispose]();
+    } finally {
+      await client.send(new DeleteBucketPolicyCommand({ Bucket: server.bucket }));
+    }
+    for (const sizeBytes of SIZES) expect((await headOf(`append-only/${sizeBytes}`)).ContentLength).toBe(sizeBytes);
+    const { Uploads = [] } = await client.send(new ListMultipartUploadsCommand({ Bucket: server.bucket }));
+    expect(Uploads).toEqual([]);
   });
 
   test('an object of several parts goes whole through a bandwidth cap', async () => {
