@@ -23,18 +23,18 @@ print(json.dumps({'sizeBytes': size, 'sha256': digest.hexdigest()}))
 `;
 
 export async function digestInStore(server: LabS3, key: string): Promise<{ sizeBytes: number; sha256: string }> {
-  const argv = ['--target', serverPid(server), '--mount', '--root', '--', 'python3', '-c', READ_STORE, key];
+  const argv = ['--target', String(serverPid(server)), '--mount', '--root', '--', 'python3', '-c', READ_STORE, key];
   const { stdout } = await promisify(execFile)('nsenter', argv);
   return JSON.parse(stdout);
 }
 
 /** The server that listens on this endpoint. */
-export function serverPid({ endpoint }: LabS3): string {
+export function serverPid({ endpoint }: LabS3): number {
   const argument = `endpoint=${new URL(endpoint).host}`;
   for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
     try {
       const words = readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0');
-      if (words[0] === 'radosgw' && words.some((word) => word.endsWith(argument))) return pid;
+      if (words[0] === 'radosgw' && words.some((word) => word.endsWith(argument))) return Number(pid);
     } catch {
       // Gone between listing and reading.
     }

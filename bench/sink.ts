@@ -15,6 +15,7 @@ import path from 'node:path';
 import { parseArgs, promisify } from 'node:util';
 import { AGENT_ENVIRONMENT } from '../agent/environment.ts';
 import { startS3 } from '../test/lab/s3.ts';
+import { cpuMsOf } from './sink-cpu.ts';
 import { startDropServer } from './sink-drop.ts';
 import { firstObject } from './sink-first.ts';
 import type { SinkFigure, SinkJob } from './sink-once.ts';
@@ -98,12 +99,6 @@ async function toNowhere(way: Way, block: string, sizeMib: number): Promise<Sink
   const { user, system } = process.cpuUsage(before);
   expectStored(figure, sizeMib, undefined, { sizeBytes: server.sizeOf(`${way.way}.bin`) ?? 0 });
   return { ...figure, serverCpuMs: (user + system) / 1000 };
-}
-
-/** utime and stime of proc(5), in ticks of 10 ms. */
-function cpuMsOf(pid: string): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'latin1').split(') ')[1]?.split(' ') ?? [];
-  return (Number(fields[11]) + Number(fields[12])) * 10;
 }
 
 type Upload = (way: Way, sizeMib: number) => Promise<SinkFigure & { serverCpuMs: number }>;
