@@ -5,11 +5,11 @@
  *
  * upload: to Ceph's radosgw, one part at a time, since its SQLite store loses parts that come together (docs/sinks.md). drop: to a
  * server that drops everything, four parts at a time. growth: one upload of each size to that server. first: sink-first.ts.
- * Each upload is a process of its own, started as the agent is; ways alternate; medians. radosgw keeps its objects in memory
+ * Each upload is a process of its own, started as the agent is; ways alternate, and one that failed is not tried again; medians. radosgw keeps its objects in memory
  * and is a new one for each upload, which is checked by size and SHA-256 in its store afterwards.
  */
 import { execFile } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs, promisify } from 'node:util';
@@ -107,6 +107,7 @@ async function rounds(ways: readonly Way[], sizeMib: number, count: number, uplo
   const rows: Row[] = [];
   for (let round = 1; round <= count; round += 1) {
     for (const way of ways) {
+      if (rows.some((earlier) => earlier.name === way.name && earlier.failed !== undefined)) continue;
       const row = await upload(way, sizeMib).then(
         (figure): Row => ({ ...figure, name: way.name, sizeMib, round }),
         (error: unknown): Row => failedRow(way, sizeMib, round, error),
@@ -121,7 +122,7 @@ async function rounds(ways: readonly Way[], sizeMib: number, count: number, uplo
 
 function failedRow({ name }: Way, sizeMib: number, round: number, error: unknown): Row {
   const words = error instanceof Error ? error.message : String(error);
-  const failed = /^\s*(?:\w*Error|Invalid\w+): .*$/m.exec(words)?.[0] ?? words.slice(0, 500);
+  const failed = /^[A-Z]\w+: .*$/m.exec(words.slice(words.indexOf('\n')))?.[0] ?? words.slice(0, 500);
   const none = {
     wallMs: Number.NaN,
     cpuMs: Number.NaN,
