@@ -21,6 +21,7 @@ import { firstObject } from './sink-first.ts';
 import type { SinkFigure, SinkJob } from './sink-once.ts';
 import { digestOf, makeBlock } from './sink-source.ts';
 import { digestInStore, serverPid } from './sink-store.ts';
+import { OURS, type Row, table, verdict } from './sink-table.ts';
 
 const MIB = 2 ** 20;
 const BUCKET = 'evidence';
@@ -28,30 +29,16 @@ const ONCE = path.join(import.meta.dirname, 'sink-once.ts');
 /** The sink's own (agent/sink/s3-parts.ts). */
 const PART_BYTES = 8 * MIB;
 
-/** Issue figures. */
-const LEAST_RATIO = 0.9;
-const MOST_MIB = 200;
-
 interface Way {
   readonly name: string;
   readonly way: SinkJob['way'];
   readonly parts?: SinkJob['parts'];
 }
 
-interface Row extends SinkFigure {
-  readonly name: string;
-  readonly sizeMib: number;
-  readonly round: number;
-  /** CPU of the server meanwhile. */
-  readonly serverCpuMs: number;
-  /** Why there is no figure. */
-  readonly failed?: string;
-}
-
 type Target = Pick<SinkJob, 'endpoint' | 'accessKeyId' | 'secretAccessKey' | 'bucket'>;
 
 const waysOf = (inFlight: number): Way[] => [
-  { name: 'exhibit', way: 'exhibit', parts: { partBytes: PART_BYTES, inFlight } },
+  { name: OURS, way: 'exhibit', parts: { partBytes: PART_BYTES, inFlight } },
   { name: `lib-storage, ${inFlight} x 8 MiB`, way: 'lib-storage', parts: { partBytes: PART_BYTES, inFlight } },
   { name: 'lib-storage, its defaults (4 x 5 MiB)', way: 'lib-storage' },
 ];
@@ -121,8 +108,9 @@ async function rounds(ways: readonly Way[], sizeMib: number, count: number, uplo
 }
 
 function failedRow({ name }: Way, sizeMib: number, round: number, error: unknown): Row {
-  const words = error instanceof Error ? error.message : String(error);
-  const failed = /^[A-Z]\w+: .*$/m.exec(words.slice(words.indexOf('\n')))?.[0] ?? words.slice(0, 500);
+  // The message of a child that failed holds its whole command line.
+  const words = error instanceof Error && 'stderr' in error ? String(error.stderr) : String(error);
+  const failed = /^[A-Z]\w+: .*$/m.exec(words)?.[0] ?? words.slice(-500);
   const none = {
     wallMs: Number.NaN,
     cpuMs: Number.NaN,
@@ -131,68 +119,6 @@ function failedRow({ name }: Way, sizeMib: number, round: number, error: unknown
     serverCpuMs: Number.NaN,
   };
   return { ...none, name, sizeMib, round, failed };
-}
-
-const median = (values: readonly number[]): number =>
-  values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
-
-function table(rows: readonly Row[]): string {
-  const kinds = [...new Map(rows.map((row) => [`${row.name} ${row.sizeMib}`, row])).values()];
-  const lines = kinds.map(({ name, sizeMib }) => {
-    const own = rows.filter((row) => row.name === name && row.sizeMib === sizeMib);
-    const good = own.filter((row) => row.failed === undefined);
-    const of = (pick: (row: Row) => number) => median(good.map(pick));
-    const ratio = median(good.flatMap((row) => speedRatio(rows, row)));
-    return [
-      name,
-      String(sizeMib),
-      (of((row) => row.wallMs) / 1000).toFixed(2),
-      ((sizeMib * MIB) / 1000 / of((row) => row.wallMs)).toFixed(0),
-      (of((row) => row.cpuMs) / 1000).toFixed(2),
-      (of((row) => row.cpuMs) / ((sizeMib * MIB) / 1e6)).toFixed(2),
-      (of((row) => row.serverCpuMs) / 1000).toFixed(2),
-      Math.max(...good.map((row) => row.startMib)).toFixed(0),
-      Math.max(...good.map((row) => row.peakMib)).toFixed(0),
-      Number.isNaN(ratio) ? '' : ratio.toFixed(2),
-      good.length === own.length
-        ? ''
-        : `${own.length - good.length} of ${own.length} failed: ${own.find((row) => row.failed !== undefined)?.failed}`,
-    ];
-  });
-  const heads = [
-    '',
-    'MiB',
-    'wall s',
-    'MB/s',
-    'CPU s',
-    'CPU s/GB',
-    'server CPU s',
-    'start MiB',
-    'peak MiB',
-    'exhibit is x',
-    '',
-  ];
-  return [heads, ...lines]
-    .map((cells) => cells.map((cell, at) => (at === 0 ? cell.padEnd(40) : cell.padStart(13))).join(''))
-    .join('\n');
-}
-
-/** How many times as fast exhibit was as this way, in the same round. */
-function speedRatio(rows: readonly Row[], { name, sizeMib, round, wallMs }: Row): number[] {
-  if (name === 'exhibit') return [];
-  const ours = rows.find((row) => row.name === 'exhibit' && row.sizeMib === sizeMib && row.round === round);
-  return ours === undefined || ours.failed !== undefined ? [] : [wallMs / ours.wallMs];
-}
-
-function verdict(rows: readonly Row[]): string {
-  const peer = rows.filter((row) => row.name !== 'exhibit' && row.failed === undefined);
-  const ratios = Map.groupBy(peer, ({ name }) => name);
-  const said = [...ratios].map(([name, own]) => {
-    const ratio = median(own.flatMap((row) => speedRatio(rows, row)));
-    return `${ratio.toFixed(2)} of ${name}: ${ratio >= LEAST_RATIO ? 'reached' : 'MISSED'}`;
-  });
-  const peak = Math.max(...rows.filter((row) => row.name === 'exhibit').map((row) => row.peakMib));
-  return `${said.join('; ')} (bound ${LEAST_RATIO}); ${peak.toFixed(0)} MiB: ${peak <= MOST_MIB ? 'reached' : 'MISSED'} (bound ${MOST_MIB})`;
 }
 
 function readArguments(args: readonly string[]) {
