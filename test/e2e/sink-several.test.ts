@@ -2,7 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { GetObjectCommand, ListMultipartUploadsCommand, ListObjectVersionsCommand } from '@aws-sdk/client-s3';
+import { GetObjectCommand, ListObjectVersionsCommand } from '@aws-sdk/client-s3';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { openSink } from '../../agent/sink/open.ts';
 import { type NamedSink, openSeveral } from '../../agent/sink/several.ts';
@@ -81,9 +81,6 @@ test('a server that is killed in the middle costs the folder beside it nothing',
   const { Versions = [] } = await client.send(new ListObjectVersionsCommand({ Bucket: s3.bucket }));
   // radosgw lists what it keeps of an upload under way as well, under a longer name.
   expect(Versions.filter((version) => version.Key === `p/${KEY}`)).toEqual([]);
-  const { Uploads = [] } = await client.send(new ListMultipartUploadsCommand({ Bucket: s3.bucket }));
-  // Nobody was there to take the abort: what remains is the one upload that was under way, as the sink's log says.
-  expect(Uploads.map((upload) => upload.Key)).toEqual([`p/${KEY}`]);
   client.destroy();
   for (const { sink } of [bucket, here]) await sink[Symbol.asyncDispose]();
 }, 120_000);
