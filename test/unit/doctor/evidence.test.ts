@@ -40,7 +40,10 @@ describe('where evidence goes', () => {
 
 describe('who signs, and when it was', () => {
   test('a key of one’s own is better than one made at start', () => {
-    expect([checkSigning('/etc/exhibit/key.pem').status, checkSigning(undefined).status]).toEqual(['ok', 'warning']);
+    expect([checkSigning([{ name: '/etc/exhibit/key.pem' }]).status, checkSigning([]).status]).toEqual([
+      'ok',
+      'warning',
+    ]);
   });
 
   test.each([
