@@ -5,7 +5,7 @@
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer, type ServerResponse } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -117,26 +117,22 @@ export async function makeAuthority(options: AuthorityOptions = {}): Promise<Aut
   };
 }
 
-export interface LabTsa extends Authority {
+export interface TsaServer extends AsyncDisposable {
   /** `http://127.0.0.1:PORT/` */
   readonly url: string;
   /** Requests so far. */
   readonly asked: number;
 }
 
-/** Answers in the authority's place; what it leaves unanswered hangs until the client or the server goes. */
-export type Fault = (request: Buffer, response: ServerResponse, message: IncomingMessage) => void | Promise<void>;
+/** Answers as it likes; what it leaves unanswered hangs until the client or the server goes. */
+export type Fault = (request: Buffer, response: ServerResponse) => void | Promise<void>;
 
-export async function startTsa(options: AuthorityOptions & { fault?: Fault } = {}): Promise<LabTsa> {
-  const authority = await makeAuthority(options);
+export async function serveTsa(answer: Fault): Promise<TsaServer> {
   let asked = 0;
   const server = createServer(async (message, response) => {
     asked += 1;
     try {
-      const request = Buffer.concat(await message.toArray());
-      if (options.fault !== undefined) return void (await options.fault(request, response, message));
-      const answered = await authority.answer(request);
-      response.writeHead(200, { 'content-type': 'application/timestamp-reply' }).end(answered);
+      await answer(Buffer.concat(await message.toArray()), response);
     } catch {
       response.destroy();
     }
@@ -145,7 +141,6 @@ export async function startTsa(options: AuthorityOptions & { fault?: Fault } = {
   const address = server.address();
   if (address === null || typeof address === 'string') throw new Error('no port');
   return {
-    ...authority,
     url: `http://127.0.0.1:${address.port}/`,
     get asked() {
       return asked;
@@ -154,6 +149,26 @@ export async function startTsa(options: AuthorityOptions & { fault?: Fault } = {
       server.closeAllConnections();
       server.close();
       await once(server, 'close');
+    },
+  };
+}
+
+export interface LabTsa extends Authority, TsaServer {}
+
+export async function startTsa(options: AuthorityOptions = {}): Promise<LabTsa> {
+  const authority = await makeAuthority(options);
+  const server = await serveTsa(async (request, response) => {
+    const answered = await authority.answer(request);
+    response.writeHead(200, { 'content-type': 'application/timestamp-reply' }).end(answered);
+  });
+  return {
+    ...authority,
+    url: server.url,
+    get asked() {
+      return server.asked;
+    },
+    async [Symbol.asyncDispose]() {
+      await server[Symbol.asyncDispose]();
       await authority[Symbol.asyncDispose]();
     },
   };

@@ -48,7 +48,11 @@ describe('what a reader trusts', () => {
     ['a certificate that is none', '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----', /not a certificate/],
     ['a JSON key that it does not know', { kees: [] }, /not a trust root: the file: .*kees/],
     ['a key in JSON that is none', { keys: [{ name: 'x', publicKey: 'y' }] }, /trust.json: x is not a public key/],
-    ['a time without a zone', { keys: [{ name: 'x', publicKey: '', validUntil: '2026-01-01T00:00:00' }] }, /validUntil/],
+    [
+      'a time without a zone',
+      { keys: [{ name: 'x', publicKey: '', validUntil: '2026-01-01T00:00:00' }] },
+      /validUntil/,
+    ],
     ['no signatures', { requiredSignatures: 0 }, /requiredSignatures/],
     ['broken JSON', '{ "keys": [', /trust.json is not JSON/],
   ];
