@@ -104,7 +104,7 @@ function sayUntrusted(authority: string, why: string, trust: Trust, findings: Fi
 }
 
 /** The manifest's end by the node's clock, against the authority's. Nothing can be stamped before it exists. */
-export function compareClocks<T extends JudgedTimestamp>(timestamp: T, finishedAt: string, findings: Findings): T {
+export function compareClocks(timestamp: JudgedTimestamp, finishedAt: string, findings: Findings): JudgedTimestamp {
   const afterEndMs = Date.parse(timestamp.time) - Date.parse(finishedAt);
   if (!Number.isFinite(afterEndMs)) return timestamp;
   const where = { object: MANIFEST_OBJECT };

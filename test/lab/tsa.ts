@@ -16,6 +16,8 @@ export interface Authority extends AsyncDisposable {
   /** The CA's certificate, in PEM. */
   readonly caFile: string;
   readonly ca: string;
+  /** The TSA's own, in PEM. */
+  readonly certificate: string;
   /** An RFC 3161 answer to an encoded request. */
   answer(request: Uint8Array): Promise<Buffer>;
 }
@@ -108,6 +110,7 @@ export async function makeAuthority(options: AuthorityOptions = {}): Promise<Aut
   return {
     caFile,
     ca: await readFile(caFile, 'utf8'),
+    certificate: await readFile(join(folder, 'tsa.pem'), 'utf8'),
     answer(request) {
       const answered = before.then(() => answer(request));
       before = answered.catch(() => undefined);
