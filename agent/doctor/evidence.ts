@@ -87,11 +87,13 @@ export function checkSigning(keys: readonly Trial[]): Check {
     );
   }
   const found = failed.map(({ name, why }) => `${name}: ${why}`).join('; ');
-  const meaning =
-    failed.length === keys.length
-      ? 'no configured key signs: the agent does not start, or a bundle shows damage, but not who made it'
-      : 'bundles are sealed without these keys, and say so';
-  return say.failure(found, meaning, 'mend signing in the configuration, or the rights of the key (docs/trust.md)');
+  const mend = 'mend signing in the configuration, or the rights of the key (docs/trust.md)';
+  if (failed.length < keys.length) return say.warning(found, 'bundles are sealed without these keys, and say so', mend);
+  return say.failure(
+    found,
+    'no configured key signs: the agent does not start, or its bundles show damage, but not who made them',
+    mend,
+  );
 }
 
 /** `authorities`: every configured one, after it was asked for a timestamp. */
