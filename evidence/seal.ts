@@ -30,6 +30,8 @@ export const PAYLOAD_TYPE = 'application/vnd.in-toto+json';
 
 /** 4 KiB a subject, and no bundle has so many objects. */
 export const MAX_SEAL_BYTES = 16 * 1024 * 1024;
+/** An RFC 3161 answer with four certificates of RSA 4096 and a few OCSP answers is below 16 KiB. */
+export const MAX_TIMESTAMP_BYTES = 64 * 1024;
 
 /** Of one seal; more keys than anybody keeps. */
 const MAX_SIGNATURES = 16;

@@ -2,14 +2,13 @@ import { createHash, constants as crypto, verify as verifyBytes, X509Certificate
 import * as asn1js from 'asn1js';
 import * as pkijs from 'pkijs';
 import { ExhibitError } from './error.ts';
+import { MAX_TIMESTAMP_BYTES } from './seal.ts';
 
 /**
  * RFC 3161: the request for a timestamp, and the reading of an answer. Structures are read by pkijs, certificates and signatures by
  * Node's OpenSSL. What is read is hostile: whatever is wrong with it is an ExhibitError `bundle-corrupt`, in bounded time.
  */
 
-/** An answer with four certificates of RSA 4096 and a few OCSP answers is below 16 KiB. */
-export const MAX_TIMESTAMP_BYTES = 64 * 1024;
 /** An answer with three certificates nests 12 deep and has some 300 nodes. */
 const READ_LIMITS = { maxDepth: 40, maxNodes: 5000, maxContentLength: MAX_TIMESTAMP_BYTES, parseEmbedded: false };
 /** In one answer; a chain has three or four. */

@@ -7,7 +7,7 @@ import type { Findings } from './findings.ts';
 import { isCanonical, parseJson } from './json.ts';
 import { MANIFEST_OBJECT, REQUEST_OBJECT, SEAL_OBJECT, TIMESTAMP_OBJECT } from './layout.ts';
 import { type Manifest, manifestSchema, type RequestRecord, requestSchema } from './manifest.ts';
-import { type CheckedSeal, checkSeal, MAX_SEAL_BYTES } from './seal.ts';
+import { type CheckedSeal, checkSeal, MAX_SEAL_BYTES, MAX_TIMESTAMP_BYTES } from './seal.ts';
 import type { Trust } from './trust.ts';
 import { type JudgedSigner, judgeSigners, type SealTime } from './verify-signers.ts';
 import { compareClocks, type JudgedTimestamp, judgeTimestamp } from './verify-timestamp.ts';
@@ -33,8 +33,6 @@ export interface ReadRecord<T> {
 /** A manifest lists at most MAX_LISTED_BYTES of members an archive and bounded gaps an artifact; this is far above. */
 export const MAX_MANIFEST_BYTES = 64 * 1024 * 1024;
 const MAX_REQUEST_BYTES = 16 * 1024 * 1024;
-/** What is read of a timestamp; see MAX_TIMESTAMP_BYTES, which is not loaded for bundles without one. */
-const MAX_TSR_BYTES = 64 * 1024;
 /** Issues of a schema that are worth showing; a wrong array has one for each element. */
 const MAX_ISSUES = 5;
 
@@ -96,7 +94,7 @@ async function readTimestamp(
   trust: Trust,
   findings: Findings,
 ): Promise<JudgedTimestamp | undefined> {
-  const bytes = await readWhole(reader, TIMESTAMP_OBJECT, MAX_TSR_BYTES, findings);
+  const bytes = await readWhole(reader, TIMESTAMP_OBJECT, MAX_TIMESTAMP_BYTES, findings);
   if (bytes === 'unreadable') return undefined;
   return await judgeTimestamp(bytes === 'missing' ? undefined : bytes, sealed, trust, findings);
 }

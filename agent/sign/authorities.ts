@@ -1,5 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { ExhibitError, explain } from '../../evidence/error.ts';
+import { MAX_TIMESTAMP_BYTES } from '../../evidence/seal.ts';
 import type { Timestamper } from '../../evidence/sealer.ts';
 
 /** Time-stamping authorities over HTTP: RFC 3161, 3.4. The first that gives a good answer is enough. */
@@ -39,7 +40,7 @@ export function shownUrl(url: string): string {
 const NONCE_BYTES = 16;
 
 async function ask(url: string, message: Uint8Array, signal: AbortSignal): Promise<Uint8Array> {
-  const { encodeTimestampRequest, MAX_TIMESTAMP_BYTES, readTimestamp } = await import('../../evidence/timestamp.ts');
+  const { encodeTimestampRequest, readTimestamp } = await import('../../evidence/timestamp.ts');
   const digest = createHash('sha256').update(message).digest();
   const nonce = randomBytes(NONCE_BYTES);
   const response = await fetch(url, {

@@ -1,7 +1,8 @@
 import { X509Certificate } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { isExhibitError } from '../../../evidence/error.ts';
-import { MAX_TIMESTAMP_BYTES, readTimestamp } from '../../../evidence/timestamp.ts';
+import { MAX_TIMESTAMP_BYTES } from '../../../evidence/seal.ts';
+import { readTimestamp } from '../../../evidence/timestamp.ts';
 import { chainToRoot } from '../../../evidence/timestamp-chain.ts';
 import { parseTrust } from '../../../evidence/trust.ts';
 import { verifyBundle } from '../../../evidence/verify.ts';
