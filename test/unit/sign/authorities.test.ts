@@ -118,6 +118,12 @@ describe.skipIf(!hasProgram('openssl'))('asking an authority for a timestamp (ne
     it(`does not take ${what}`, async () => expect(await refusal(fault)).toMatch(why));
   }
 
+  it('says of one that is away that it refused the connection', async () => {
+    const gone = await serveTsa(() => undefined);
+    await gone[Symbol.asyncDispose]();
+    await expect(stamp([gone.url])).rejects.toThrow(/ECONNREFUSED/);
+  });
+
   it('gives up on one that does not answer, and on one that never ends', async () => {
     expect(await refusal(() => undefined, 100)).toMatch(/timeout/);
     const trickle: Fault = (_request, response) => void response.writeHead(200).write('0');
