@@ -9,6 +9,7 @@ import { CONTENT_CLASSES } from '../evidence/volumes.ts';
 import { LOGS_DEFAULTS, NODE_LOG_SOURCES } from './collect/logs-options.ts';
 import { INCLUDABLE, WHEN_LARGER } from './collect/memory-choices.ts';
 import { VOLUMES_POLICY, WAITING } from './collect/volumes-policy.ts';
+import { signingSchema } from './sign/open.ts';
 import { EVEN_WITH_FAULTS, type SinkConfig, sinkSchema, sinksSchema } from './sink/open.ts';
 
 const UNITS = new Map([
@@ -136,7 +137,7 @@ const commonSchema = z.strictObject({
       keyFile: absolutePath.optional(),
     })
     .prefault({}),
-  signing: z.strictObject({ keyFile: absolutePath.optional() }).prefault({}),
+  signing: signingSchema.prefault({}),
   log: z
     .strictObject({ level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']).default('info') })
     .prefault({}),

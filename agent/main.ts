@@ -4,7 +4,6 @@ import { parseArgs } from 'node:util';
 import { type Logger, pino } from 'pino';
 import { ExhibitError, explain, isExhibitError } from '../evidence/error.ts';
 import { MANIFEST_OBJECT } from '../evidence/layout.ts';
-import { generateSigner, loadSigner } from '../evidence/seal.ts';
 import { captureExecutor } from './capture/capture.ts';
 import { type Captures, createCaptures } from './capture/captures.ts';
 import { startFreezer } from './capture/freeze.ts';
@@ -24,6 +23,7 @@ import { openCri } from './runtime/cri.ts';
 import { openDocker } from './runtime/docker.ts';
 import { openHostRuntime } from './runtime/host.ts';
 import { asHostPath, type Runtime } from './runtime/runtime.ts';
+import { openSealer } from './sign/open.ts';
 import { openSink } from './sink/open.ts';
 import type { Sink } from './sink/sink.ts';
 import { openSpoolVault } from './sink/vault-place.ts';
@@ -72,14 +72,14 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   await tidyDumps(journal, rungs, log);
 
   const codeCache = codeCacheOf(host, stateDir);
-  const { keyFile } = config.signing;
+  const sealer = stack.use(await openSealer(config.signing));
   const execute = captureExecutor({
     config,
     host,
     sinks,
     runtimes,
     collectors: allCollectors(stateDir, config),
-    signer: keyFile === undefined ? generateSigner() : await loadSigner(keyFile),
+    sealer,
     startFreezer: (spec, signal, options) => startFreezer(spec, signal, { codeCache, ...options }),
     version: agentVersion(),
     now: Date.now,

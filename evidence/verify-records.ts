@@ -1,18 +1,25 @@
-import { createHash, type KeyObject } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import type { z } from 'zod';
 import type { BundleReader } from './bundle.ts';
 import { readAtMost } from './byte-sink.ts';
 import { explain, isExhibitError } from './error.ts';
 import type { Findings } from './findings.ts';
 import { isCanonical, parseJson } from './json.ts';
-import { MANIFEST_OBJECT, REQUEST_OBJECT, SEAL_OBJECT } from './layout.ts';
+import { MANIFEST_OBJECT, REQUEST_OBJECT, SEAL_OBJECT, TIMESTAMP_OBJECT } from './layout.ts';
 import { type Manifest, manifestSchema, type RequestRecord, requestSchema } from './manifest.ts';
-import { type CheckedSeal, checkSeal, keyIdOf, MAX_SEAL_BYTES } from './seal.ts';
+import { type CheckedSeal, checkSeal, MAX_SEAL_BYTES, MAX_TIMESTAMP_BYTES } from './seal.ts';
+import type { Trust } from './trust.ts';
+import { type JudgedSigner, judgeSigners, type SealTime } from './verify-signers.ts';
+import { compareClocks, type JudgedTimestamp, judgeTimestamp } from './verify-timestamp.ts';
 
 /** The three records of a bundle: its seal, its manifest, its request. What cannot be read is absent, and a finding. */
 export interface Records {
   readonly seal?: CheckedSeal;
-  readonly signer?: { readonly keyId: string; readonly trusted: boolean; readonly words: string };
+  /** All who signed, in the order of the signatures; empty without a seal. */
+  readonly signers: readonly JudgedSigner[];
+  /** The first of them that is trusted, or else the first. */
+  readonly signer?: JudgedSigner;
+  readonly timestamp?: JudgedTimestamp;
   readonly manifest?: ReadRecord<Manifest>;
   readonly request?: ReadRecord<RequestRecord>;
 }
@@ -29,13 +36,10 @@ const MAX_REQUEST_BYTES = 16 * 1024 * 1024;
 /** Issues of a schema that are worth showing; a wrong array has one for each element. */
 const MAX_ISSUES = 5;
 
-export async function readRecords(
-  reader: BundleReader,
-  findings: Findings,
-  trustedKeys: readonly KeyObject[],
-): Promise<Records> {
-  const seal = await readSeal(reader, findings);
-  const signer = seal === undefined ? undefined : judgeSigner(seal, trustedKeys, findings);
+export async function readRecords(reader: BundleReader, findings: Findings, trust: Trust): Promise<Records> {
+  const sealed = await readSeal(reader, findings);
+  const { seal } = sealed;
+  const stamped = await readTimestamp(reader, sealed, trust, findings);
   const manifest = await readRecord(reader, findings, manifestSchema, {
     object: MANIFEST_OBJECT,
     limitBytes: MAX_MANIFEST_BYTES,
@@ -48,45 +52,57 @@ export async function readRecords(
     missing: 'request-missing',
     invalid: 'request-invalid',
   });
+  const finishedAt = manifest?.value.finishedAt;
+  const timestamp = stamped && (finishedAt === undefined ? stamped : compareClocks(stamped, finishedAt, findings));
+  const signers = seal === undefined ? [] : judgeSigners(seal, trust, timeOf(timestamp, finishedAt), findings);
+  const signer = signers.find(({ trusted }) => trusted) ?? signers[0];
   return {
+    signers,
     ...(seal === undefined ? {} : { seal }),
     ...(signer === undefined ? {} : { signer }),
+    ...(timestamp === undefined ? {} : { timestamp }),
     ...(manifest === undefined ? {} : { manifest }),
     ...(request === undefined ? {} : { request }),
   };
 }
 
-async function readSeal(reader: BundleReader, findings: Findings): Promise<CheckedSeal | undefined> {
+interface ReadSeal {
+  readonly seal?: CheckedSeal;
+  /** Of the bytes as they are stored, whatever they are worth. */
+  readonly sha256?: string;
+}
+
+async function readSeal(reader: BundleReader, findings: Findings): Promise<ReadSeal> {
   const where = { object: SEAL_OBJECT };
   const bytes = await readWhole(reader, SEAL_OBJECT, MAX_SEAL_BYTES, findings);
   if (bytes === 'missing') {
     findings.add('error', 'seal-missing', `there is no ${SEAL_OBJECT}: nobody vouches for this bundle`, where);
   }
-  if (typeof bytes === 'string') return undefined;
+  if (typeof bytes === 'string') return {};
+  const sha256 = createHash('sha256').update(bytes).digest('hex');
   try {
-    return checkSeal(bytes);
+    return { seal: checkSeal(bytes), sha256 };
   } catch (error) {
     findings.add('error', 'seal-invalid', `${SEAL_OBJECT}: ${explain(error)}`, where);
-    return undefined;
+    return { sha256 };
   }
 }
 
-function judgeSigner(seal: CheckedSeal, trustedKeys: readonly KeyObject[], findings: Findings): Records['signer'] {
-  const trustedIds = new Set(trustedKeys.map(keyIdOf));
-  const trusted = seal.signers.find((signer) => trustedIds.has(signer.keyId));
-  if (trusted !== undefined) {
-    return { keyId: trusted.keyId, trusted: true, words: `signed by key ${trusted.keyId}, which you trust` };
-  }
-  const keyId = seal.signers[0]?.keyId ?? '';
-  const where = { object: SEAL_OBJECT };
-  if (trustedKeys.length > 0) {
-    const words = `signed by key ${keyId}, which is none of the keys you trust`;
-    findings.add('error', 'signer-untrusted', `the bundle is ${words}`, where);
-    return { keyId, trusted: false, words };
-  }
-  const words = `signed by key ${keyId}, which nothing here vouches for`;
-  findings.add('warning', 'signer-unvouched', `the bundle is ${words}: name a trusted key to check that`, where);
-  return { keyId, trusted: false, words };
+async function readTimestamp(
+  reader: BundleReader,
+  sealed: ReadSeal,
+  trust: Trust,
+  findings: Findings,
+): Promise<JudgedTimestamp | undefined> {
+  const bytes = await readWhole(reader, TIMESTAMP_OBJECT, MAX_TIMESTAMP_BYTES, findings);
+  if (bytes === 'unreadable') return undefined;
+  return await judgeTimestamp(bytes === 'missing' ? undefined : bytes, sealed, trust, findings);
+}
+
+function timeOf(timestamp: JudgedTimestamp | undefined, finishedAt: string | undefined): SealTime | undefined {
+  if (timestamp?.trusted === true) return { at: new Date(timestamp.time), source: 'by the timestamp' };
+  if (finishedAt === undefined || Number.isNaN(Date.parse(finishedAt))) return undefined;
+  return { at: new Date(finishedAt), source: 'by the node’s own clock' };
 }
 
 interface RecordKind {
@@ -192,7 +208,8 @@ function lookAtManifest(manifest: Manifest, records: Records, findings: Findings
     findings.add('error', 'manifest-inconsistent', `${object}, of ${by}, is not among the manifest's objects`, where);
   }
   const { seal } = records;
-  if (seal !== undefined && !seal.signers.some((signer) => signer.keyId === manifest.agent.keyId)) {
+  const named = [...(seal?.signers ?? []), ...(seal?.statement.predicate.missing ?? [])];
+  if (seal !== undefined && !named.some(({ keyId }) => keyId === manifest.agent.keyId)) {
     const message = `the manifest names key ${manifest.agent.keyId} as its agent's, which did not sign it`;
     findings.add('error', 'signer-disagrees', message, where);
   }

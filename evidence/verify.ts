@@ -2,12 +2,15 @@ import type { KeyObject } from 'node:crypto';
 import type { BundleEntry, BundleReader } from './bundle.ts';
 import { ExhibitError, explain } from './error.ts';
 import { createFindings, type Finding, type Findings } from './findings.ts';
-import { MANIFEST_OBJECT, REQUEST_OBJECT, SEAL_OBJECT } from './layout.ts';
+import { MANIFEST_OBJECT, REQUEST_OBJECT, SEAL_OBJECT, TIMESTAMP_OBJECT } from './layout.ts';
 import type { Manifest, StoredObject } from './manifest.ts';
 import { staysInside } from './member-path.ts';
+import { mergeTrust, NO_TRUST, type Trust, trustInKeys } from './trust.ts';
 import { verifyObject } from './verify-object.ts';
 import { whatIsNotProved, whatIsProved } from './verify-proof.ts';
 import { compareRecords, compareSubjects, type Records, readRecords } from './verify-records.ts';
+import type { JudgedSigner } from './verify-signers.ts';
+import { expectsTimestamp, type JudgedTimestamp } from './verify-timestamp.ts';
 
 /**
  * Checks a bundle as a sceptical reader would: the seal, who signed it, the records, then every object to its last member,
@@ -22,7 +25,11 @@ export interface VerifyReport {
   /** There is a seal and its signature is good. */
   readonly sealed: boolean;
   /** The first signer that is trusted, or else the first. */
-  readonly signer?: { readonly keyId: string; readonly trusted: boolean; readonly words: string };
+  readonly signer?: JudgedSigner;
+  /** All of them, in the order of their signatures. */
+  readonly signers: readonly JudgedSigner[];
+  /** What an authority says about the seal, where it is good. */
+  readonly timestamp?: JudgedTimestamp;
   /** Errors first, then in the order of the checks. At most MAX_FINDINGS; `counts` has them all. */
   readonly findings: readonly Finding[];
   readonly counts: {
@@ -38,7 +45,9 @@ export interface VerifyReport {
 }
 
 export interface VerifyOptions {
-  /** Ed25519 public keys that the reader believes, see `parseTrustedKey`. Without any, a seal is checked against itself only. */
+  /** What the reader believes, see trust.ts. Without any key, a seal is checked against itself only. */
+  readonly trust?: Trust;
+  /** Keys that are believed as well, whenever they signed. */
   readonly trustedKeys?: readonly KeyObject[];
   readonly onProgress?: (progress: VerifyProgress) => void;
   readonly signal?: AbortSignal;
@@ -60,7 +69,8 @@ const MAX_OBJECTS = 100_000;
  */
 export async function verifyBundle(reader: BundleReader, options: VerifyOptions = {}): Promise<VerifyReport> {
   const findings = createFindings();
-  const records = await readRecords(reader, findings, options.trustedKeys ?? []);
+  const trust = mergeTrust([options.trust ?? NO_TRUST, trustInKeys(options.trustedKeys ?? [])]);
+  const records = await readRecords(reader, findings, trust);
   compareRecords(records, findings);
   compareSubjects(records, findings);
   const present = await listPresent(reader, findings);
@@ -98,6 +108,7 @@ function lookForStrangers(
   findings: Findings,
 ): void {
   const known = new Set([REQUEST_OBJECT, MANIFEST_OBJECT, SEAL_OBJECT, ...listed.map((object) => object.name)]);
+  if (expectsTimestamp(records.seal)) known.add(TIMESTAMP_OBJECT);
   for (const [name, entry] of present) {
     const where = { object: name };
     if (entry.irregular !== undefined) {
@@ -172,6 +183,8 @@ function report(url: string, records: Records, findings: Findings, counts: Count
     intact,
     sealed,
     ...(records.signer === undefined ? {} : { signer: records.signer }),
+    signers: records.signers,
+    ...(records.timestamp === undefined ? {} : { timestamp: records.timestamp }),
     findings: findings.list().sort((a, b) => rank[a.severity] - rank[b.severity]),
     counts: { ...counts, errors: findings.errors, warnings: findings.warnings },
     proves: whatIsProved(records, intact, counts),

@@ -5,7 +5,8 @@ import { canonicalJson } from './json.ts';
 import { MANIFEST_OBJECT, MEDIA_TYPES, type MediaType, SEAL_OBJECT, TIMESTAMP_OBJECT } from './layout.ts';
 import { type Manifest, manifestSchema, type StoredObject } from './manifest.ts';
 import { createMemberList, type MemberList } from './member-list.ts';
-import { createSealer, type Sealer, type Signer } from './seal.ts';
+import type { Sealer, Signer } from './seal.ts';
+import { createSealer } from './sealer.ts';
 import { createTarWriter, type TarHeader, type TarWriter, type TarWriterOptions, type WrittenMember } from './tar.ts';
 import { createTarObserver } from './tar-reader.ts';
 
@@ -21,8 +22,8 @@ export interface BundleWriter {
   openText(name: string, mediaType: 'jsonl' | 'bodyfile', estimatedBytes?: number): Promise<TextWriter>;
   /** Canonical JSON, not compressed. */
   writeJson(name: string, value: unknown): Promise<StoredObject>;
-  /** The end of a bundle: the manifest, then the seal over its objects and itself. */
-  seal(manifest: Manifest, signer: Signer): Promise<void>;
+  /** The end of a bundle, see `sealManifest`. Resolves to the sealer's notes. */
+  seal(manifest: Manifest, by: Sealer | Signer, signal?: AbortSignal): Promise<readonly string[]>;
 }
 
 export interface SinkObject extends ByteSink, AsyncDisposable {
@@ -100,11 +101,11 @@ export function createBundleWriter(open: OpenObject, options: BundleWriterOption
       options.onStored(stored);
       return stored;
     },
-    async seal(manifest, signer) {
-      const signal = new AbortController().signal;
-      for (const { name, mediaType, bytes } of (await sealManifest(manifest, createSealer(signer), signal)).objects) {
-        await writePlain(name, mediaType, bytes);
-      }
+    async seal(manifest, by, signal = new AbortController().signal) {
+      const sealer = 'seal' in by ? by : createSealer(by);
+      const { objects, notes } = await sealManifest(manifest, sealer, signal);
+      for (const { name, mediaType, bytes } of objects) await writePlain(name, mediaType, bytes);
+      return notes;
     },
   };
 }

@@ -1,5 +1,5 @@
 import type { Manifest, StoredObject } from '../../evidence/manifest.ts';
-import type { Signer } from '../../evidence/seal.ts';
+import type { Sealer } from '../../evidence/seal.ts';
 import { type BundleWriter, createBundleWriter } from '../../evidence/write.ts';
 import type { CollectContext } from '../collect/collector.ts';
 import type { Sink } from '../sink/sink.ts';
@@ -12,7 +12,7 @@ export interface Bundle extends Pick<CollectContext, 'archive' | 'text'> {
   foreignArchive(name: string, onProblem: (why: string) => void): ReturnType<CollectContext['foreignArchive']>;
   json(name: string, value: unknown): Promise<StoredObject>;
   /** The manifest and its seal, with a signal of their own: a cancelled capture is sealed all the same. */
-  seal(manifest: Manifest, signer: Signer, signal: AbortSignal): Promise<void>;
+  seal(manifest: Manifest, sealer: Sealer, signal: AbortSignal): Promise<readonly string[]>;
 }
 
 export interface BundleOptions {
@@ -45,6 +45,6 @@ export function openBundle({ sink, path, level, signal }: BundleOptions): Bundle
     foreignArchive: (name, onProblem) => open.openForeignArchive(name, { onProblem }),
     text: (name, mediaType) => open.openText(name, mediaType),
     json: (name, value) => open.writeJson(name, value),
-    seal: (manifest, signer, until) => writer(until).seal(manifest, signer),
+    seal: (manifest, sealer, until) => writer(until).seal(manifest, sealer, until),
   };
 }

@@ -231,7 +231,8 @@ async function carryOut(run: Run): Promise<{ state: 'complete' | 'partial' | 'ca
     agent: run.record.agent,
     nodeBytesWritten: run.sink.url.startsWith('file:') ? Math.max(0, written - bundle.storedBytes()) : written,
   };
-  await bundle.seal(manifest, parts.signer, AbortSignal.timeout(SEAL_TIMEOUT_MS));
+  const sealed = await bundle.seal(manifest, parts.sealer, AbortSignal.timeout(SEAL_TIMEOUT_MS));
+  if (sealed.length > 0) run.log.warn({ notes: sealed }, 'sealed, not as configured');
   const wallMs = Math.round(performance.now() - sealStartedMs);
   hooks.emit({
     kind: 'stage-ended',

@@ -90,8 +90,9 @@ function interruptible(reader: BundleReader, signal: AbortSignal): BundleReader 
 async function readSealed(reader: BundleReader, { verify }: Options) {
   const { createFindings } = await import('../../evidence/findings.ts');
   const { compareRecords, compareSubjects, readRecords } = await import('../../evidence/verify-records.ts');
+  const { NO_TRUST } = await import('../../evidence/trust.ts');
   const findings = createFindings();
-  const records = await readRecords(reader, findings, []);
+  const records = await readRecords(reader, findings, NO_TRUST);
   compareRecords(records, findings);
   compareSubjects(records, findings);
   const wrong = findings.list().find(({ severity }) => severity === 'error');

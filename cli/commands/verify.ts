@@ -20,10 +20,14 @@ export function registerVerify(program: Command, session: Session): void {
       .description('check a bundle offline: seal, every digest, every member, nothing missing, nothing added')
       .helpGroup(GROUPS.evidence),
   )
-    .option('--trust <key.pem...>', 'public keys to believe; without any, the seal is only checked against itself')
+    .option(
+      '--trust <file...>',
+      'public keys and roots of time-stamping authorities to believe (PEM), or a trust root (JSON)',
+    )
     .action(async (bundle: string) => verify(session, bundle, optionsOf<Options>(command)));
   examples(command, [
     ['exhibit verify ./0198c0de-3c4f-7a10-8000-5f2c0a7e9b11 --trust agent.pub.pem', 'a folder, by a key you know'],
+    ['exhibit verify BUNDLE --trust trust.json', 'by a trust root: names, validity, authorities (docs/trust.md)'],
     ['exhibit verify s3://evidence/prod/node-1/0198c0de-3c4f-7a10-8000-5f2c0a7e9b11 --region eu-central-1', 'in S3'],
     ['exhibit verify s3://evidence/c/n/ID --endpoint http://127.0.0.1:9000', 'in a server that speaks S3'],
     ["exhibit verify BUNDLE --json | jq -r '.findings[] | .object'", 'what is wrong, for a script'],
@@ -32,7 +36,7 @@ export function registerVerify(program: Command, session: Session): void {
 
 async function verify(session: Session, bundle: string, options: Options): Promise<void> {
   const { verifyBundle } = await import('../../evidence/verify.ts');
-  const trustedKeys = await readKeys(options.trust ?? []);
+  const trust = await readTrust(options.trust ?? []);
   await using reader = await openBundle(bundle, options, session.signal);
   const progress = options.json === true ? undefined : await verifyProgress(session.stderr);
   let report: VerifyReport;
@@ -43,7 +47,7 @@ async function verify(session: Session, bundle: string, options: Options): Promi
       read: (...args: Parameters<BundleReader['read']>) => until(reader.read(...args), session.signal),
     };
     report = await verifyBundle(readable, {
-      trustedKeys,
+      trust,
       signal: session.signal,
       ...(progress === undefined ? {} : { onProgress: progress.show }),
     });
@@ -58,16 +62,15 @@ async function verify(session: Session, bundle: string, options: Options): Promi
   await answer(session, options, { document: report, words: () => describeReport(report) });
 }
 
-async function readKeys(files: readonly string[]) {
-  const { parseTrustedKey } = await import('../../evidence/seal.ts');
-  return await Promise.all(
-    files.map(async (file) => {
-      const pem = await readFile(file).catch((error: unknown) => {
-        throw new ExhibitError('usage', `The key ${file} cannot be read (${explain(error)}).`, { cause: error });
-      });
-      return parseTrustedKey(pem, file);
-    }),
-  );
+async function readTrust(files: readonly string[]) {
+  const { mergeTrust, parseTrust } = await import('../../evidence/trust.ts');
+  const parts = files.map(async (file) => {
+    const bytes = await readFile(file).catch((error: unknown) => {
+      throw new ExhibitError('usage', `The key ${file} cannot be read (${explain(error)}).`, { cause: error });
+    });
+    return parseTrust(bytes, file);
+  });
+  return mergeTrust(await Promise.all(parts));
 }
 
 /** As many findings as a person reads; all are in `--json`. */
@@ -84,7 +87,8 @@ export function describeReport(report: VerifyReport): string {
       'checked',
       `${formatCount(counts.objects, 'object')}, ${formatCount(counts.members, 'member')}, ${formatBytes(counts.bytes)}`,
     ],
-    ['signer', report.signer?.words ?? 'none'],
+    ['signer', signersOf(report)],
+    ['timestamp', report.timestamp?.words],
     ['found', `${formatCount(counts.errors, 'error')}, ${formatCount(counts.warnings, 'warning')}`],
   ]);
   const shown = report.findings.slice(0, MAX_SHOWN_FINDINGS);
@@ -97,6 +101,12 @@ export function describeReport(report: VerifyReport): string {
     section('This proves:', report.proves),
     section('This does not prove:', report.doesNotProve),
   ].join('');
+}
+
+/** The one whom `signer` names first, then the others. */
+function signersOf({ signer, signers }: VerifyReport): string {
+  const others = signers.filter(({ keyId }) => keyId !== signer?.keyId);
+  return [signer, ...others].map((one) => one?.words ?? 'none').join('; ');
 }
 
 /** `error object-digest: memory.tar.zst ... (memory)` */

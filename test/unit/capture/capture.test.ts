@@ -17,6 +17,7 @@ import { ExhibitError } from '../../../evidence/error.ts';
 import { ARTIFACTS, type ArtifactName } from '../../../evidence/layout.ts';
 import type { Manifest } from '../../../evidence/manifest.ts';
 import { generateSigner } from '../../../evidence/seal.ts';
+import { createSealer } from '../../../evidence/sealer.ts';
 import { verifyBundle } from '../../../evidence/verify.ts';
 
 /** The spine with fakes of every port but the sink, which is a real folder. */
@@ -137,7 +138,7 @@ async function capture({
     collectors: Object.fromEntries(
       ARTIFACTS.map((artifact) => [artifact, { artifact, collect: collectors[artifact] ?? oneFile(artifact) }]),
     ) as Parameters<typeof captureExecutor>[0]['collectors'],
-    signer: generateSigner(),
+    sealer: createSealer(generateSigner()),
     startFreezer: startFreezer ?? fakeFreezer(freezes),
     version: '0.0.0',
     now: Date.now,
