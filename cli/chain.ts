@@ -76,8 +76,10 @@ export function describeChains(report: ChainReport): string {
     ...report.chains.slice(0, MAX_SHOWN_CHAINS).map((chain) => ['chain', describeChain(chain)] as const),
     ['found', `${formatCount(report.counts.errors, 'error')}, ${formatCount(report.counts.warnings, 'warning')}`],
   ]);
+  const isChained = report.chains.length > 0;
+  const verdict = !report.whole ? 'CHAIN BROKEN' : isChained ? 'CHAIN WHOLE' : 'NO CHAIN: nothing links these captures';
   return [
-    `${report.whole ? 'CHAIN WHOLE' : 'CHAIN BROKEN'}\n`,
+    `${verdict}\n`,
     fields,
     section('Findings:', [...shown.map(describeFinding), ...(hidden > 0 ? [`${hidden} more, see --json`] : [])]),
     section('This proves:', report.proves),

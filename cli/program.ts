@@ -7,6 +7,7 @@ import { registerCapture } from './commands/capture.ts';
 import { registerCaptures } from './commands/captures.ts';
 import { registerContainers } from './commands/containers.ts';
 import { registerCore } from './commands/core.ts';
+import { registerCustody } from './commands/custody.ts';
 import { registerDoctor } from './commands/doctor.ts';
 import { registerExtract } from './commands/extract.ts';
 import { registerFindings } from './commands/findings.ts';
@@ -57,6 +58,7 @@ export function buildProgram(session: Session, printed: Printed): Command {
   registerCancel(program, session);
   registerDoctor(program, session);
   registerVerify(program, session);
+  registerCustody(program, session);
   registerExtract(program, session);
   registerFindings(program, session);
   registerImage(program, session);
