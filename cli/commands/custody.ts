@@ -11,8 +11,8 @@ import { openDestination } from '../destination.ts';
 import type { Document } from '../document.ts';
 import { openNewFile } from '../new-file.ts';
 import { escapeText, toJson } from '../print.ts';
-import { packageVersion } from '../program.ts';
 import type { Session } from '../session.ts';
+import { packageVersion } from '../version.ts';
 import { check, readKeys } from './verify.ts';
 
 type Options = BundleOptions & {
@@ -54,8 +54,8 @@ async function custody(session: Session, bundle: string, options: Options): Prom
     await file.commit();
     if (options.json !== true) await session.stderr.write(`exhibit: ${escapeText(options.html)} is written\n`);
   }
-  if (options.json === true) return await session.stdout.write(`${toJson(record, 2)}\n`);
-  if (options.html !== undefined && options.out === undefined) return;
+  if (options.json === true) await session.stdout.write(`${toJson(record, 2)}\n`);
+  if (options.out === undefined && (options.json === true || options.html !== undefined)) return;
   const { toMarkdown } = await import('../document-markdown.ts');
   await using destination = await openDestination(session, options.out, 'custody.md');
   await destination.write(Buffer.from(toMarkdown(record)));
@@ -99,12 +99,13 @@ async function makeRecord(
   return { record, good: checked.good && chain?.whole !== false };
 }
 
-/** Undefined when the object is not there. */
+/** Undefined when the object is not there, or larger than a seal is. */
 async function digestOf(reader: BundleReader, object: string, signal: AbortSignal): Promise<string | undefined> {
-  const digest = createHash('sha256');
+  const { readAtMost } = await import('../../evidence/byte-sink.ts');
+  const { MAX_SEAL_BYTES } = await import('../../evidence/seal.ts');
   try {
-    for await (const chunk of until(reader.read(object), signal)) digest.update(chunk);
-    return digest.digest('hex');
+    const bytes = await readAtMost(until(reader.read(object), signal), MAX_SEAL_BYTES);
+    return bytes && createHash('sha256').update(bytes).digest('hex');
   } catch (error) {
     if (isExhibitError(error, 'bundle-not-found')) return undefined;
     throw error;
