@@ -1,5 +1,5 @@
 import type { Finding } from '../evidence/findings.ts';
-import { CUSTODY_OBJECT, REQUEST_OBJECT } from '../evidence/layout.ts';
+import { CUSTODY_OBJECT } from '../evidence/layout.ts';
 import type { Manifest, RequestRecord } from '../evidence/manifest.ts';
 import type { CheckedRecords } from '../evidence/verify.ts';
 import type { ChainReport } from '../evidence/verify-chain.ts';
@@ -209,7 +209,10 @@ function objects({ objects: all }: Manifest): Block[] {
   ]);
   return [
     { kind: 'heading', text: 'Objects as stored' },
-    { kind: 'paragraph', text: `The list of ${REQUEST_OBJECT} and every other object that the manifest names.` },
+    {
+      kind: 'paragraph',
+      text: 'All that the manifest lists: every object of the bundle but the manifest itself and its seal.',
+    },
     ...table(['Object', 'Bytes', 'SHA-256', 'Note'], rows),
   ];
 }
@@ -240,7 +243,7 @@ function footprint({ artifacts: all, freeze, nodeBytesWritten }: Manifest): Bloc
     { kind: 'heading', text: 'What the acquisition did to the node' },
     {
       kind: 'paragraph',
-      text: `The target was ${stopped}; it stood still for ${formatDuration(freeze.pauseMs)} in all.`,
+      text: `The target was ${stopped}; it stood still for ${freeze.pauseMs} ms in all.`,
     },
     {
       kind: 'paragraph',

@@ -58,15 +58,13 @@ function codeSpan(text: string): string {
 
 /**
  * Inline markup, HTML, entities and tables by their characters; block markup by what a line begins with; and what is no markup but
- * is made a link by some readers (GitHub's: `https://`, `www.`, addresses with `@`).
+ * is made a link by some readers (`https://`, `//`, `mailto:`, `www.`, addresses with `@`).
  */
 function prose(text: string): string {
   return escapeText(text)
     .trim()
     .replaceAll(/[\\`*_[\]<>&|~#!$@^{}]/g, '\\$&')
-    .replaceAll(/:(?=\/\/)|(?<=^|\W)(?:www|ftp|mailto|xmpp)(?=[.:])/gi, (found) =>
-      found === ':' ? '\\:' : `${found}\\`,
-    )
+    .replaceAll(/(?<=[a-z]):(?=\S)|(?<=\/)\/|(?<=www)\./gi, '\\$&')
     .replace(/^[-+=:]/, '\\$&')
     .replace(/^(\d+)([.)])/, '$1\\$2');
 }

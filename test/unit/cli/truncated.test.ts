@@ -94,11 +94,11 @@ describe('an object that ends early', () => {
   test('leaves a timeline with the rest and a line that says what is missing', async () => {
     const { objects } = await custodyBundle({
       change(manifest, all) {
-        const name = 'inventory.jsonl.zst';
+        const name = 'processes.tar.zst';
         const part = (all.get(name) ?? Buffer.alloc(0)).subarray(0, 100);
         all.set(name, part);
         const stored = { sha256: createHash('sha256').update(part).digest('hex'), sizeBytes: part.length };
-        const record = { name, mediaType: 'application/jsonl+zstd', stored, truncated: 'S3 was away' };
+        const record = { name, mediaType: 'application/x-tar+zstd', stored, truncated: 'S3 was away' };
         manifest.objects = manifest.objects.map((object) => (object.name === name ? record : object));
       },
     });
@@ -106,9 +106,9 @@ describe('an object that ends early', () => {
     await writeTo(other, objects);
     const ran = await exhibit(['timeline', other]);
     expect(ran.code).toBe(1);
-    expect(ran.stdout.toString()).toContain('"artifact":"processes"');
+    expect(ran.stdout.toString()).toContain('"message":"');
     expect(ran.stderr).toContain(
-      'exhibit: inventory.jsonl.zst: inventory.jsonl.zst is a first part only, as the manifest says (S3 was away)',
+      'exhibit: processes.tar.zst: processes.tar.zst is a first part only, as the manifest says (S3 was away)',
     );
   });
 });
