@@ -97,13 +97,14 @@ function honestEvents(manifest: Manifest, request: RequestRecord): CustodyEntry[
 export async function chainOfBundles(
   length: number,
   signer = generateSigner(),
+  tiny = true,
 ): Promise<Map<string, Map<string, Buffer>>> {
   const captures = new Map<string, Map<string, Buffer>>();
   let previous: ChainLink['previous'];
   for (let sequence = 1; sequence <= length; sequence += 1) {
     const captureId = captureIdOf(sequence);
     const chain = { chainId: CHAIN_ID, sequence, ...(previous === undefined ? {} : { previous }) };
-    const { objects } = await custodyBundle({ signer, captureId, chain, tiny: true });
+    const { objects } = await custodyBundle({ signer, captureId, chain, tiny });
     captures.set(captureId, objects);
     previous = { captureId, sealSha256: digestOf(objects.get(SEAL_OBJECT) ?? Buffer.alloc(0)) };
   }
