@@ -45,7 +45,7 @@ async function read(
 ): Promise<ChainReport> {
   const { openCaptureFolder } = await import('../evidence/captures.ts');
   const { verifyChains } = await import('../evidence/verify-chain.ts');
-  const folder = await openCaptureFolder(url, {
+  await using folder = await openCaptureFolder(url, {
     ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
     ...(options.region === undefined ? {} : { region: options.region }),
     ...(options.pathStyle === undefined ? {} : { forcePathStyle: options.pathStyle }),

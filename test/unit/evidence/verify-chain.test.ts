@@ -25,6 +25,7 @@ const folderOf = (captures: Captures): CaptureFolder => ({
     if (objects === undefined) throw new ExhibitError('bundle-not-found', `no ${name}`);
     return readerOf(objects);
   },
+  async [Symbol.asyncDispose]() {},
 });
 
 describe('a chain of captures', () => {
@@ -165,6 +166,7 @@ describe('a chain of captures', () => {
         opened += 1;
         throw new ExhibitError('bundle-not-found', name);
       },
+      async [Symbol.asyncDispose]() {},
     });
     expect(opened).toBe(MAX_CAPTURES);
     expect(report.findings[0]?.code).toBe('list-failed');
@@ -204,7 +206,8 @@ describe('a chain of captures', () => {
       const bundle = pathToFileURL(join(folder, captureIdOf(2))).href;
       const place = siblingsOf(bundle);
       expect(place).toEqual({ folder: pathToFileURL(folder).href, name: captureIdOf(2) });
-      const report = await verifyChains(await openCaptureFolder(place.folder));
+      await using opened = await openCaptureFolder(place.folder);
+      const report = await verifyChains(opened);
       expect(report).toMatchObject({ whole: true, captures: 5 });
     } finally {
       await rm(folder, { recursive: true });
