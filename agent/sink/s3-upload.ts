@@ -108,13 +108,17 @@ export async function putObject(target: ObjectTarget, body: Buffer, signal: Abor
   }
 }
 
-/** Makes the object of its parts. Where the answer got lost, the fate of the upload id tells what was done. */
+/**
+ * Makes the object of its parts. Where the answer got lost, the fate of the upload id tells what was done; `again`: the caller
+ * keeps the parts and asks again later, so an upload that may still be completed is never aborted to find out.
+ */
 export async function completeUpload(
   target: ObjectTarget,
   uploadId: string,
   parts: readonly UploadedPart[],
   sizeBytes: number,
   signal: AbortSignal,
+  again = false,
 ): Promise<CommitAnswer> {
   const command = new CompleteMultipartUploadCommand({
     Bucket: target.bucket,
@@ -135,6 +139,7 @@ export async function completeUpload(
   try {
     answered = (await target.client.send(command, { abortSignal: signal })).ChecksumSHA256;
   } catch (error) {
+    if (again && isUnclear(error)) throw error;
     return await afterFailedCompletion(target, uploadId, error, signal);
   }
   expectChecksum('the object', compositeSha256(parts), answered);
@@ -182,6 +187,9 @@ export function compositeSha256(parts: readonly UploadedPart[]): string {
 
 class ChecksumMismatch extends ExhibitError {}
 
+/** S3 says that it has stored other bytes than were sent. */
+export const isMismatch = (error: unknown): error is ExhibitError => error instanceof ChecksumMismatch;
+
 /** Some servers answer no checksum; they have still checked the one that was sent, or ignored it (docs/sinks.md). */
 function expectChecksum(what: string, sent: string, answered: string | undefined): void {
   if (answered === undefined || answered === sent) return;
@@ -192,7 +200,7 @@ function expectChecksum(what: string, sent: string, answered: string | undefined
 }
 
 function isDamage(error: unknown): boolean {
-  if (error instanceof ChecksumMismatch) return true;
+  if (isMismatch(error)) return true;
   return errorNames(error).some((name) => ['BadDigest', 'XAmzContentSHA256Mismatch', 'IncompleteBody'].includes(name));
 }
 
