@@ -8,6 +8,7 @@ import type { ObjectSubject, Settled } from './sink.ts';
 const count = z.int().nonnegative();
 const number = z.int().positive();
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
+const crc64nvme = z.string().regex(/^[0-9a-f]{16}$/);
 
 const subjectSchema = z.object({
   captureId: z.string(),
@@ -42,7 +43,7 @@ const noteSchema = z.discriminatedUnion('kind', [
   /** A part has all of its bytes. `through`: SHA-256 of the object up to the end of this part. */
   z.object({ kind: z.literal('cut'), number, sizeBytes: count, through: sha256 }),
   /** S3 has acknowledged it. */
-  z.object({ kind: z.literal('sent'), number, etag: z.string(), sha256 }),
+  z.object({ kind: z.literal('sent'), number, etag: z.string(), sha256, crc64nvme: crc64nvme.optional() }),
   /** Its bytes were given up for want of room. */
   z.object({ kind: z.literal('dropped'), number }),
   /** The writer has written all. */
@@ -67,7 +68,7 @@ export interface PartState {
   readonly sizeBytes: number;
   readonly endBytes: number;
   readonly through: string;
-  sent?: { readonly etag: string; readonly sha256: string };
+  sent?: { readonly etag: string; readonly sha256: string; readonly crc64nvme: string | undefined };
   dropped: boolean;
 }
 
@@ -122,7 +123,7 @@ export function applyNote(state: LedgerState, note: Note): void {
       return;
     case 'sent': {
       const part = state.parts[note.number - 1];
-      if (part !== undefined) part.sent = { etag: note.etag, sha256: note.sha256 };
+      if (part !== undefined) part.sent = { etag: note.etag, sha256: note.sha256, crc64nvme: note.crc64nvme };
       return;
     }
     case 'dropped': {

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ExhibitError, explain } from '../../evidence/error.ts';
 import { isAway } from './s3-away.ts';
+import { REQUEST_TIMEOUT_MS } from './s3-client.ts';
 
 /** The first question whether S3 is back; each next one waits twice as long. */
 const FIRST_PROBE_MS = 1000;
@@ -19,6 +20,8 @@ export interface LineOptions {
   readonly log?: { warn(fields: object, event: string): void } | undefined;
   readonly firstProbeMs?: number | undefined;
   readonly patienceMs?: number | undefined;
+  /** A body may take so much longer; 1 MiB/s at most. */
+  readonly slowestBytesPerSecond?: number | undefined;
   /** 0 to 1. */
   readonly random?: (() => number) | undefined;
 }
@@ -63,8 +66,8 @@ export class S3Line implements AsyncDisposable {
         cause: this.#away.error,
       });
     }
-    const patienceMs = (this.#options.patienceMs ?? PATIENCE_MS) + (bodyBytes / SLOWEST_BYTES_PER_SECOND) * 1000;
-    const patience = AbortSignal.timeout(Math.ceil(patienceMs));
+    const patienceMs = this.#patienceMs(bodyBytes);
+    const patience = AbortSignal.timeout(patienceMs);
     try {
       const result = await request(AbortSignal.any([signal, patience]));
       this.#delayMs = this.#options.firstProbeMs ?? FIRST_PROBE_MS;
@@ -85,6 +88,12 @@ export class S3Line implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#end.abort(new Error('the sink was closed'));
     await this.#away?.back;
+  }
+
+  #patienceMs(bodyBytes: number): number {
+    const { patienceMs = PATIENCE_MS, slowestBytesPerSecond = SLOWEST_BYTES_PER_SECOND } = this.#options;
+    const bytesPerSecond = Math.min(slowestBytesPerSecond, SLOWEST_BYTES_PER_SECOND);
+    return Math.min(Math.ceil(patienceMs + (bodyBytes / bytesPerSecond) * 1000), REQUEST_TIMEOUT_MS);
   }
 
   #lost(error: unknown): void {

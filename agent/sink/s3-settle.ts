@@ -1,4 +1,5 @@
 import { ExhibitError } from '../../evidence/error.ts';
+import { isMismatch } from './s3-checksum.ts';
 import { followsUnclearAttempt, isUnclear } from './s3-client.ts';
 import { errorNames, type S3Place, s3Error } from './s3-errors.ts';
 import { type LedgerState, nextStep, settledWith, whatIsMissing } from './s3-ledger.ts';
@@ -7,7 +8,6 @@ import {
   abortUpload,
   completeUpload,
   createUpload,
-  isMismatch,
   type ObjectTarget,
   putObject,
   type UploadedPart,
@@ -132,8 +132,14 @@ export async function sendPart(
 ): Promise<void> {
   const { uploadId, number, bytes } = part;
   const send = (until: AbortSignal) => uploadPart(target, uploadId, number, bytes, until);
-  const { etag, sha256 } = await line.send(send, signal, bytes.length);
-  await noteSafely(ledger, { kind: 'sent', number, etag, sha256: sha256.toString('hex') });
+  const { etag, sha256, crc64nvme } = await line.send(send, signal, bytes.length);
+  await noteSafely(ledger, {
+    kind: 'sent',
+    number,
+    etag,
+    sha256: sha256.toString('hex'),
+    ...(crc64nvme && { crc64nvme: crc64nvme.toString('hex') }),
+  });
   await ledger.discard(number);
 }
 
@@ -257,8 +263,11 @@ function conclude({ onConcluded, target }: SettleContext, note: string | undefin
 }
 
 function uploadedParts({ parts }: LedgerState, count: number): UploadedPart[] {
-  return parts.slice(0, count).flatMap(({ sent }, index) => {
-    return sent === undefined ? [] : [{ number: index + 1, etag: sent.etag, sha256: Buffer.from(sent.sha256, 'hex') }];
+  return parts.slice(0, count).flatMap(({ sent, sizeBytes }, index) => {
+    if (sent === undefined) return [];
+    const { etag, sha256, crc64nvme } = sent;
+    const crc = crc64nvme === undefined ? {} : { crc64nvme: Buffer.from(crc64nvme, 'hex') };
+    return [{ number: index + 1, etag, sizeBytes, sha256: Buffer.from(sha256, 'hex'), ...crc }];
   });
 }
 
