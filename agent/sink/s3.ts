@@ -42,6 +42,11 @@ export interface S3SinkConfig extends AttributesConfig {
   /** Of all objects together; no limit when absent. */
   readonly maxBytesPerSecond?: number | undefined;
   readonly retry?: RetryConfig | undefined;
+  /**
+   * With a vault: each part lies in it before it is sent, so that no whole part is lost with this process. False unless told: it
+   * costs about as much CPU as all the rest. Small objects are always written ahead.
+   */
+  readonly writeAhead?: boolean | undefined;
 }
 
 /** What a composition root or a test may bring along. */
@@ -52,8 +57,6 @@ export interface S3SinkParts
   readonly spoolBytes?: number;
   /** Of this sink, among those that share the vault. */
   readonly name?: string;
-  /** Each part lies in the vault before it is sent, so that nothing of it is lost with this process. True for a vault in memory. */
-  readonly writeAhead?: boolean;
   /** For tests: how soon S3 is asked whether it is back, and how long a request may take before the spool takes over. */
   readonly firstProbeMs?: number;
   readonly patienceMs?: number;
@@ -169,7 +172,7 @@ export function openS3Sink(config: S3SinkConfig, parts: S3SinkParts = {}): Sink 
       return new S3Object({
         opened: { kind: 'opened', sinkUrl: url, key, contentType, about, atMs: now() },
         context: context(to),
-        spool: spool && { spool, sinkName: name, writeAhead: parts.writeAhead ?? spool.vault.inMemory },
+        spool: spool && { spool, sinkName: name, writeAhead: config.writeAhead ?? false },
         estimatedBytes: options.estimatedBytes ?? 0,
         minimumPartBytes,
         maxPartsInFlight,

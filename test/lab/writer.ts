@@ -17,7 +17,7 @@ process.once('message', (order: Order) => void write(order));
 
 async function write({ config, credentials, folder, secret, key, afterParts, partBytes }: Order): Promise<void> {
   const vault = await openVault(folder, Buffer.from(secret, 'hex'));
-  const sink = openSink(config, { credentials, vault, writeAhead: true });
+  const sink = openSink({ ...config, writeAhead: true }, { credentials, vault });
   const object = await sink.open(key, { contentType: 'application/zstd', signal: new AbortController().signal });
   // One byte more than the parts, or the last of them would not be one yet.
   await object.write(Buffer.alloc(afterParts * partBytes + 1, 'evidence '));

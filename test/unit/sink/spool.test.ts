@@ -333,7 +333,7 @@ describe('a part behind a hole', () => {
   test('is named in what is said of the object, and is not part of it', async () => {
     const vault = await vaultAgain();
     // The second part gets no answer and finds no room; meanwhile S3 takes the third.
-    const sink = sinkOn(vault, { spoolBytes: MIB, writeAhead: false, idleTimeoutMs: 1000 });
+    const sink = sinkOn(vault, { spoolBytes: MIB, idleTimeoutMs: 1000 });
     server.fault = ({ operation, part }) => (operation === 'UploadPart' && part === 2 ? { kind: 'stall' } : undefined);
     const failure = store(sink, MEMORY, LARGE, about(2)).catch((error: unknown) => error);
     expect(await failure).toMatchObject({ code: 'spool-full' });
