@@ -9,13 +9,20 @@ import type { ChecksumKind } from './s3-checksum.ts';
 import { type ClientOptions, createS3Client, instrument } from './s3-client.ts';
 import { S3Clock } from './s3-clock.ts';
 import { type S3Place, s3Error } from './s3-errors.ts';
+import { S3Line } from './s3-line.ts';
 import { S3Object, untilAborted } from './s3-object.ts';
 import { DEFAULT_PARTS_IN_FLIGHT, MIN_PART_BYTES, partBytesUnderCap, partsUnderCap } from './s3-parts.ts';
 import type { RetryConfig } from './s3-retry.ts';
 import { findRights } from './s3-rights.ts';
-import type { ObjectTarget } from './s3-upload.ts';
+import type { SettleContext } from './s3-settle.ts';
+import { createSettler } from './s3-settler.ts';
+import { abortUpload, type ObjectTarget } from './s3-upload.ts';
 import type { ObjectSubject, OpenOptions, Sink } from './sink.ts';
+import { spoolOf } from './spool.ts';
 import type { Vault } from './vault.ts';
+
+/** Objects that are written to one sink at once; a capture writes two or three. */
+const CAPPED_OBJECTS = 8;
 
 export interface S3SinkConfig extends AttributesConfig {
   /** `s3://bucket` or `s3://bucket/prefix`. */
@@ -35,6 +42,11 @@ export interface S3SinkConfig extends AttributesConfig {
   /** Of all objects together; no limit when absent. */
   readonly maxBytesPerSecond?: number | undefined;
   readonly retry?: RetryConfig | undefined;
+  /**
+   * With a vault: each part lies in it before it is sent, so that no whole part is lost with this process. False unless told: it
+   * costs about as much CPU as all the rest. Small objects are always written ahead.
+   */
+  readonly writeAhead?: boolean | undefined;
 }
 
 /** What a composition root or a test may bring along. */
@@ -43,6 +55,12 @@ export interface S3SinkParts
   /** Where bytes wait that S3 does not take; without one a failure ends the object. */
   readonly vault?: Vault;
   readonly spoolBytes?: number;
+  /** Of this sink, among those that share the vault. */
+  readonly name?: string;
+  /** For tests: how soon S3 is asked whether it is back, and how long a request may take before the spool takes over. */
+  readonly firstProbeMs?: number;
+  readonly patienceMs?: number;
+  readonly now?: () => number;
   /** Used in place of one of our own; the caller destroys it. */
   readonly client?: S3Client;
   /** For the bandwidth cap. */
@@ -59,6 +77,8 @@ export interface S3SinkParts
 export function openS3Sink(config: S3SinkConfig, parts: S3SinkParts = {}): Sink {
   const { bucket, prefix } = parseS3Url(config.url);
   const url = prefix === '' ? `s3://${bucket}` : `s3://${bucket}/${prefix}`;
+  const { vault, name = 'default', now = Date.now, log } = parts;
+  const spool = vault === undefined ? undefined : spoolOf(vault, { limitBytes: parts.spoolBytes, log });
   const clock = new S3Clock(config.endpoint ?? 'Amazon S3', (offset) =>
     parts.log?.warn(offset, 'node clock differs from the sink by more than it allows'),
   );
@@ -74,6 +94,11 @@ export function openS3Sink(config: S3SinkConfig, parts: S3SinkParts = {}): Sink 
   const { maxBytesPerSecond } = config;
   const bandwidth = maxBytesPerSecond === undefined ? undefined : new Bandwidth(maxBytesPerSecond, parts.pace);
   const minimumPartBytes = Math.max(config.partBytes ?? partBytesUnderCap(maxBytesPerSecond), MIN_PART_BYTES);
+  const maxPartsInFlight = partsUnderCap(
+    minimumPartBytes,
+    config.maxPartsInFlight ?? DEFAULT_PARTS_IN_FLIGHT,
+    maxBytesPerSecond,
+  );
   const target = (key: string, contentType: string, about?: ObjectSubject): ObjectTarget => ({
     client,
     bucket,
@@ -81,13 +106,48 @@ export function openS3Sink(config: S3SinkConfig, parts: S3SinkParts = {}): Sink 
     contentType,
     ifNoneMatch: config.ifNoneMatch ?? true,
     checksum: config.checksum,
-    attributes: attributesOf(config, about, Date.now()),
+    attributes: attributesOf(config, about, now()),
     bandwidth,
   });
   const probed = (): ObjectTarget => ({
     ...target(`.exhibit-check-${randomUUID()}`, 'application/octet-stream'),
     attributes: probeAttributes(config, Date.now()),
   });
+  const line = new S3Line({
+    breaks: spool !== undefined,
+    // No upload has this id, so nothing is changed, and the right to abort is all that is needed for an answer.
+    probe: (signal) => abortUpload(target(`.exhibit-check-${randomUUID()}`, ''), 'exhibit-probe', signal),
+    log,
+    // Under a cap a part waits for all that are on their way before it, of several objects.
+    slowestBytesPerSecond: maxBytesPerSecond && maxBytesPerSecond / (CAPPED_OBJECTS * maxPartsInFlight),
+    onBack: () => {
+      tidied = settler.tidy(end.signal);
+    },
+    firstProbeMs: parts.firstProbeMs,
+    patienceMs: parts.patienceMs,
+  });
+  const context = (to: ObjectTarget): SettleContext => ({
+    target: to,
+    place,
+    line,
+    again: spool !== undefined,
+    now,
+    onConcluded: (fields) => log?.warn(fields, 'commit concluded without an answer'),
+    onOrphan: ({ error, ...fields }) =>
+      error === undefined
+        ? log?.warn(fields, 'an upload may be open whose id is not known')
+        : log?.warn({ ...fields, err: error }, 'upload could not be aborted'),
+  });
+  const settler = createSettler({
+    spool,
+    sinkName: name,
+    url,
+    place,
+    contextOf: ({ key, contentType, about }) => context(target(key, contentType, about)),
+    log,
+  });
+  const end = new AbortController();
+  let tidied: Promise<void> | undefined;
   return {
     url,
     async check(signal) {
@@ -106,25 +166,28 @@ export function openS3Sink(config: S3SinkConfig, parts: S3SinkParts = {}): Sink 
     async open(key: string, options: OpenOptions) {
       const to = target(key, options.contentType, options.about);
       keySegments(to.key);
-      return new S3Object(to, {
-        place,
+      // What an earlier agent could not abort.
+      tidied ??= settler.tidy(end.signal);
+      const { contentType, about } = options;
+      return new S3Object({
+        opened: { kind: 'opened', sinkUrl: url, key, contentType, about, atMs: now() },
+        context: context(to),
+        spool: spool && { spool, sinkName: name, writeAhead: config.writeAhead ?? false },
         estimatedBytes: options.estimatedBytes ?? 0,
         minimumPartBytes,
-        maxPartsInFlight: partsUnderCap(
-          minimumPartBytes,
-          config.maxPartsInFlight ?? DEFAULT_PARTS_IN_FLIGHT,
-          maxBytesPerSecond,
-        ),
+        maxPartsInFlight,
+        refusable: options.refusable ?? false,
         signal: options.signal,
-        onOrphan: ({ error, ...fields }) => parts.log?.warn({ ...fields, err: error }, 'upload could not be aborted'),
-        onConcluded: (fields) => parts.log?.warn(fields, 'commit concluded without an answer'),
       });
     },
-    settle: async (key) => ({ kind: 'lost', why: `nothing is known of ${key}` }),
-    forget: async () => {},
+    settle: settler.settle,
+    forget: settler.forget,
     describe: (about) => ({ url, ...attributesRecord(config, about) }),
     clock: () => clock.offset,
     async [Symbol.asyncDispose]() {
+      end.abort(new Error('the sink was closed'));
+      await tidied;
+      await line[Symbol.asyncDispose]();
       if (parts.client === undefined) client.destroy();
     },
   };
