@@ -7,6 +7,31 @@ export interface NamedSink {
   readonly sink: Sink;
 }
 
+/** Those that a request names, in its order; all where it names none. Fails with `usage` for a name that there is not. */
+export function pickSinks(sinks: readonly NamedSink[], names: readonly string[] | undefined): NamedSink[] {
+  if (names === undefined) return [...sinks];
+  const known = sinks.map(({ name }) => name);
+  const unknown = names.filter((name) => !known.includes(name));
+  if (unknown.length > 0) throw unknownSink(unknown, known);
+  return [...new Set(names)].flatMap((name) => sinks.filter((sink) => sink.name === name));
+}
+
+/** Of names that are none: they come from outside and may be anything. */
+const SHOWN_NAMES = 5;
+const SHOWN_CHARS = 60;
+
+/** What to say of sinks that a request names and that the agent has not. */
+export function unknownSink(unknown: readonly string[], known: readonly string[]): ExhibitError {
+  const which = unknown
+    .slice(0, SHOWN_NAMES)
+    .map((name) => JSON.stringify(name.slice(0, SHOWN_CHARS)))
+    .join(', ');
+  return new ExhibitError(
+    'usage',
+    `There is no sink ${which} in the agent's configuration; choose among ${known.join(', ')}`,
+  );
+}
+
 /** What became of an object in one sink. */
 export type SinkOutcome = { readonly kind: Committed } | { readonly kind: 'failed'; readonly error: ExhibitError };
 
