@@ -49,8 +49,7 @@ export function openBundle(options: BundleOptions): Bundle {
     objects.push(stored);
     await draft.note({ kind: 'listed', object: stored });
   };
-  const writer = (belonging: Belonging): BundleWriter =>
-    createBundleWriter(open(belonging), { level, onStored });
+  const writer = (belonging: Belonging): BundleWriter => createBundleWriter(open(belonging), { level, onStored });
   return {
     path: draft.state.path,
     objects,

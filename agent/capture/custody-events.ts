@@ -1,5 +1,6 @@
 import { type ClockOffset, type CustodyEntry, custodyLines } from '../../evidence/custody.ts';
-import type { ArtifactRecord, RequestRecord } from '../../evidence/manifest.ts';
+import { explain } from '../../evidence/error.ts';
+import type { ArtifactRecord, FreezeRecord, RequestRecord } from '../../evidence/manifest.ts';
 import { readClockDiscipline } from '../host/identity-clock.ts';
 import type { NamedSink } from '../sink/several.ts';
 import type { Settled } from '../sink/sink.ts';
@@ -54,6 +55,38 @@ export function artifactEnded(by: string, record: ArtifactRecord): CustodyNote {
   const facts: Facts = { artifact: name, status, gaps: gapCount, ...(reason === undefined ? {} : { reason }) };
   return { event: 'artifact-ended', by, what: `${name}: ${status}`, facts };
 }
+
+export const freezing = (by: string, method: string): CustodyNote => ({
+  event: 'frozen',
+  by,
+  what: `stopped the target by ${method}`,
+  facts: { method },
+});
+
+/** Its time is that of the thaw as the guard saw it. */
+export function thawed(by: string, { pauseMs, thawedAt, thawedBy }: FreezeRecord): CustodyNote {
+  return {
+    ...(thawedAt === undefined ? {} : { at: thawedAt }),
+    event: 'thawed',
+    by,
+    what: `let the target run again after ${pauseMs} ms`,
+    facts: { pauseMs, ...(thawedBy === undefined ? {} : { thawedBy }) },
+  };
+}
+
+export const cancelledBy = (by: string, { reason }: AbortSignal): CustodyNote => ({
+  event: 'cancelled',
+  by,
+  what: 'ended the capture early, as it was told',
+  facts: { why: explain(reason) },
+});
+
+export const recovered = (by: string, lastAt: string): CustodyNote => ({
+  event: 'recovered',
+  by,
+  what: `found that the agent before it had ended during this capture, after ${lastAt}`,
+  facts: { lastSignOfLife: lastAt },
+});
 
 /** What each sink said at the end of an object. */
 export function objectClosed(

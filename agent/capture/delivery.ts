@@ -109,9 +109,7 @@ class SinkWorker {
 
   add(draft: Draft): void {
     this.#drafts.add(draft);
-    this.#working ??= this.#work().finally(() => {
-      this.#working = undefined;
-    });
+    this.#working ??= this.#work();
   }
 
   async ended(): Promise<void> {
@@ -119,6 +117,14 @@ class SinkWorker {
   }
 
   async #work(): Promise<void> {
+    try {
+      await this.#attemptAll();
+    } finally {
+      this.#working = undefined;
+    }
+  }
+
+  async #attemptAll(): Promise<void> {
     for (let failures = 0; this.#drafts.size > 0 && !this.#stop.aborted; ) {
       let failed = false;
       for (const draft of [...this.#drafts]) {
@@ -129,8 +135,8 @@ class SinkWorker {
           await this.#tell(draft);
         }
       }
-      if (!failed) failures = 0;
-      else await this.#pause((failures += 1));
+      failures = failed ? failures + 1 : 0;
+      if (failed) await this.#pause(failures);
     }
   }
 
@@ -164,7 +170,8 @@ class SinkWorker {
   async #complain(draft: Draft, problem: string): Promise<void> {
     const { captureId, sealing } = draft.state;
     const sink = this.#sink.name;
-    if (problem !== this.#problem) this.#parts.log.warn({ captureId, sink, error: problem }, 'capture waits for a sink');
+    if (problem !== this.#problem)
+      this.#parts.log.warn({ captureId, sink, error: problem }, 'capture waits for a sink');
     this.#problem = problem;
     if (this.#noted.has(draft) || sealing.has(sink)) return;
     this.#noted.add(draft);

@@ -29,7 +29,8 @@ const sinkName = z.string().min(1);
 const endSchema = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('stored') }),
   z.object({ kind: z.literal('waiting') }),
-  z.object({ kind: z.literal('failed'), why: z.string() }),
+  /** `exists`: the key was taken, by somebody else. */
+  z.object({ kind: z.literal('failed'), why: z.string(), exists: z.boolean().optional() }),
 ]);
 export type ObjectEnd = z.infer<typeof endSchema>;
 
@@ -145,6 +146,8 @@ export interface DraftState {
   readonly sealing: Map<string, Sealing>;
   /** Sinks with which this draft is done: sealed there, or never to be. */
   readonly done: Set<string>;
+  /** Those of them in which it never will be, and why. */
+  readonly refused: Map<string, string>;
   readonly custody: DraftRecord['custody'];
 }
 
@@ -171,6 +174,7 @@ export function beginDraft({ at, change, custody }: DraftRecord): DraftState {
     artifacts: [],
     sealing: new Map(),
     done: new Set(),
+    refused: new Map(),
     custody: [...custody],
   };
 }
@@ -187,7 +191,8 @@ export function applyRecord(state: DraftState, { at, change, custody }: DraftRec
     case 'listed':
     case 'dropped':
     case 'settled':
-      return applyToObject(state, change);
+      applyToObject(state, change);
+      return;
     case 'step':
       state.steps.set(change.artifact, at);
       return;
@@ -208,8 +213,11 @@ export function applyRecord(state: DraftState, { at, change, custody }: DraftRec
       state.sealing.set(change.sink, change);
       return;
     case 'sealed':
+      state.done.add(change.sink);
+      return;
     case 'refused':
       state.done.add(change.sink);
+      state.refused.set(change.sink, change.why);
       return;
     case 'event':
       return;
@@ -218,10 +226,7 @@ export function applyRecord(state: DraftState, { at, change, custody }: DraftRec
   }
 }
 
-type ObjectChange = Extract<
-  DraftChange,
-  { kind: 'opened' | 'whole' | 'closed' | 'listed' | 'dropped' | 'settled' }
->;
+type ObjectChange = Extract<DraftChange, { kind: 'opened' | 'whole' | 'closed' | 'listed' | 'dropped' | 'settled' }>;
 
 function applyToObject(state: DraftState, change: ObjectChange): void {
   const { objects } = state;

@@ -92,5 +92,6 @@ class NotedObject implements SinkObject {
 }
 
 function endOf(outcome: SinkOutcome): ObjectEnd {
-  return outcome.kind === 'failed' ? { kind: 'failed', why: explain(outcome.error) } : { kind: outcome.kind };
+  if (outcome.kind !== 'failed') return { kind: outcome.kind };
+  return { kind: 'failed', why: explain(outcome.error), exists: outcome.error.code === 'sink-exists' };
 }

@@ -1,6 +1,6 @@
 import { FORMAT_VERSION } from '../../evidence/layout.ts';
 import type { HostRecord, Plan, RequestRecord, TargetRecord } from '../../evidence/manifest.ts';
-import type { Signer } from '../../evidence/seal.ts';
+import type { Sealer } from '../../evidence/seal.ts';
 import type { Config } from '../config.ts';
 import type { Host } from '../host/host.ts';
 import { hostIdentity } from '../host/identity.ts';
@@ -12,7 +12,8 @@ import type { CaptureRequest } from './captures.ts';
 export interface RecordParts {
   readonly config: Config;
   readonly host: Host;
-  readonly signer: Signer;
+  /** Its first key is named before anything is signed. */
+  readonly sealer: Sealer;
   readonly version: string;
   readonly now: () => number;
 }
@@ -63,7 +64,7 @@ export async function requestRecord(
       version: parts.version,
       nodeVersion: process.version,
       pid: process.pid,
-      keyId: parts.signer.keyId,
+      keyId: parts.sealer.keyId,
     },
     host,
   };

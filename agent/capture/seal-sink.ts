@@ -46,7 +46,8 @@ export async function sealInSink(
   const earlier = draft.state.sealing.get(sink.name);
   const end = earlier ?? (await makeEnd(draft, sink, parts, signal));
   try {
-    for (const object of end.objects) await putObject(draft.state, sink, object, { again: earlier !== undefined, signal });
+    for (const object of end.objects)
+      await putObject(draft.state, sink, object, { again: earlier !== undefined, signal });
   } catch (error) {
     if (!isExhibitError(error, 'sink-exists')) throw error;
     const { captureId } = draft.state;
@@ -58,7 +59,12 @@ export async function sealInSink(
   return end.outcome;
 }
 
-async function settleAll(draft: Draft, { name, sink }: NamedSink, parts: SealParts, signal: AbortSignal): Promise<void> {
+async function settleAll(
+  draft: Draft,
+  { name, sink }: NamedSink,
+  parts: SealParts,
+  signal: AbortSignal,
+): Promise<void> {
   for (const object of unsettled(draft.state, name)) {
     const key = `${draft.state.path}/${object.name}`;
     const answer = await sink.settle(key, signal);
@@ -85,7 +91,8 @@ function makeEnd(draft: Draft, sink: NamedSink, parts: SealParts, signal: AbortS
       more: records.map(storedObject),
     });
     const { objects, notes } = await sealManifest(manifest, sealer, signal);
-    for (const note of notes) parts.log.warn({ captureId: state.captureId, sink: sink.name, note }, 'seal is not whole');
+    for (const note of notes)
+      parts.log.warn({ captureId: state.captureId, sink: sink.name, note }, 'seal is not whole');
     const sealSha256 = sha256Of(objects.find(({ name }) => name === SEAL_OBJECT)?.bytes ?? Buffer.alloc(0));
     const sealing: Sealing = {
       kind: 'sealing',

@@ -95,6 +95,7 @@ function artifactInSink(step: PlanStep, { state, ended, sink, objects, listed }:
     objects: here.map(({ name }) => name),
     gaps: [...record.gaps, ...gaps],
     gapCount: record.gapCount + gaps.length,
+    notes: [...record.notes, ...own.flatMap((object) => elsewhere(object, sink.name))],
     footprint: { ...record.footprint, bytesStored },
   };
 }
@@ -105,7 +106,11 @@ function withoutRecord(step: PlanStep, state: DraftState, ended: Ended): Artifac
   const footprint = { wallMs: 0, cpuMs: 0, pauseMs: 0, bytesRead: 0, bytesStored: 0, filesOpened: 0 };
   const skipped = startedAt === undefined;
   const reason = step.action === 'skip' ? step.reason : ended.why;
-  const gap = { what: step.artifact, why: `${ended.why}: what it would have read after that is not known`, at: ended.finishedAt };
+  const gap = {
+    what: step.artifact,
+    why: `${ended.why}: what it would have read after that is not known`,
+    at: ended.finishedAt,
+  };
   return {
     name: step.artifact,
     status: skipped ? 'skipped' : 'partial',
@@ -127,16 +132,30 @@ function gapOf({ name, record, ends }: DraftObject, sink: string, at: string): G
   const whole = record === undefined ? 'an unknown number of' : `${record.stored.sizeBytes}`;
   if (end?.kind === 'cut') {
     const { sizeBytes, why } = end;
-    return [{ what: name, why: `from byte ${sizeBytes} of ${whole} stored bytes on nothing is in ${sink}: ${why}`, at }];
+    return [
+      { what: name, why: `from byte ${sizeBytes} of ${whole} stored bytes on nothing is in ${sink}: ${why}`, at },
+    ];
   }
   if (end?.kind === 'stored' && record !== undefined) return [];
-  const why = end === undefined || end.kind === 'stored' || end.kind === 'waiting' ? 'its digest is not known' : end.why;
+  const why =
+    end === undefined || end.kind === 'stored' || end.kind === 'waiting' ? 'its digest is not known' : end.why;
   return [{ what: name, why: `none of its ${whole} stored bytes is in ${sink}: ${why}`, at }];
+}
+
+/** What other sinks have less of than this one might: a reader who has both bundles need not wonder. */
+function elsewhere({ name, ends }: DraftObject, here: string): string[] {
+  return [...ends].flatMap(([sink, end]) =>
+    sink === here || end.kind === 'stored' || end.kind === 'waiting'
+      ? []
+      : [`the sink ${sink} has not all of ${name}: ${end.why}`],
+  );
 }
 
 function notFrozen({ freezing, request }: DraftState, ended: Ended): FreezeRecord {
   if (freezing === undefined) return liveRecord(request.plan);
-  const notes = [`${ended.why} while the target was being stopped, or stood still; a guard thawed it, when is not known`];
+  const notes = [
+    `${ended.why} while the target was being stopped, or stood still; a guard thawed it, when is not known`,
+  ];
   return { consistency: 'live', method: freezing, pauseMs: 0, notes };
 }
 
