@@ -1,6 +1,6 @@
 import type { Logger } from 'pino';
 import type { Chain } from './chain.ts';
-import { agentName, recovered } from './custody-events.ts';
+import { agentName, recovered, takenOver } from './custody-events.ts';
 import { waitingSinks } from './draft.ts';
 import type { Draft } from './drafts.ts';
 import type { Journal, JournalEntry } from './journal.ts';
@@ -22,6 +22,10 @@ export async function recoverDrafts(drafts: readonly Draft[], parts: RecoverDraf
     const { captureId, ended, sealing } = draft.state;
     for (const [sink, { link, sealSha256 }] of sealing) await parts.chain.adopt(sink, link, { captureId, sealSha256 });
     if (ended === undefined) await endTruncated(draft, parts);
+    else {
+      const by = agentName({ version: parts.version, pid: process.pid });
+      await draft.note({ kind: 'event' }, takenOver(by, waitingSinks(draft.state)));
+    }
     const entry = parts.journal.get(captureId);
     if (entry === undefined) continue;
     await parts.journal.put({ ...entry, state: stateOf(entry, draft), waiting: waitingSinks(draft.state) });
