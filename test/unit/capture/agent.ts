@@ -1,5 +1,3 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import os from 'node:os';
 import path from 'node:path';
 import { pino } from 'pino';
 import { captureExecutor } from '../../../agent/capture/capture.ts';
@@ -12,7 +10,8 @@ import { recoverDrafts } from '../../../agent/capture/recover-drafts.ts';
 import { parseConfig } from '../../../agent/config.ts';
 import type { NamedSink } from '../../../agent/sink/several.ts';
 import { openVault, type Vault } from '../../../agent/sink/vault.ts';
-import { openBundle } from '../../../evidence/bundle.ts';
+import type { BundleReader } from '../../../evidence/bundle.ts';
+import { ExhibitError } from '../../../evidence/error.ts';
 import { ARTIFACTS, type ArtifactName } from '../../../evidence/layout.ts';
 import type { Manifest } from '../../../evidence/manifest.ts';
 import { createSealer, generateSigner, type Sealer } from '../../../evidence/seal.ts';
@@ -128,13 +127,20 @@ export function manifestIn(sink: SpoolingSink, captureId = ID): Manifest {
 }
 
 /** As a reader anywhere would judge what lies in the sink. */
-export async function verified(sink: SpoolingSink, captureId = ID): Promise<VerifyReport> {
-  const folder = await mkdtemp(path.join(os.tmpdir(), 'exhibit-out-'));
-  try {
-    await sink.writeOut(folder);
-    await using reader = await openBundle(path.join(folder, 'local', 'n1', captureId));
-    return await verifyBundle(reader);
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
+export async function verified({ stored, url }: SpoolingSink, captureId = ID): Promise<VerifyReport> {
+  const folder = keyOf('', captureId);
+  const reader: BundleReader = {
+    url,
+    async *list() {
+      for (const [key, { length }] of stored)
+        if (key.startsWith(folder)) yield { name: key.slice(folder.length), sizeBytes: length };
+    },
+    async *read(name, { start = 0, end } = {}) {
+      const bytes = stored.get(`${folder}${name}`);
+      if (bytes === undefined) throw new ExhibitError('bundle-not-found', `there is no ${name}`);
+      yield bytes.subarray(start, end);
+    },
+    [Symbol.asyncDispose]: async () => undefined,
+  };
+  return await verifyBundle(reader);
 }

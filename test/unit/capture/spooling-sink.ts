@@ -1,6 +1,4 @@
 import { createHash } from 'node:crypto';
-import { mkdir, writeFile } from 'node:fs/promises';
-import path from 'node:path';
 import type { Committed, OpenOptions, Settled, Sink, SinkObject } from '../../../agent/sink/sink.ts';
 import { ExhibitError } from '../../../evidence/error.ts';
 
@@ -144,15 +142,6 @@ export class SpoolingSink implements Sink {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {}
-
-  /** What is stored, as a folder that a reader opens. */
-  async writeOut(folder: string): Promise<void> {
-    for (const [key, bytes] of this.stored) {
-      const file = path.join(folder, key);
-      await mkdir(path.dirname(file), { recursive: true });
-      await writeFile(file, bytes);
-    }
-  }
 }
 
 interface Ledger {
