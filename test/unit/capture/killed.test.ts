@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
@@ -18,7 +19,7 @@ let folder: string;
 let one: SpoolingSink;
 let two: SpoolingSink;
 beforeEach(async () => {
-  folder = await mkdtemp(path.join(os.tmpdir(), 'exhibit-killed-'));
+  folder = await mkdtemp(path.join(existsSync('/dev/shm') ? '/dev/shm' : os.tmpdir(), 'exhibit-killed-'));
   one = new SpoolingSink('mem://one');
   two = new SpoolingSink('mem://two');
 });
@@ -32,15 +33,20 @@ const sinks = () => [
 /** Stands still for ever before or after the record of that number: the last thing that the agent does. */
 function dyingAt(record: number, when: 'before' | 'after', died: () => void): (vault: Vault) => Vault {
   let appended = 0;
-  let dead = false;
+  // One at a time: nothing is under way any more when it dies, as the kernel would see to.
+  let last: Promise<unknown> = Promise.resolve();
+  const alive = <T>(step: () => Promise<T>): Promise<T> => {
+    const mine = last.then(step);
+    last = mine.catch(() => undefined);
+    return mine;
+  };
   const forEver = () => {
-    dead = true;
     died();
     return new Promise<never>(() => undefined);
   };
-  const alive = <T>(step: () => Promise<T>): Promise<T> => (dead ? new Promise<never>(() => undefined) : step());
   return (vault) => ({
     folder: vault.folder,
+    inMemory: vault.inMemory,
     usedBytes: vault.usedBytes,
     write: (name, bytes) => alive(() => vault.write(name, bytes)),
     read: (name) => alive(() => vault.read(name)),
