@@ -5,7 +5,11 @@ import os from 'node:os';
 import path from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { openSink } from '../../../agent/sink/open.ts';
+import type { NamedSink } from '../../../agent/sink/several.ts';
 import type { Vault } from '../../../agent/sink/vault.ts';
+import { openBundle } from '../../../evidence/bundle.ts';
+import { verifyBundle } from '../../../evidence/verify.ts';
 import { keyOf, manifestIn, startAgent, type TestAgent, verified } from './agent.ts';
 import type { Collect } from './spine.ts';
 import { SpoolingSink } from './spooling-sink.ts';
@@ -30,6 +34,9 @@ const sinks = () => [
   { name: 'two', sink: two.ofAgent() },
 ];
 
+/** What stands still is kept, or its open files would be closed at some moment of the garbage collector's. */
+const stuck: unknown[] = [];
+
 /** Stands still for ever before or after the record of that number: the last thing that the agent does. */
 function dyingAt(record: number, when: 'before' | 'after', died: () => void): (vault: Vault) => Vault {
   let appended = 0;
@@ -42,7 +49,7 @@ function dyingAt(record: number, when: 'before' | 'after', died: () => void): (v
   };
   const forEver = () => {
     died();
-    return new Promise<never>(() => undefined);
+    return new Promise<never>((resolve) => stuck.push(resolve));
   };
   return (vault) => ({
     folder: vault.folder,
@@ -80,10 +87,15 @@ const memory: Collect = async (context) => {
 };
 
 /** One agent does what it has to do and dies there. False when it came to its end before. */
-async function diesAt(record: number, when: 'before' | 'after', work: (agent: TestAgent) => Promise<unknown>) {
+async function diesAt(
+  record: number,
+  when: 'before' | 'after',
+  work: (agent: TestAgent) => Promise<unknown>,
+  into: readonly NamedSink[] = sinks(),
+): Promise<boolean> {
   const death = Promise.withResolvers<boolean>();
   const around = dyingAt(record, when, () => death.resolve(true));
-  const ended = startAgent({ folder, sinks: sinks(), around })
+  const ended = startAgent({ folder, sinks: into, around })
     .then(work)
     .then(
       () => false,
@@ -146,6 +158,24 @@ describe('an agent that is killed', () => {
     },
     120_000,
   );
+
+  test('at any record leaves a folder that the next one seals, with nothing half written in it', async () => {
+    const evidence = path.join(folder, 'evidence');
+    const opened = () => [{ name: 'one', sink: openSink({ url: `file://${evidence}` }) }];
+    let record = 1;
+    for (; ; record += 1) {
+      for (const one of [evidence, path.join(folder, 'vault')]) await rm(one, { recursive: true, force: true });
+      const capture = (agent: TestAgent) => agent.capture({ collectors: { memory } });
+      if (!(await diesAt(record, 'after', capture, opened()))) break;
+      await using next = await startAgent({ folder, sinks: opened() });
+      await next.settled();
+      await using reader = await openBundle(path.join(evidence, keyOf('')));
+      const { findings, intact } = await verifyBundle(reader);
+      const bad = findings.filter(({ severity, code }) => severity === 'error' || code === 'custody-disagrees');
+      expect({ record, intact, bad: bad.map(({ message }) => message) }).toEqual({ record, intact: true, bad: [] });
+    }
+    expect(record).toBeGreaterThan(25);
+  }, 120_000);
 
   test('says of each artifact how far it came, and from which byte on nothing is there', async () => {
     const slow: Collect = async (context) => {
