@@ -5,12 +5,13 @@ import os from 'node:os';
 import path from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { JournalEntry } from '../../../agent/capture/journal.ts';
 import { openSink } from '../../../agent/sink/open.ts';
 import type { NamedSink } from '../../../agent/sink/several.ts';
 import type { Vault } from '../../../agent/sink/vault.ts';
 import { openBundle } from '../../../evidence/bundle.ts';
 import { verifyBundle } from '../../../evidence/verify.ts';
-import { keyOf, manifestIn, startAgent, type TestAgent, verified } from './agent.ts';
+import { ID, keyOf, manifestIn, startAgent, type TestAgent, verified } from './agent.ts';
 import type { Collect } from './spine.ts';
 import { SpoolingSink } from './spooling-sink.ts';
 
@@ -127,6 +128,21 @@ async function expectSealedOnce(sink: SpoolingSink, what: string): Promise<void>
   expect(sink.ledger.size, what).toBe(0);
 }
 
+/** As `recover` leaves it. */
+const INTERRUPTED: JournalEntry = {
+  captureId: ID,
+  requestKey: 'key',
+  state: 'interrupted',
+  target: 'prod/web-0/web',
+  caseId: 'C-1',
+  reason: 'alert',
+  bundleUrl: 'mem://one',
+  startedAtMs: 1,
+  finishedAtMs: 2,
+  error: 'the agent ended during the capture',
+  stages: [],
+};
+
 describe('an agent that is killed', () => {
   test.each(['before', 'after'] as const)(
     '%s any record of its draft is followed by one that seals exactly once',
@@ -184,11 +200,14 @@ describe('an agent that is killed', () => {
       await new Promise(() => undefined);
     };
     const agent = await startAgent({ folder, sinks: sinks() });
+    await agent.journal.put(INTERRUPTED);
     void agent.capture({ collectors: { memory: slow } });
     while (![one, two].every((sink) => sink.heldBytes(keyOf('memory.tar.zst')) > 1 << 20)) await nextTurn();
     for (const sink of [one, two]) sink.kill();
     await using next = await startAgent({ folder, sinks: sinks() });
     await next.settled();
+    expect(next.journal.get(ID)).toMatchObject({ state: 'truncated', waiting: ['one', 'two'] });
+    expect(next.delivered.at(-1)).toEqual({ captureId: ID, outcome: 'truncated', waiting: [] });
     const { outcome, artifacts, objects } = manifestIn(one);
     expect(outcome).toBe('truncated');
     expect(artifacts.map(({ name, status, reason }) => [name, status, reason])).toEqual([
