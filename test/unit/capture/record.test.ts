@@ -5,7 +5,7 @@ import { parseConfig } from '../../../agent/config.ts';
 import type { Runtime, Target } from '../../../agent/runtime/runtime.ts';
 import type { Sink } from '../../../agent/sink/sink.ts';
 import { requestSchema } from '../../../evidence/manifest.ts';
-import { generateSigner } from '../../../evidence/seal.ts';
+import { createSealer, generateSigner } from '../../../evidence/seal.ts';
 
 const request: CaptureRequest = {
   captureId: '019aa000-0000-7000-8000-000000000001',
@@ -37,7 +37,7 @@ const found = {
 const parts = {
   config: parseConfig('sink: { url: "file:///e" }', 'test', {}),
   host: { procRoot: '/proc', hostRoot: '' },
-  signer: generateSigner(),
+  sealer: createSealer(generateSigner()),
   version: '0.0.0',
   now: Date.now,
 };
