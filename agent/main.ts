@@ -6,9 +6,13 @@ import { ExhibitError, explain, isExhibitError } from '../evidence/error.ts';
 import { MANIFEST_OBJECT } from '../evidence/layout.ts';
 import { captureExecutor } from './capture/capture.ts';
 import { type Captures, createCaptures } from './capture/captures.ts';
+import { createChain } from './capture/chain.ts';
+import { openDelivery } from './capture/delivery.ts';
+import { readDrafts } from './capture/drafts.ts';
 import { startFreezer } from './capture/freeze.ts';
 import { openJournal } from './capture/journal.ts';
 import { recover, tidyDumps } from './capture/recover.ts';
+import { recoverDrafts } from './capture/recover-drafts.ts';
 import { allCollectors } from './collect/all.ts';
 import { type Config, loadConfig } from './config.ts';
 import type { Check } from './doctor/check.ts';
@@ -71,8 +75,18 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   const rungs = runtimes.flatMap((one) => one.rungs);
   await tidyDumps(journal, rungs, log);
 
-  const codeCache = codeCacheOf(host, stateDir);
   const sealer = stack.use(await openSealer(config.signing));
+  const version = agentVersion();
+  const chain = createChain({ vault, log });
+  const drafts = await readDrafts({ vault, now: Date.now, log });
+  await recoverDrafts(drafts, { journal, chain, version, log });
+  const delivery = openDelivery({
+    ...{ sinks, sealer, chain, version, now: Date.now, log },
+    onDelivered: (news) => captures.delivered(news),
+  });
+  stack.use(delivery);
+
+  const codeCache = codeCacheOf(host, stateDir);
   const execute = captureExecutor({
     config,
     host,
@@ -80,12 +94,14 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     runtimes,
     collectors: allCollectors(stateDir, config),
     sealer,
+    vault,
+    delivery,
     startFreezer: (spec, signal, options) => startFreezer(spec, signal, { codeCache, ...options }),
-    version: agentVersion(),
+    version,
     now: Date.now,
     log,
   });
-  const captures = createCaptures({ journal, execute, now: Date.now, log });
+  const captures: Captures = createCaptures({ journal, execute, now: Date.now, log });
   const runtime = runtimes[0] ?? hostRuntime;
   const trigger = await serveExec({
     socket: config.socket,
@@ -98,6 +114,8 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     log,
   });
   stack.use(trigger);
+  // After the API is there: an S3 that is away answers late.
+  delivery.resume(drafts);
   stack.defer(() => captures.drain(SHUTDOWN_GRACE_MS));
   const running = stack.move();
   return { socket: trigger.socket, [Symbol.asyncDispose]: () => running.disposeAsync() };
@@ -108,7 +126,10 @@ function storedKey(captures: Captures, sink: Sink): string | undefined {
   const folder = `${sink.url}/`;
   const sealed = captures
     .list(Number.POSITIVE_INFINITY)
-    .find(({ state, bundleUrl }) => (state === 'complete' || state === 'partial') && bundleUrl.startsWith(folder));
+    .find(
+      ({ state, bundleUrl, waiting = [] }) =>
+        (state === 'complete' || state === 'partial') && waiting.length === 0 && bundleUrl.startsWith(folder),
+    );
   return sealed === undefined ? undefined : `${sealed.bundleUrl.slice(folder.length)}/${MANIFEST_OBJECT}`;
 }
 

@@ -12,6 +12,7 @@ import type { CaptureRequest } from './captures.ts';
 export interface RecordParts {
   readonly config: Config;
   readonly host: Host;
+  /** Its first key is named before anything is signed. */
   readonly sealer: Sealer;
   readonly version: string;
   readonly now: () => number;

@@ -245,6 +245,7 @@ function wireCapture(entry: JournalEntry): Capture {
     error: entry.error,
     stages: entry.stages,
     scope: entry.scope ?? 'container',
+    waitingSinks: entry.waiting ?? [],
   };
 }
 

@@ -7,7 +7,7 @@ import { escapeText, formatBytes, formatCount, formatDuration, formatFields } fr
 import { describeStage, jsonProgress, type Progress, personProgress } from '../progress.ts';
 import { type CaptureOptions, captureRequest, parseArtifacts, parseCaptureId, parseSinks } from '../request.ts';
 import { Interruption, type Session } from '../session.ts';
-import { type CaptureView, type EventView, eventView } from '../view.ts';
+import { type CaptureView, type EventView, eventView, stateWords } from '../view.ts';
 
 type Options = CaptureOptions & CommonOptions & { detach?: boolean };
 
@@ -121,7 +121,7 @@ async function follow(
   throw lost(request.captureId);
 }
 
-/** An agent that died thaws the target when it starts again, and marks the capture as interrupted. */
+/** An agent that died thaws the target when it starts again, and seals what there is of the capture as truncated. */
 function lost(captureId = '', cause?: unknown): ExhibitError {
   return new ExhibitError(
     'agent-unreachable',
@@ -163,7 +163,7 @@ async function conclude(session: Session, options: Options, ended: CaptureView):
 export function describeResult(ended: CaptureView): string {
   const missing = ended.stages.filter((stage) => stage.status !== 'captured');
   const gaps = ended.gapCount > 0 ? `${formatCount(ended.gapCount, 'gap')}, listed in manifest.json` : 'see below';
-  const outcome = ended.state === 'partial' ? `partial: ${gaps}` : ended.state;
+  const outcome = ended.state === 'partial' ? `${stateWords(ended)}: ${gaps}` : stateWords(ended);
   const fields = formatFields([
     ['capture', ended.captureId],
     ['outcome', outcome],

@@ -5,13 +5,15 @@ import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { captureExecutor } from '../../../agent/capture/capture.ts';
 import type { CaptureEvent, CaptureRequest } from '../../../agent/capture/captures.ts';
+import { createChain } from '../../../agent/capture/chain.ts';
+import { openDelivery } from '../../../agent/capture/delivery.ts';
 import type { Freezer } from '../../../agent/capture/freeze.ts';
 import { displayName } from '../../../agent/capture/record.ts';
-import type { CollectContext } from '../../../agent/collect/collector.ts';
 import { parseConfig } from '../../../agent/config.ts';
 import type { Runtime, Target } from '../../../agent/runtime/runtime.ts';
-import { asContainerId, asHostPath, asPid } from '../../../agent/runtime/runtime.ts';
+import { asContainerId, asPid } from '../../../agent/runtime/runtime.ts';
 import { openSink } from '../../../agent/sink/open.ts';
+import { openVault } from '../../../agent/sink/vault.ts';
 import { openBundle } from '../../../evidence/bundle.ts';
 import { ExhibitError } from '../../../evidence/error.ts';
 import { ARTIFACTS, type ArtifactName } from '../../../evidence/layout.ts';
@@ -19,6 +21,7 @@ import type { Manifest } from '../../../evidence/manifest.ts';
 import { generateSigner } from '../../../evidence/seal.ts';
 import { createSealer } from '../../../evidence/sealer.ts';
 import { verifyBundle } from '../../../evidence/verify.ts';
+import { type Collect, type Freezes, fakeFreezer, oneFile, runtime, target } from './spine.ts';
 
 /** The spine with fakes of every port but the sink, which is a real folder. */
 
@@ -28,86 +31,6 @@ beforeEach(async () => {
   folder = await mkdtemp(path.join(os.tmpdir(), 'exhibit-spine-'));
 });
 afterEach(() => rm(folder, { recursive: true, force: true }));
-
-const target: Target = {
-  record: {
-    runtime: 'cri',
-    kind: 'container',
-    id: 'abcdef0123456789',
-    name: 'web',
-    pod: { namespace: 'prod', name: 'web-0', uid: 'u', sandboxId: 's' },
-    labels: {},
-    initPid: 7,
-    pids: [7],
-  },
-  freeze: { kind: 'containerd', socket: '/s', namespace: 'k8s.io', containerId: 'abcdef0123456789' },
-  rootfs: { kind: 'overlay', upper: asHostPath('/u'), lowers: [], userXattr: false },
-  mounts: [],
-  logPath: undefined,
-  documents: [],
-  notes: ['its image is not known any more'],
-  companions: [],
-};
-
-const runtime: Runtime = {
-  kind: 'cri',
-  identify: async () => ({ name: 'containerd', version: '2.1.9' }),
-  list: async () => [],
-  resolve: async () => target,
-  pids: async () => [],
-  pauseOf: () => undefined,
-  rungs: [
-    {
-      name: 'cri',
-      delivers: 'archive',
-      checkpoint: () => Promise.reject(new Error('not used')),
-      clean: async () => [],
-    },
-  ],
-  resumeIfPaused: async () => false,
-  [Symbol.asyncDispose]: async () => undefined,
-};
-
-type Collect = (context: CollectContext) => Promise<void>;
-
-const oneFile =
-  (name: string): Collect =>
-  async (context) => {
-    await using archive = await context.archive(`${name}.tar.zst`);
-    await archive.add({ path: `${name}.txt`, type: 'file', sizeBytes: 5 }, Buffer.from('hello'));
-    await archive.commit();
-  };
-
-interface Freezes {
-  readonly log: string[];
-}
-
-function fakeFreezer({ log }: Freezes): () => Promise<Freezer> {
-  return async () => ({
-    freeze: async () => {
-      log.push('frozen');
-      const record = {
-        consistency: 'frozen',
-        method: 'containerd',
-        pauseMs: 12,
-        thawedBy: 'agent',
-        notes: [],
-      } as const;
-      const thaw = async () => {
-        if (log.at(-1) !== 'thawed') log.push('thawed');
-        return { ...record, notes: [] };
-      };
-      return {
-        deadline: Number.POSITIVE_INFINITY,
-        expired: false,
-        registers: Promise.resolve({ threads: new Map() }),
-        thaw,
-        [Symbol.asyncDispose]: async () => void (await thaw()),
-      };
-    },
-    [Symbol.asyncDispose]: async () => void log.push('guard ended'),
-  });
-}
 
 interface Setting {
   readonly collectors?: Partial<Record<ArtifactName, Collect>>;
@@ -129,20 +52,32 @@ async function capture({
   const freezes: Freezes = { log: [] };
   const events: Exclude<CaptureEvent, { kind: 'ended' }>[] = [];
   const journal: string[] = [];
+  const waiting: string[] = [];
   const config = parseConfig(`sink: { url: "file://${folder}" }\nnode: n1`, 'test', {});
+  const log = pino({ level: 'silent' });
+  const sinks = config.sinks.map(({ name, sink }) => ({ name, sink: openSink(sink) }));
+  const sealer = createSealer(generateSigner());
+  const vault = await openVault(path.join(folder, 'vault'), Buffer.alloc(32));
+  const chain = createChain({ vault, log });
+  await using delivery = openDelivery({
+    ...{ sinks, sealer, chain, version: '0.0.0', now: Date.now, log },
+    onDelivered: async () => undefined,
+  });
   const execute = captureExecutor({
     config,
     host: { procRoot: '/proc', hostRoot: '' },
-    sinks: config.sinks.map(({ name, sink }) => ({ name, sink: openSink(sink) })),
+    sinks,
     runtimes,
     collectors: Object.fromEntries(
       ARTIFACTS.map((artifact) => [artifact, { artifact, collect: collectors[artifact] ?? oneFile(artifact) }]),
     ) as Parameters<typeof captureExecutor>[0]['collectors'],
-    sealer: createSealer(generateSigner()),
+    sealer,
+    vault,
+    delivery,
     startFreezer: startFreezer ?? fakeFreezer(freezes),
     version: '0.0.0',
     now: Date.now,
-    log: pino({ level: 'silent' }),
+    log,
   });
   const request: CaptureRequest = {
     captureId: ID,
@@ -159,6 +94,7 @@ async function capture({
     emit: (event) => events.push(event),
     frozen: async (spec) => void journal.push(spec === undefined ? 'clear' : spec.kind),
     dumping: async (dump) => void journal.push(dump === undefined ? 'no dump' : dump.rung),
+    waiting: async (names) => void waiting.push(...names),
   });
   const bundle = path.join(folder, 'local', 'n1', ID);
   const outcome = await ending.then(
@@ -166,7 +102,7 @@ async function capture({
     (error: unknown) => error,
   );
   const manifest = async () => JSON.parse(await readFile(path.join(bundle, 'manifest.json'), 'utf8')) as Manifest;
-  return { outcome, events, journal, freezes: freezes.log, bundle, manifest };
+  return { outcome, events, journal, waiting, vault, freezes: freezes.log, bundle, manifest };
 }
 
 const intact = async (bundle: string) => {
@@ -268,12 +204,20 @@ describe('the spine', () => {
     expect(outcome).toBe('partial');
   });
 
-  test('ends when the sink fails, and does not seal', async () => {
+  test('ends when the sink fails, and seals what it has as truncated', async () => {
     const broken: Collect = () => Promise.reject(new ExhibitError('sink-failed', 'the bucket is gone'));
-    const { outcome, bundle } = await capture({ collectors: { network: broken } });
+    const { outcome, bundle, manifest, vault } = await capture({ collectors: { network: broken } });
     expect(outcome).toMatchObject({ code: 'sink-failed' });
-    expect(await readdir(bundle)).toEqual(expect.arrayContaining(['processes.tar.zst', 'request.json']));
-    expect(await readdir(bundle)).not.toContain('manifest.json');
+    const { artifacts, ...sealed } = await manifest();
+    expect(sealed.outcome).toBe('truncated');
+    expect(artifacts.map(({ status }) => status)).toEqual([
+      'captured',
+      'partial',
+      ...ARTIFACTS.slice(2).map(() => 'skipped'),
+    ]);
+    expect(artifacts[1]?.reason).toBe('the capture ended: the bucket is gone');
+    expect(await intact(bundle)).toBe(true);
+    expect(await vault.list('captures')).toEqual([]);
   });
 
   test('seals a cancelled capture with what it has, and says what is missing', async () => {
