@@ -75,7 +75,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   const rungs = runtimes.flatMap((one) => one.rungs);
   await tidyDumps(journal, rungs, log);
 
-  const sealer = stack.use(await openSealer(config.signing));
+  const sealer = stack.use(await openSealer(config.signing, log));
   const version = agentVersion();
   const chain = createChain({ vault, log });
   const drafts = await readDrafts({ vault, now: Date.now, log });

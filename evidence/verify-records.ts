@@ -238,7 +238,7 @@ function lookAtManifest(manifest: Manifest, records: Records, findings: Findings
   }
   const { seal } = records;
   const named = [...(seal?.signers ?? []), ...(seal?.statement.predicate.missing ?? [])];
-  if (seal !== undefined && !named.some(({ keyId }) => keyId === manifest.agent.keyId)) {
+  if (seal !== undefined && !named.some((key) => 'keyId' in key && key.keyId === manifest.agent.keyId)) {
     const message = `the manifest names key ${manifest.agent.keyId} as its agent's, which did not sign it`;
     findings.add('error', 'signer-disagrees', message, where);
   }

@@ -97,11 +97,13 @@ const isAllOf = (part: { readonly sizeBytes: number; readonly sha256: string }, 
   whole?.stored.sizeBytes === part.sizeBytes && whole.stored.sha256 === part.sha256;
 
 /** Takes a link of the chain and notes the bytes that end the bundle, before any of them is written. */
-function makeEnd(draft: Draft, sink: NamedSink, parts: SealParts, signal: AbortSignal): Promise<EndTaken> {
+async function makeEnd(draft: Draft, sink: NamedSink, parts: SealParts, signal: AbortSignal): Promise<EndTaken> {
   const { state } = draft;
   const { ended, request } = state;
   if (ended === undefined) throw new ExhibitError('internal', 'a capture that has not ended cannot be sealed');
-  const { version, sealer, chain } = parts;
+  const { version, chain } = parts;
+  // Before the chain is held: a key that is away takes its time.
+  const sealer = (await parts.sealer.forOneSeal?.(signal)) ?? parts.sealer;
   const agent = { ...request.agent, version, nodeVersion: process.version, pid: process.pid, keyId: sealer.keyId };
   return chain.next(sink.name, signal, async (link) => {
     const again = requestAgain(state, sink.name);
