@@ -177,12 +177,19 @@ async function putObject(
     const there = await sink.settle(key, signal);
     await sink.forget(key);
     if (there.kind === 'stored') return;
+    // Of agents before `whole`.
     if (there.kind === 'cut' && there.sizeBytes === bytes.length && there.sha256 === sha256Of(bytes)) return;
     if (there.kind === 'cut') throw new ExhibitError('sink-exists', `only a part of ${name} is in ${sinkName}`);
   }
   const about = subjectOf(state, RECORD_VOLATILITY);
   try {
-    await using object = await sink.open(key, { contentType: mediaType, estimatedBytes: bytes.length, about, signal });
+    await using object = await sink.open(key, {
+      contentType: mediaType,
+      estimatedBytes: bytes.length,
+      about,
+      whole: true,
+      signal,
+    });
     await object.write(bytes);
     if ((await object.commit()) === 'waiting')
       throw new ExhibitError('sink-failed', `${name} waits in the spool for ${sinkName}`);

@@ -168,9 +168,9 @@ export function openS3Sink(config: S3SinkConfig, parts: S3SinkParts = {}): Sink 
       keySegments(to.key);
       // What an earlier agent could not abort.
       tidied ??= settler.tidy(end.signal);
-      const { contentType, about } = options;
+      const { contentType, about, whole } = options;
       return new S3Object({
-        opened: { kind: 'opened', sinkUrl: url, key, contentType, about, atMs: now() },
+        opened: { kind: 'opened', sinkUrl: url, key, contentType, about, whole, atMs: now() },
         context: context(to),
         spool: spool && { spool, sinkName: name, writeAhead: config.writeAhead ?? false },
         estimatedBytes: options.estimatedBytes ?? 0,

@@ -86,6 +86,11 @@ export interface OpenOptions {
    * mend, it fails at once. Anything else is kept in the spool then, for evidence cannot be read again.
    */
   readonly refusable?: boolean;
+  /**
+   * All or nothing, for what can be written again: without its `commit` it never gets its key. `settle` answers `stored` or `lost`
+   * and never `cut`, and after `forget` the key is free.
+   */
+  readonly whole?: boolean;
   readonly signal: AbortSignal;
 }
 
