@@ -47,6 +47,8 @@ export interface Agent extends AsyncDisposable {
 /** Starts everything; disposal stops taking captures, lets the running ones end within the grace time, and closes. */
 export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   await using stack = new AsyncDisposableStack();
+  // Before anything of an earlier agent is opened or tidied up: it might still be there.
+  await claimSocket(config.socket);
   const host: Host = { procRoot: config.runtime.procRoot, hostRoot: config.runtime.hostRoot };
   const stateDir = asHostPath(config.stateDir);
   await makeFolder(reach(host, stateDir)).catch((cause: unknown) => {
@@ -64,8 +66,6 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   }));
   const hostRuntime = stack.use(openHostRuntime({ host }));
   const runtimes: Runtime[] = [...containerRuntimes(config, host).map((runtime) => stack.use(runtime)), hostRuntime];
-  // Before anything of an earlier agent is tidied up: it might still be there.
-  await claimSocket(config.socket);
   const journal = await openJournal(reach(host, stateDir), (file, error) =>
     log.warn({ file, error: explain(error) }, 'journal entry set aside'),
   );
