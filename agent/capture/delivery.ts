@@ -95,7 +95,8 @@ class SinkWorker {
   readonly #parts: DeliveryParts;
   readonly #stop: AbortSignal;
   readonly #drafts = new Set<Draft>();
-  #working: Promise<void> | undefined;
+  #isWorking = false;
+  #work = Promise.resolve();
   /** The last thing that was logged of it. */
   #problem = '';
   /** Drafts that say already that this sink failed: an outage of a week is one event. */
@@ -109,35 +110,36 @@ class SinkWorker {
 
   add(draft: Draft): void {
     this.#drafts.add(draft);
-    this.#working ??= this.#work();
+    if (this.#isWorking) return;
+    this.#isWorking = true;
+    this.#work = this.#attemptAll();
   }
 
   async ended(): Promise<void> {
-    await this.#working;
-  }
-
-  async #work(): Promise<void> {
-    try {
-      await this.#attemptAll();
-    } finally {
-      this.#working = undefined;
-    }
+    await this.#work;
   }
 
   async #attemptAll(): Promise<void> {
     for (let failures = 0; this.#drafts.size > 0 && !this.#stop.aborted; ) {
-      let failed = false;
-      for (const draft of [...this.#drafts]) {
-        if (this.#stop.aborted) return;
-        if (!(await this.attempt(draft, this.#stop))) failed = true;
-        else {
-          this.#drafts.delete(draft);
-          await this.#tell(draft);
-        }
-      }
-      failures = failed ? failures + 1 : 0;
-      if (failed) await this.#pause(failures);
+      failures = (await this.#attemptEach()) ? 0 : failures + 1;
+      if (failures > 0) await this.#pause(failures);
     }
+    // In the same turn as the last look at the drafts: one that came in between would wait for ever.
+    this.#isWorking = false;
+  }
+
+  /** False when one of them is to be tried again. */
+  async #attemptEach(): Promise<boolean> {
+    let done = true;
+    for (const draft of [...this.#drafts]) {
+      if (this.#stop.aborted) break;
+      if (!(await this.attempt(draft, this.#stop))) done = false;
+      else {
+        this.#drafts.delete(draft);
+        await this.#tell(draft);
+      }
+    }
+    return done;
   }
 
   async #pause(failures: number): Promise<void> {
