@@ -1,5 +1,5 @@
-import { TIMESTAMP_OBJECT } from '../evidence/layout.ts';
 import type { CustodyFacts } from './custody-record.ts';
+import { sealRows } from './custody-seal.ts';
 import { type Block, code, type Inline } from './document.ts';
 import { describeFinding } from './finding-words.ts';
 
@@ -14,22 +14,6 @@ export function custodyResult(facts: CustodyFacts): Block[] {
     { kind: 'fields', rows: [...sealRows(facts), ...chainRows(facts)] },
     { kind: 'heading', text: `Verification at ${facts.now.toISOString()}` },
     ...checkBlocks(facts),
-  ];
-}
-
-function sealRows({ records, sealSha256, hasTimestamp }: CustodyFacts): (readonly [string, Inline])[] {
-  const { seal, signer } = records;
-  if (seal === undefined) return [['Signed by', 'nobody: there is no good seal']];
-  return [
-    ...seal.signers.map(({ keyId }) => ['Signed by key', code(keyId)] as const),
-    [
-      'Trust',
-      signer?.trusted === true
-        ? `${signer.keyId} is a key that you trust`
-        : 'no key that you named as trusted signed it',
-    ],
-    ...(sealSha256 === undefined ? [] : [['SHA-256 of the seal', code(sealSha256)] as const]),
-    ['Timestamp (RFC 3161)', hasTimestamp ? code(TIMESTAMP_OBJECT) : 'none'],
   ];
 }
 
@@ -48,8 +32,17 @@ function chainRows({ records, chain }: CustodyFacts): (readonly [string, Inline]
           ],
         ];
   if (chain === undefined) return [...place, ['Captures beside it', 'not looked at']];
+  const own = chain.chains.find(({ chainId }) => chainId === link?.chainId);
   return [
     ...place,
+    ...(own === undefined
+      ? []
+      : [
+          [
+            'Of its chain are there',
+            code(`${own.captures}, numbers ${own.first.sequence} to ${own.newest.sequence}`),
+          ] as const,
+        ]),
     [
       'Captures beside it',
       `${chain.captures} looked at: ${chain.whole ? 'none is missing between those that are there' : 'the chain is broken'}`,
