@@ -110,7 +110,11 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     defaults: { artifacts: config.artifacts, consistency: config.memory.consistency, scope: config.scope },
     sinks: sinks.map(({ name }) => name),
     examine: (signal) =>
-      examine({ config, host, runtime, sinks, storedKey: (sink) => storedKey(captures, sink), signal }),
+      examine({
+        ...{ config, host, runtime, sinks, signal },
+        storedKey: (sink) => storedKey(captures, sink),
+        waiting: () => captures.list(Number.POSITIVE_INFINITY).map(({ waiting = [] }) => waiting),
+      }),
     log,
   });
   stack.use(trigger);
