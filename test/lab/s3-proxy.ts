@@ -47,7 +47,7 @@ export type S3Fault =
       readonly code: string;
       readonly headers?: Readonly<Record<string, string>>;
     }
-  /** Both ends are reset when so many bytes of the body have gone through. */
+  /** Both ends are reset when so many bytes of the body have gone through; with 0 the server never hears of it. */
   | { readonly kind: 'reset'; readonly afterBytes: number }
   /** So many bytes of the body go through, then not one more, and no answer ever. */
   | { readonly kind: 'stall'; readonly afterBytes: number }
@@ -155,7 +155,7 @@ async function serve(serving: Serving, incoming: IncomingMessage, response: Serv
   switch (fault?.kind) {
     case 'answer':
       incoming.resume();
-      await once(incoming, 'end');
+      if (!incoming.readableEnded) await once(incoming, 'end');
       return answer(response, fault);
     case 'reset':
     case 'stall':
@@ -243,22 +243,21 @@ async function breakOff(
   incoming: IncomingMessage,
   { kind, afterBytes }: { readonly kind: 'reset' | 'stall'; readonly afterBytes: number },
 ): Promise<void> {
+  if (kind === 'reset' && afterBytes === 0) return void incoming.socket.resetAndDestroy();
   const outgoing = upstreamRequest(to, incoming);
   outgoing.on('error', () => undefined); // It is to break.
   outgoing.flushHeaders();
+  const { socket } = incoming;
   let left = afterBytes;
-  while (left > 0) {
-    const chunk: Buffer | null = incoming.read();
-    if (chunk === null) {
-      if (incoming.readableEnded) break;
-      await Promise.race([once(incoming, 'readable'), once(incoming, 'end')]);
-      continue;
+  if (left > 0) {
+    for await (const chunk of incoming.iterator({ destroyOnReturn: false })) {
+      outgoing.write((chunk as Buffer).subarray(0, left));
+      left -= (chunk as Buffer).length;
+      if (left <= 0) break;
     }
-    outgoing.write(chunk.subarray(0, left));
-    left -= chunk.length;
   }
-  if (kind === 'reset') incoming.socket.resetAndDestroy();
-  else await once(incoming.socket, 'close');
+  if (kind === 'reset') socket.resetAndDestroy();
+  else if (!socket.closed) await once(socket, 'close');
   outgoing.destroy();
 }
 

@@ -68,6 +68,7 @@ export function openS3Store(server: LabS3): S3Store {
     versions,
     read: (key) => (server.kind === 'radosgw' ? readRadosgw(server, client, key) : readOverHttp(server, client, key)),
     async unfinishedUploads() {
+      if (server.kind === 'radosgw') return await unfinishedInRadosgw(server);
       const { Uploads = [] } = await client.send(new ListMultipartUploadsCommand({ Bucket: bucket }));
       return Uploads.map(({ Key = '', UploadId = '' }) => ({ key: Key, uploadId: UploadId }));
     },
@@ -116,7 +117,8 @@ for parts in uploads.values():
         sys.stdout.buffer.write(b''.join(whole))
         break
 else:
-    sys.exit('no parts in the store make the object %s with the ETag %s' % (key, etag))
+    there = {upload: {n: [(piece, len(data)) for piece, data in pieces] for n, pieces in parts.items()} for upload, parts in uploads.items()}
+    sys.exit('no parts in the store make the object %s with the ETag %s: %s' % (key, etag, there))
 `;
 
 /**
@@ -128,7 +130,28 @@ async function readRadosgw(server: LabS3, client: S3Client, key: string): Promis
   const etag = Versions.find(({ Key }) => Key === key)?.ETag?.replaceAll('"', '');
   // The ETag of a multipart object ends with a hyphen and the number of its parts.
   if (!etag?.includes('-')) return await readOverHttp(server, client, key);
-  const argv = ['--target', pidOf(server), '--mount', '--root', '--', 'python3', '-c', READ_STORE, key, etag];
+  return await askRadosgw(server, READ_STORE, key, etag);
+}
+
+/** One line of JSON an upload. Their names in the store: the key, a dot, the id, which begins with `2~` and has no dot. */
+const LIST_UPLOADS = `
+import json, sqlite3
+db = sqlite3.connect('file:/var/lib/lab-s3/db/dbstore-default_ns.db?mode=ro', uri=True)
+table = db.execute("select name from sqlite_master where name like '%_object_table'").fetchone()[0]
+for name, in db.execute('select ObjName from "%s" where ObjNS = ?' % table, ('multipart',)).fetchall():
+    key, _, upload = name.rpartition('.')
+    print(json.dumps({'key': key, 'uploadId': upload}))
+`;
+
+/** radosgw's SQLite store answers ListMultipartUploads with an empty list, whatever is under way. */
+async function unfinishedInRadosgw(server: LabS3): Promise<UnfinishedUpload[]> {
+  const lines = (await askRadosgw(server, LIST_UPLOADS)).toString().split('\n');
+  return lines.filter((line) => line !== '').map((line): UnfinishedUpload => JSON.parse(line));
+}
+
+/** Runs Python on the server's own machine, on the database that it has open. */
+async function askRadosgw(server: LabS3, script: string, ...words: string[]): Promise<Buffer> {
+  const argv = ['--target', pidOf(server), '--mount', '--root', '--', 'python3', '-c', script, ...words];
   const { stdout } = await promisify(execFile)('nsenter', argv, { encoding: 'buffer', maxBuffer: MAX_OBJECT_BYTES });
   return stdout;
 }
