@@ -4,12 +4,16 @@ import { parseArgs } from 'node:util';
 import { type Logger, pino } from 'pino';
 import { ExhibitError, explain, isExhibitError } from '../evidence/error.ts';
 import { MANIFEST_OBJECT } from '../evidence/layout.ts';
-import { generateSigner, loadSigner } from '../evidence/seal.ts';
+import { createSealer, generateSigner, loadSigner } from '../evidence/seal.ts';
 import { captureExecutor } from './capture/capture.ts';
 import { type Captures, createCaptures } from './capture/captures.ts';
+import { createChain } from './capture/chain.ts';
+import { openDelivery } from './capture/delivery.ts';
+import { readDrafts } from './capture/drafts.ts';
 import { startFreezer } from './capture/freeze.ts';
 import { openJournal } from './capture/journal.ts';
 import { recover, tidyDumps } from './capture/recover.ts';
+import { recoverDrafts } from './capture/recover-drafts.ts';
 import { allCollectors } from './collect/all.ts';
 import { type Config, loadConfig } from './config.ts';
 import type { Check } from './doctor/check.ts';
@@ -54,7 +58,10 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   });
 
   const vault = await openSpoolVault(config.spool, reach(host, stateDir));
-  const sink = stack.use(openSink(config.sink, { log, vault, spoolBytes: config.spool.bytes }));
+  const sinks = config.sinks.map(({ name, sink }) => ({
+    name,
+    sink: stack.use(openSink(sink, { name, log, vault, spoolBytes: config.spool.bytes })),
+  }));
   const hostRuntime = stack.use(openHostRuntime({ host }));
   const runtimes: Runtime[] = [...containerRuntimes(config, host).map((runtime) => stack.use(runtime)), hostRuntime];
   // Before anything of an earlier agent is tidied up: it might still be there.
@@ -68,31 +75,48 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   const rungs = runtimes.flatMap((one) => one.rungs);
   await tidyDumps(journal, rungs, log);
 
-  const codeCache = codeCacheOf(host, stateDir);
   const { keyFile } = config.signing;
+  const sealer = createSealer(keyFile === undefined ? generateSigner() : await loadSigner(keyFile));
+  const version = agentVersion();
+  const chain = createChain({ vault, log });
+  const drafts = await readDrafts({ vault, now: Date.now, log });
+  await recoverDrafts(drafts, { journal, chain, version, log });
+  const delivery = openDelivery({
+    ...{ sinks, sealer, chain, version, now: Date.now, log },
+    onDelivered: (news) => captures.delivered(news),
+  });
+  stack.use(delivery);
+
+  const codeCache = codeCacheOf(host, stateDir);
   const execute = captureExecutor({
     config,
     host,
-    sink,
+    sinks,
     runtimes,
     collectors: allCollectors(stateDir, config),
-    signer: keyFile === undefined ? generateSigner() : await loadSigner(keyFile),
+    sealer,
+    vault,
+    delivery,
     startFreezer: (spec, signal, options) => startFreezer(spec, signal, { codeCache, ...options }),
-    version: agentVersion(),
+    version,
     now: Date.now,
     log,
   });
-  const captures = createCaptures({ journal, execute, now: Date.now, log });
+  const captures: Captures = createCaptures({ journal, execute, now: Date.now, log });
   const runtime = runtimes[0] ?? hostRuntime;
   const trigger = await serveExec({
     socket: config.socket,
     captures,
     runtime,
     defaults: { artifacts: config.artifacts, consistency: config.memory.consistency, scope: config.scope },
-    examine: (signal) => examine({ config, host, runtime, sink, storedKey: () => storedKey(captures, sink), signal }),
+    sinks: sinks.map(({ name }) => name),
+    examine: (signal) =>
+      examine({ config, host, runtime, sinks, storedKey: (sink) => storedKey(captures, sink), signal }),
     log,
   });
   stack.use(trigger);
+  // After the API is there: an S3 that is away answers late.
+  delivery.resume(drafts);
   stack.defer(() => captures.drain(SHUTDOWN_GRACE_MS));
   const running = stack.move();
   return { socket: trigger.socket, [Symbol.asyncDispose]: () => running.disposeAsync() };
@@ -103,7 +127,10 @@ function storedKey(captures: Captures, sink: Sink): string | undefined {
   const folder = `${sink.url}/`;
   const sealed = captures
     .list(Number.POSITIVE_INFINITY)
-    .find(({ state, bundleUrl }) => (state === 'complete' || state === 'partial') && bundleUrl.startsWith(folder));
+    .find(
+      ({ state, bundleUrl, waiting = [] }) =>
+        (state === 'complete' || state === 'partial') && waiting.length === 0 && bundleUrl.startsWith(folder),
+    );
   return sealed === undefined ? undefined : `${sealed.bundleUrl.slice(folder.length)}/${MANIFEST_OBJECT}`;
 }
 
@@ -112,9 +139,9 @@ export async function examineNode(configFile: string, env: NodeJS.ProcessEnv, si
   const config = await loadConfig(configFile, env);
   const host: Host = { procRoot: config.runtime.procRoot, hostRoot: config.runtime.hostRoot };
   await using stack = new AsyncDisposableStack();
-  const sink = stack.use(openSink(config.sink));
+  const sinks = config.sinks.map(({ name, sink }) => ({ name, sink: stack.use(openSink(sink, { name })) }));
   const runtime = stack.use(containerRuntimes(config, host)[0] ?? openHostRuntime({ host }));
-  return await examine({ config, host, runtime, sink, storedKey: () => undefined, signal });
+  return await examine({ config, host, runtime, sinks, storedKey: () => undefined, signal });
 }
 
 function containerRuntimes(config: Config, host: Host): Runtime[] {

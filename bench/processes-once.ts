@@ -6,12 +6,13 @@
 import { readFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 import pino from 'pino';
-import { openBundle } from '../agent/capture/bundle.ts';
 import type { Archive, CollectContext } from '../agent/collect/collector.ts';
 import { processesCollector } from '../agent/collect/processes.ts';
 import { openReader } from '../agent/host/procfs-reader.ts';
 import { asPid, type Runtime, type Target } from '../agent/runtime/runtime.ts';
 import { openLocalSink } from '../agent/sink/local.ts';
+import type { StoredObject } from '../evidence/manifest.ts';
+import { createBundleWriter } from '../evidence/write.ts';
 
 export interface ScanFigures {
   readonly agentCpuMs: number;
@@ -42,7 +43,11 @@ async function scanOnce(
 ): Promise<ScanFigures> {
   const signal = new AbortController().signal;
   await using sink = openLocalSink({ url: pathToFileURL(folder).href });
-  const bundle = openBundle({ sink, path: 'capture', level: 1, signal });
+  const objects: StoredObject[] = [];
+  const writer = createBundleWriter((name, contentType) => sink.open(`capture/${name}`, { contentType, signal }), {
+    level: 1,
+    onStored: (object) => objects.push(object),
+  });
   const facts = new Map<string, unknown>();
   let gaps = 0;
   let readerPeakMib = 0;
@@ -73,7 +78,7 @@ async function scanOnce(
     dumping: async () => undefined,
     consistency: 'live',
     bufferBytes: 0,
-    archive: packed ? bundle.archive : dropped,
+    archive: packed ? writer.openArchive : dropped,
     foreignArchive: refuse,
     text: refuse,
     freeze: refuse,
@@ -97,7 +102,7 @@ async function scanOnce(
   await processesCollector({ openReader: (host) => openReader(host, { codeCache }) }).collect(context);
   const wallMs = performance.now() - startedAt;
   const cpu = process.cpuUsage(before);
-  for (const { content } of bundle.objects) contentBytes += content?.sizeBytes ?? 0;
+  for (const { content } of objects) contentBytes += content?.sizeBytes ?? 0;
   const fact = (name: string): number => Number(facts.get(name) ?? Number.NaN);
   return {
     agentCpuMs: (cpu.user + cpu.system) / 1000,
@@ -109,7 +114,7 @@ async function scanOnce(
     descriptors: fact('descriptors'),
     members,
     contentBytes,
-    storedBytes: bundle.storedBytes(),
+    storedBytes: objects.reduce((total, { stored }) => total + stored.sizeBytes, 0),
     gaps,
   };
 }

@@ -19,6 +19,8 @@ export interface CaptureView {
   readonly pauseMs: number;
   readonly error: string | null;
   readonly stages: readonly StageView[];
+  /** Sinks in which it has ended and is not sealed yet. */
+  readonly waitingSinks: readonly string[];
 }
 
 export interface StageView {
@@ -56,6 +58,7 @@ export function captureView(capture: Capture__Output): CaptureView {
     pauseMs: capture.pauseMs,
     error: capture.error || null,
     stages: capture.stages.map(stageView),
+    waitingSinks: capture.waitingSinks,
   };
 }
 
@@ -92,6 +95,11 @@ export function eventView(event: CaptureEvent__Output): EventView | undefined {
   if (event.stageEnded) return { ...head, event: 'stage-ended', ...stageView(event.stageEnded) };
   if (event.ended) return { ...head, event: 'ended', capture: captureView(event.ended) };
   return undefined;
+}
+
+/** `complete, waits for s3`: what the agent has done its part of, and a sink has not. */
+export function stateWords({ state, waitingSinks }: Pick<CaptureView, 'state' | 'waitingSinks'>): string {
+  return waitingSinks.length === 0 ? state : `${state}, waits for ${waitingSinks.join(', ')}`;
 }
 
 function timeView(epochMs: string): string | null {

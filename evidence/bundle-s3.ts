@@ -5,14 +5,7 @@ import { ExhibitError } from './error.ts';
 /** Names are bounded by S3 itself (1,024 bytes a key, 1,000 keys a page). */
 export function openS3Bundle(url: string, options: OpenBundleOptions): BundleReader {
   const { bucket, prefix } = parseS3Url(url);
-  const endpoint = options.endpoint ?? process.env.AWS_ENDPOINT_URL_S3 ?? process.env.AWS_ENDPOINT_URL;
-  const client = new S3Client({
-    ...(endpoint === undefined ? {} : { endpoint }),
-    ...(options.region === undefined ? {} : { region: options.region }),
-    forcePathStyle: options.forcePathStyle ?? endpoint !== undefined,
-    // Whole-object checksums cannot be checked on ranges; the manifest's SHA-256 is the judge.
-    responseChecksumValidation: 'WHEN_REQUIRED',
-  });
+  const client = openClient(options);
   return {
     url: `s3://${bucket}/${prefix.replace(/\/$/, '')}`,
     list: () => listObjects(client, bucket, prefix),
@@ -21,6 +14,34 @@ export function openS3Bundle(url: string, options: OpenBundleOptions): BundleRea
       client.destroy();
     },
   };
+}
+
+function openClient(options: OpenBundleOptions): S3Client {
+  const endpoint = options.endpoint ?? process.env.AWS_ENDPOINT_URL_S3 ?? process.env.AWS_ENDPOINT_URL;
+  return new S3Client({
+    ...(endpoint === undefined ? {} : { endpoint }),
+    ...(options.region === undefined ? {} : { region: options.region }),
+    forcePathStyle: options.forcePathStyle ?? endpoint !== undefined,
+    // Whole-object checksums cannot be checked on ranges; the manifest's SHA-256 is the judge.
+    responseChecksumValidation: 'WHEN_REQUIRED',
+  });
+}
+
+/** The names right below `url` that hold something: what a file system would call its folders. */
+export async function* listS3Folders(url: string, options: OpenBundleOptions): AsyncGenerator<string> {
+  const { bucket, prefix } = parseS3Url(url);
+  const client = openClient(options);
+  try {
+    for (let token: string | undefined, more = true; more; ) {
+      const input = { Bucket: bucket, Prefix: prefix, Delimiter: '/', ContinuationToken: token };
+      const page = await ask(`list s3://${bucket}/${prefix}`, () => client.send(new ListObjectsV2Command(input)));
+      for (const { Prefix: found = '' } of page.CommonPrefixes ?? []) yield found.slice(prefix.length, -1);
+      token = page.NextContinuationToken;
+      more = page.IsTruncated === true && token !== undefined;
+    }
+  } finally {
+    client.destroy();
+  }
 }
 
 /** `prefix` ends with a slash, or is empty. Throws ExhibitError `usage`. */

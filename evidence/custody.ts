@@ -50,7 +50,11 @@ export const custodyEventSchema = z.strictObject({
   by: z.string(),
   /** One sentence for a person. */
   what: z.string(),
-  /** The same for programs. */
+  /**
+   * The same for programs. `verify` compares these with the records where they are there: `captureId`, `caseId`, `trigger`
+   * (requested); `artifact`, `status` (artifact-ended); `object`, `sha256` and `sizeBytes` of its stored bytes (object-stored,
+   * -delivered, -cut); `outcome` (sealing); and in every event `sink`, the name of the sink that it is about.
+   */
   facts: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])),
   clock: clockOffsetSchema.optional(),
 });
@@ -64,11 +68,16 @@ export const FIRST_PREVIOUS = '0'.repeat(64);
 export function custodyLines(entries: readonly CustodyEntry[]): Uint8Array {
   let previous = FIRST_PREVIOUS;
   const lines = entries.map((entry, index) => {
-    const line = sortedJson({ ...entry, sequence: index + 1, previous });
+    const line = custodyLine({ ...entry, sequence: index + 1, previous });
     previous = createHash('sha256').update(line).digest('hex');
     return `${line}\n`;
   });
   return Buffer.from(lines.join(''));
+}
+
+/** One line without its newline: the only spelling that an event has. */
+export function custodyLine(event: CustodyEvent): string {
+  return sortedJson(event);
 }
 
 function sortedJson(value: object): string {

@@ -23,17 +23,55 @@ import { decompressFrame, scanFrame } from './zstd.ts';
 /** Frames decompressed ahead of the one being read: the number of threads of libuv's pool. */
 const FRAMES_AHEAD = 4;
 
-/** Yields the content, a frame at a time. Throws ExhibitError `bundle-corrupt` at the first byte that is not as it should be. */
+/** The stream ends too early: after `frames` whole frames, all of which were good. */
+export class StreamCut extends ExhibitError {
+  readonly frames: number;
+
+  constructor(frames: number, message: string) {
+    super('bundle-corrupt', message);
+    this.frames = frames;
+  }
+}
+
+/**
+ * Yields the content, a frame at a time. Throws ExhibitError `bundle-corrupt` at the first byte that is not as it should be,
+ * and `StreamCut` for one that is missing, when every frame before it was yielded.
+ */
 export async function* decodeFrames(chunks: ByteSource): AsyncGenerator<Uint8Array> {
   const ahead: Promise<Uint8Array>[] = [];
-  for await (const { frame, contentBytes } of splitFrames(chunks)) {
-    const content = decompressFrame(frame, contentBytes);
-    content.catch(() => undefined);
-    ahead.push(content);
-    // Large frames are not read ahead: a hostile stream would make four of them.
-    while (ahead.length > (contentBytes > 1024 * 1024 ? 0 : FRAMES_AHEAD)) yield* oldest(ahead);
+  let cut: StreamCut | undefined;
+  try {
+    for await (const { frame, contentBytes } of splitFrames(chunks)) {
+      const content = decompressFrame(frame, contentBytes);
+      content.catch(() => undefined);
+      ahead.push(content);
+      // Large frames are not read ahead: a hostile stream would make four of them.
+      while (ahead.length > (contentBytes > 1024 * 1024 ? 0 : FRAMES_AHEAD)) yield* oldest(ahead);
+    }
+  } catch (error) {
+    if (!(error instanceof StreamCut)) throw error;
+    cut = error;
   }
   while (ahead.length > 0) yield* oldest(ahead);
+  if (cut !== undefined) throw cut;
+}
+
+/** What the headers of a stream's frames say, without decompressing any. `cut` is absent when the stream is whole. */
+export async function measureFrames(
+  chunks: ByteSource,
+): Promise<{ readonly frames: number; readonly contentBytes: number; readonly cut?: StreamCut }> {
+  let frames = 0;
+  let contentBytes = 0;
+  try {
+    for await (const frame of splitFrames(chunks)) {
+      frames += 1;
+      contentBytes += frame.contentBytes;
+    }
+  } catch (error) {
+    if (error instanceof StreamCut) return { frames, contentBytes, cut: error };
+    throw error;
+  }
+  return { frames, contentBytes };
 }
 
 async function* oldest(ahead: Promise<Uint8Array>[]): AsyncGenerator<Uint8Array> {
@@ -65,7 +103,7 @@ async function* splitFrames(chunks: ByteSource): AsyncGenerator<CutFrame> {
   } finally {
     await input.close();
   }
-  throw new ExhibitError('bundle-corrupt', `the stream ends after ${frames} frames, before its seek table`);
+  throw new StreamCut(frames, `the stream ends after ${frames} frames, before its seek table`);
 }
 
 async function cutFrame(input: Window, index: number): Promise<CutFrame> {
@@ -80,23 +118,24 @@ async function cutFrame(input: Window, index: number): Promise<CutFrame> {
       resumeAt = scan.resumeAt;
       continue;
     }
-    throw new ExhibitError('bundle-corrupt', `frame ${index}: the stream ends inside it`);
+    throw new StreamCut(index, `frame ${index}: the stream ends inside it`);
   }
 }
 
 async function checkTable(input: Window, frames: number, seen: Buffer): Promise<void> {
   const inconsistent = new ExhibitError('bundle-corrupt', 'the seek table does not agree with the frames before it');
-  if (!(await input.fill(TABLE_HEADER_BYTES))) throw inconsistent;
+  const cut = new StreamCut(frames, `the stream ends after ${frames} frames, inside its seek table`);
+  if (!(await input.fill(TABLE_HEADER_BYTES))) throw cut;
   const declared = input.take(TABLE_HEADER_BYTES).readUInt32LE(4);
   if (declared !== tableBytes(frames) - TABLE_HEADER_BYTES) throw inconsistent;
   const entries = createHash('sha256');
   for (let left = frames * TABLE_ENTRY_BYTES; left > 0; ) {
     const part = Math.min(left, 64 * 1024);
-    if (!(await input.fill(part))) throw inconsistent;
+    if (!(await input.fill(part))) throw cut;
     entries.update(input.take(part));
     left -= part;
   }
-  if (!(await input.fill(TABLE_FOOTER_BYTES))) throw inconsistent;
+  if (!(await input.fill(TABLE_FOOTER_BYTES))) throw cut;
   if (readTableFooter(input.take(TABLE_FOOTER_BYTES)) !== frames || !entries.digest().equals(seen)) throw inconsistent;
   if (await input.fill(1)) throw new ExhibitError('bundle-corrupt', 'there are bytes after the seek table');
 }

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { checkpointPlanSchema } from './dump.ts';
 import { ARTIFACTS } from './layout.ts';
+import { list } from './list-schema.ts';
 
 /**
  * The shapes of `request.json` and `manifest.json`. These schemas are the format's definition: the agent writes through
@@ -59,7 +60,7 @@ export const objectSchema = z.strictObject({
   stored: digestSchema,
   content: contentSchema.optional(),
   /** The tar members, in archive order. */
-  members: z.array(memberSchema).optional(),
+  members: list(memberSchema).optional(),
   /** For an archive with more members than a manifest should hold: the JSON-lines object that lists them in archive order. */
   membersIn: z.string().optional(),
   /** Encrypted to recipients as a whole; it lies in the sink as `<name>.age`, and `stored` is of that. */
@@ -89,12 +90,12 @@ export const artifactSchema = z.strictObject({
   status: z.enum(ARTIFACT_STATUSES),
   /** Why it failed or was skipped. */
   reason: z.string().optional(),
-  objects: z.array(z.string()),
-  gaps: z.array(gapSchema),
+  objects: list(z.string()),
+  gaps: list(gapSchema),
   /** All gaps, also those beyond the bound of the list. */
   gapCount: z.number().int().nonnegative(),
   /** Things an analyst should know that are not gaps: how it was read, what a field means here. */
-  notes: z.array(z.string()),
+  notes: list(z.string()),
   /** The artifact's own facts, for programs: rungs of a checkpoint, numbers of processes, findings. */
   facts: z.record(z.string(), z.unknown()),
   startedAt: time,
@@ -116,7 +117,7 @@ export const freezeSchema = z.strictObject({
   pauseMs: z.number().nonnegative(),
   /** Who thawed it: the agent as planned, or the guard because the deadline passed. */
   thawedBy: z.enum(['agent', 'guard']).optional(),
-  notes: z.array(z.string()),
+  notes: list(z.string()),
 });
 export type FreezeRecord = z.infer<typeof freezeSchema>;
 
@@ -137,10 +138,10 @@ const containerFields = {
   image: z.strictObject({ name: z.string(), id: z.string() }).optional(),
   initPid: z.number().int().positive(),
   /** Its processes; in a pod's manifest everybody who was seen in this container during the capture. */
-  pids: z.array(z.number().int().positive()),
+  pids: list(z.number().int().positive()),
   cgroup: z.string().optional(),
   /** What could not be learned about it. */
-  notes: z.array(z.string()).optional(),
+  notes: list(z.string()).optional(),
 };
 
 export const targetSchema = z.strictObject({
@@ -149,7 +150,7 @@ export const targetSchema = z.strictObject({
    * The other containers of the pod that were stopped and read together with this one; their processes, sockets and memory
    * are in the same artifacts. Absent when there are none.
    */
-  companions: z.array(z.strictObject(containerFields)).optional(),
+  companions: list(z.strictObject(containerFields)).optional(),
 });
 export type TargetRecord = z.infer<typeof targetSchema>;
 
@@ -198,7 +199,7 @@ export const planSchema = z.strictObject({
   scope: z.enum(['container', 'pod']).optional(),
   freezeDeadlineMs: z.number().int().positive(),
   bufferBytes: sizeBytes,
-  steps: z.array(planStepSchema),
+  steps: list(planStepSchema),
   /** Absent where no checkpoint is taken, and in older bundles. */
   checkpoint: checkpointPlanSchema.optional(),
 });
@@ -249,9 +250,9 @@ export const requestSchema = z.strictObject({
   acquirer: z.string().optional(),
   reason: z.string().optional(),
   /** Names of the agent's sinks that this capture was to go to. Absent in older bundles, whose agent had one. */
-  sinks: z.array(z.string()).optional(),
+  sinks: list(z.string()).optional(),
   selector: z.string(),
-  artifacts: z.array(z.enum(ARTIFACTS)),
+  artifacts: list(z.enum(ARTIFACTS)),
   runtime: z.strictObject({ name: z.string(), version: z.string() }),
   target: targetSchema,
   plan: planSchema,
@@ -274,9 +275,9 @@ export const manifestSchema = z.strictObject({
   finishedAt: time,
   target: targetSchema,
   freeze: freezeSchema,
-  artifacts: z.array(artifactSchema),
+  artifacts: list(artifactSchema),
   /** Every object of the bundle but this manifest and its seal. */
-  objects: z.array(objectSchema),
+  objects: list(objectSchema),
   agent: agentSchema,
   /** Absent in older bundles. */
   sink: sinkRecordSchema.optional(),

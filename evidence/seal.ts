@@ -10,7 +10,8 @@ import {
 import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
 import { ExhibitError } from './error.ts';
-import { canonicalJson, isCanonical, parseJson } from './json.ts';
+import { canonicalJson, isCanonical, parseJson, whyNotCanonical } from './json.ts';
+import { list } from './list-schema.ts';
 import { agentSchema } from './manifest.ts';
 
 /**
@@ -165,7 +166,7 @@ type Envelope = z.infer<typeof envelopeSchema>;
 
 const statementSchema = z.strictObject({
   _type: z.literal(STATEMENT_TYPE),
-  subject: z.array(z.strictObject({ name: z.string(), digest: z.strictObject({ sha256 }) })),
+  subject: list(z.strictObject({ name: z.string(), digest: z.strictObject({ sha256 }) })),
   predicateType: z.literal(PREDICATE_TYPE),
   predicate: z.strictObject({
     captureId: z.string(),
@@ -218,7 +219,7 @@ function embeddedKey(base64Der: string): KeyObject {
 function parseAs<T>(schema: z.ZodType<T>, bytes: Uint8Array, what: string): T {
   const value = schema.safeParse(parseJson(bytes, MAX_SEAL_BYTES, what));
   if (!value.success) throw corrupt(`${what} has not the expected shape`, value.error);
-  if (!isCanonical(bytes)) throw corrupt(`${what} is not written the canonical way`);
+  if (!isCanonical(bytes)) throw corrupt(`${what} ${whyNotCanonical(bytes)}`);
   return value.data;
 }
 

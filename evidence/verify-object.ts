@@ -1,7 +1,7 @@
 import type { BundleReader } from './bundle.ts';
 import { ExhibitError, explain, isExhibitError } from './error.ts';
 import type { Findings, Where } from './findings.ts';
-import { decodeFrames } from './frame-decoder.ts';
+import { decodeFrames, measureFrames } from './frame-decoder.ts';
 import { RunningDigest } from './frames.ts';
 import { isTar, isZstd } from './layout.ts';
 import type { ContentDigest, Digest, StoredObject } from './manifest.ts';
@@ -28,7 +28,8 @@ export async function verifyObject(object: StoredObject, context: ObjectContext)
   const stored = new RunningDigest();
   const source = shared(measured(context.reader.read(object.name), stored, context));
   try {
-    if (isZstd(object.mediaType)) await verifyContent(object, source, context);
+    if (object.truncated !== undefined) await measureCut(object, object.truncated, source, context);
+    else if (isZstd(object.mediaType)) await verifyContent(object, source, context);
     await drain(source);
   } catch (error) {
     if (isExhibitError(error, 'cancelled')) throw error;
@@ -44,6 +45,27 @@ export async function verifyObject(object: StoredObject, context: ObjectContext)
     ['object-size', 'object-digest'],
     context,
   );
+}
+
+/**
+ * An object of which only a first part was kept, as the manifest says itself. Nothing declares its content, so nothing is
+ * decompressed: its frames' headers say how much can be read.
+ */
+async function measureCut(object: StoredObject, why: string, source: Shared, context: ObjectContext): Promise<void> {
+  const { findings, where } = context;
+  const words = `${object.name} is a first part only, as the manifest says (${why})`;
+  if (!isZstd(object.mediaType)) {
+    findings.add('info', 'object-truncated', words, where);
+    return;
+  }
+  try {
+    const { frames, contentBytes } = await measureFrames(source);
+    const readable = `${frames} whole frames of it can be read, ${contentBytes} bytes of content`;
+    findings.add('info', 'object-truncated', `${words}: ${readable}`, where);
+  } catch (error) {
+    if (!isExhibitError(error, 'bundle-corrupt')) throw error;
+    findings.add('error', 'frames-corrupt', `${object.name}: ${explain(error)}`, where);
+  }
 }
 
 async function verifyContent(object: StoredObject, source: Shared, context: ObjectContext): Promise<void> {

@@ -1,3 +1,5 @@
+import type { ChainSummary } from './verify-chain.ts';
+import type { Custody } from './verify-custody.ts';
 import type { Records } from './verify-records.ts';
 
 /** What a reader may conclude from a verification, and what not, in sentences. */
@@ -17,6 +19,22 @@ export function whatIsProved(
   ];
 }
 
+/** Of the custody log and of the place in the chain, in a bundle that is intact. */
+export function custodyProves({ manifest }: Records, custody: Custody | undefined): string[] {
+  const chain = manifest?.value.chain;
+  return [
+    ...(custody?.whole === true
+      ? [`The custody log has its ${custody.events.length} events, none taken out, put in or changed since the seal.`]
+      : []),
+    ...(chain?.previous === undefined
+      ? []
+      : [
+          `Capture ${chain.previous.captureId} was sealed before this one, with a seal of SHA-256 ${chain.previous.sealSha256}: ` +
+            `this is capture ${chain.sequence} of chain ${chain.chainId}.`,
+        ]),
+  ];
+}
+
 export function whatIsNotProved(records: Records, intact: boolean): string[] {
   const { signer, manifest, seal } = records;
   if (!intact) {
@@ -28,10 +46,32 @@ export function whatIsNotProved(records: Records, intact: boolean): string[] {
     ...(signer?.trusted === true ? [] : ['Who signed: the key is known only from the bundle itself.']),
     'When it was signed: the times are those of the node’s clock, as the node believed it.',
     'That the node told the truth: an intruder with root on it could show the agent whatever he liked.',
-    'That this is every capture there was: a bundle that was removed as a whole leaves no trace here.',
+    'That this is every capture there was: a bundle that was removed as a whole leaves no trace in this one (--chain looks around it).',
     ...(gaps === 0 ? [] : [`That everything was captured: the manifest lists ${gaps} gaps.`]),
     ...(manifest?.value.freeze.consistency === 'live'
       ? ['That memory is of one moment: the target ran while it was read.']
       : []),
+  ];
+}
+
+/** What follows from the chains of a folder of captures. */
+export function chainProves(chains: readonly ChainSummary[], isWhole: boolean): string[] {
+  if (!isWhole) return [];
+  return chains.map(
+    ({ chainId, captures, newest }) =>
+      `All ${captures} captures of chain ${chainId} up to ${newest.captureId} are here: each names the seal of the one before.`,
+  );
+}
+
+export function chainDoesNotProve(chains: readonly ChainSummary[], isWhole: boolean): string[] {
+  if (!isWhole) return ['Nothing is proved about these captures as a row: the findings say where it is broken.'];
+  return [
+    ...chains.map(
+      ({ chainId, newest }) =>
+        `That nothing came after capture ${newest.captureId} of chain ${chainId}: write down its number ${newest.sequence} and the ` +
+        `SHA-256 of its seal, ${newest.sealSha256}, somewhere else, and look again later.`,
+    ),
+    'That there was no other chain: one that was removed as a whole leaves no trace. A chain begins when the node boots.',
+    'That the objects of these captures are intact: verify looks at those of the bundle that it is given.',
   ];
 }

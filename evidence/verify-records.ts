@@ -4,7 +4,7 @@ import type { BundleReader } from './bundle.ts';
 import { readAtMost } from './byte-sink.ts';
 import { explain, isExhibitError } from './error.ts';
 import type { Findings } from './findings.ts';
-import { isCanonical, parseJson } from './json.ts';
+import { duplicateKey, isCanonical, parseJson } from './json.ts';
 import { MANIFEST_OBJECT, REQUEST_OBJECT, SEAL_OBJECT } from './layout.ts';
 import { type Manifest, manifestSchema, type RequestRecord, requestSchema } from './manifest.ts';
 import { type CheckedSeal, checkSeal, keyIdOf, MAX_SEAL_BYTES } from './seal.ts';
@@ -107,16 +107,15 @@ async function readRecord<T>(
   if (bytes === 'missing') findings.add('error', kind.missing, `there is no ${kind.object}`, where);
   if (typeof bytes === 'string') return undefined;
   try {
-    const parsed = schema.safeParse(parseJson(bytes, kind.limitBytes, kind.object));
+    const value = parseJson(bytes, kind.limitBytes, kind.object);
+    lookAtSpelling(bytes, kind.object, findings);
+    const parsed = schema.safeParse(value);
     if (!parsed.success) {
       const issues = parsed.error.issues
         .slice(0, MAX_ISSUES)
         .map((issue) => `${issue.path.join('.')}: ${issue.message}`);
       findings.add('error', kind.invalid, `${kind.object} has not the expected shape: ${issues.join('; ')}`, where);
       return undefined;
-    }
-    if (!isCanonical(bytes)) {
-      findings.add('error', 'not-canonical', `${kind.object} is not written the canonical way: it was edited`, where);
     }
     return { value: parsed.data, sha256: createHash('sha256').update(bytes).digest('hex') };
   } catch (error) {
@@ -125,7 +124,20 @@ async function readRecord<T>(
   }
 }
 
-async function readWhole(
+/** Of bytes that are JSON: written as only we write them? */
+function lookAtSpelling(bytes: Uint8Array, object: string, findings: Findings): void {
+  if (isCanonical(bytes)) return;
+  const twice = duplicateKey(bytes);
+  if (twice === undefined) {
+    findings.add('error', 'not-canonical', `${object} is not written the canonical way: it was edited`, { object });
+    return;
+  }
+  const key = JSON.stringify(twice);
+  const message = `${object} has the key ${key} twice in one object: two readers would read it differently`;
+  findings.add('error', 'duplicate-key', message, { object });
+}
+
+export async function readWhole(
   reader: BundleReader,
   object: string,
   limitBytes: number,
@@ -179,6 +191,11 @@ function lookAtManifest(manifest: Manifest, records: Records, findings: Findings
   for (const { name } of manifest.objects) {
     if (names.has(name)) findings.add('error', 'manifest-inconsistent', `the manifest lists ${name} twice`, where);
     names.add(name);
+  }
+  for (const { name, truncated, content, members, membersIn } of manifest.objects) {
+    if (truncated === undefined || (content ?? members ?? membersIn) === undefined) continue;
+    const message = `the manifest says that ${name} ends early, and yet what its whole content is`;
+    findings.add('error', 'manifest-inconsistent', message, where);
   }
   const needed = [
     ...manifest.artifacts.flatMap((artifact) => artifact.objects.map((object) => ({ by: artifact.name, object }))),

@@ -5,8 +5,9 @@ import { createFindings, type Finding, type Findings } from './findings.ts';
 import { MANIFEST_OBJECT, REQUEST_OBJECT, SEAL_OBJECT } from './layout.ts';
 import type { Manifest, StoredObject } from './manifest.ts';
 import { staysInside } from './member-path.ts';
+import { type Custody, readCustody } from './verify-custody.ts';
 import { verifyObject } from './verify-object.ts';
-import { whatIsNotProved, whatIsProved } from './verify-proof.ts';
+import { custodyProves, whatIsNotProved, whatIsProved } from './verify-proof.ts';
 import { compareRecords, compareSubjects, type Records, readRecords } from './verify-records.ts';
 
 /**
@@ -23,6 +24,8 @@ export interface VerifyReport {
   readonly sealed: boolean;
   /** The first signer that is trusted, or else the first. */
   readonly signer?: { readonly keyId: string; readonly trusted: boolean; readonly words: string };
+  /** The custody log, where there is one that could be read; `clocks` is what other clocks said. */
+  readonly custody?: { readonly events: number; readonly whole: boolean; readonly clocks: Custody['clocks'] };
   /** Errors first, then in the order of the checks. At most MAX_FINDINGS; `counts` has them all. */
   readonly findings: readonly Finding[];
   readonly counts: {
@@ -60,14 +63,29 @@ const MAX_OBJECTS = 100_000;
  */
 export async function verifyBundle(reader: BundleReader, options: VerifyOptions = {}): Promise<VerifyReport> {
   const findings = createFindings();
-  const records = await readRecords(reader, findings, options.trustedKeys ?? []);
-  compareRecords(records, findings);
-  compareSubjects(records, findings);
+  const { records, custody } = await checkRecords(reader, findings, options);
   const present = await listPresent(reader, findings);
   const listed = records.manifest?.value.objects ?? [];
   lookForStrangers(present, listed, records, findings);
   const counts = await verifyObjects(reader, present, records, findings, options);
-  return report(reader.url, records, findings, counts);
+  return report(reader.url, { records, custody }, findings, counts);
+}
+
+export interface CheckedRecords {
+  readonly records: Records;
+  readonly custody: Custody | undefined;
+}
+
+/** The quick part: seal, records and custody log, against themselves and each other; no other object is read. */
+export async function checkRecords(
+  reader: BundleReader,
+  findings: Findings,
+  options: VerifyOptions,
+): Promise<CheckedRecords> {
+  const records = await readRecords(reader, findings, options.trustedKeys ?? []);
+  compareRecords(records, findings);
+  compareSubjects(records, findings);
+  return { records, custody: await readCustody(reader, records, findings) };
 }
 
 async function listPresent(reader: BundleReader, findings: Findings): Promise<ReadonlyMap<string, BundleEntry>> {
@@ -161,7 +179,10 @@ function whereOf(manifest: Manifest, object: string): { artifact?: string; objec
   return artifact === undefined ? { object } : { artifact: artifact.name, object };
 }
 
-function report(url: string, records: Records, findings: Findings, counts: Counts): VerifyReport {
+/** More than any log of one capture has; a person reads the first. */
+const MAX_CLOCKS = 100;
+
+function report(url: string, { records, custody }: CheckedRecords, findings: Findings, counts: Counts): VerifyReport {
   const sealed = records.seal !== undefined;
   const captureId = (records.manifest?.value ?? records.request?.value)?.captureId;
   const intact = sealed && records.manifest !== undefined && findings.errors === 0;
@@ -172,9 +193,14 @@ function report(url: string, records: Records, findings: Findings, counts: Count
     intact,
     sealed,
     ...(records.signer === undefined ? {} : { signer: records.signer }),
+    ...(custody === undefined ? {} : { custody: summaryOf(custody) }),
     findings: findings.list().sort((a, b) => rank[a.severity] - rank[b.severity]),
     counts: { ...counts, errors: findings.errors, warnings: findings.warnings },
-    proves: whatIsProved(records, intact, counts),
+    proves: [...whatIsProved(records, intact, counts), ...(intact ? custodyProves(records, custody) : [])],
     doesNotProve: whatIsNotProved(records, intact),
   };
+}
+
+function summaryOf({ events, whole, clocks }: Custody): NonNullable<VerifyReport['custody']> {
+  return { events: events.length, whole, clocks: clocks.slice(0, MAX_CLOCKS) };
 }

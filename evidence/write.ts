@@ -26,16 +26,16 @@ export interface BundleWriter {
 }
 
 export interface SinkObject extends ByteSink, AsyncDisposable {
-  /** What it resolves to is for whoever opened the object. */
-  commit(): Promise<unknown>;
+  /** `record`: of the bytes that were written; members are not known yet. What it resolves to is for whoever opened the object. */
+  commit(record: StoredObject): Promise<unknown>;
 }
 
 /** `estimatedBytes` is of the content, before compression. */
 export type OpenObject = (name: string, mediaType: MediaType, estimatedBytes?: number) => Promise<SinkObject>;
 
 export interface BundleWriterOptions extends FrameOptions {
-  /** In the order of the commits. Not called for the manifest and the seal. */
-  readonly onStored: (object: StoredObject) => void;
+  /** In the order of the commits, and awaited. Not called for the manifest and the seal. */
+  readonly onStored: (object: StoredObject) => unknown;
 }
 
 export interface ArchiveWriterOptions {
@@ -81,10 +81,11 @@ export function createBundleWriter(open: OpenObject, options: BundleWriterOption
   const writePlain = async (name: string, mediaType: MediaType, bytes: Uint8Array): Promise<StoredObject> => {
     await using object = await open(name, mediaType, bytes.length);
     await object.write(bytes);
-    await object.commit();
     const digest = new RunningDigest();
     digest.update(bytes);
-    return { name, mediaType, stored: digest.digest() };
+    const record = { name, mediaType, stored: digest.digest() };
+    await object.commit(record);
+    return record;
   };
   return {
     async openArchive(name, { mediaType = 'tar', membersIn, estimatedBytes, storedDigestOnly = false, ...tar } = {}) {
@@ -97,7 +98,7 @@ export function createBundleWriter(open: OpenObject, options: BundleWriterOption
     openText,
     async writeJson(name, value) {
       const stored = await writePlain(name, MEDIA_TYPES.json, canonicalJson(value));
-      options.onStored(stored);
+      await options.onStored(stored);
       return stored;
     },
     async seal(manifest, signer) {
@@ -164,8 +165,9 @@ class CompressedObject implements AsyncDisposable {
   /** `members` is asked between the object's last byte and its record. */
   async commit(members?: () => Promise<Pick<StoredObject, 'members' | 'membersIn'>>): Promise<void> {
     const { stored, content } = await this.frames.end();
-    await this.#object.commit();
-    this.#onStored({ name: this.name, mediaType: this.#mediaType, stored, content, ...(await members?.()) });
+    const record = { name: this.name, mediaType: this.#mediaType, stored, content };
+    await this.#object.commit(record);
+    await this.#onStored({ ...record, ...(await members?.()) });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,50 +1,67 @@
-import type { Manifest, StoredObject } from '../../evidence/manifest.ts';
-import type { Signer } from '../../evidence/seal.ts';
-import { type BundleWriter, createBundleWriter } from '../../evidence/write.ts';
+import type { MediaType } from '../../evidence/layout.ts';
+import type { PlanStep, StoredObject } from '../../evidence/manifest.ts';
+import { type BundleWriter, createBundleWriter, type SinkObject } from '../../evidence/write.ts';
 import type { CollectContext } from '../collect/collector.ts';
-import type { Sink } from '../sink/sink.ts';
+import type { NamedSink } from '../sink/several.ts';
+import type { Draft } from './drafts.ts';
+import { openNoted } from './noted-object.ts';
 
-/** One capture's folder in the sink, and what was committed there so far. */
-export interface Bundle extends Pick<CollectContext, 'archive' | 'text'> {
+/** One capture's folder in its sinks, and what was committed there so far. */
+export interface Bundle {
   readonly path: string;
   readonly objects: readonly StoredObject[];
   storedBytes(): number;
-  foreignArchive(name: string, onProblem: (why: string) => void): ReturnType<CollectContext['foreignArchive']>;
   json(name: string, value: unknown): Promise<StoredObject>;
-  /** The manifest and its seal, with a signal of their own: a cancelled capture is sealed all the same. */
-  seal(manifest: Manifest, signer: Signer, signal: AbortSignal): Promise<void>;
+  /** Where the objects of one artifact go. */
+  of(step: Pick<PlanStep, 'artifact' | 'volatility'>): BundlePart;
+}
+
+export interface BundlePart extends Pick<CollectContext, 'archive' | 'text'> {
+  foreignArchive(name: string, onProblem: (why: string) => void): ReturnType<CollectContext['foreignArchive']>;
 }
 
 export interface BundleOptions {
-  readonly sink: Sink;
-  /** Below the sink's own prefix, see evidence/layout.ts. */
-  readonly path: string;
+  readonly sinks: readonly NamedSink[];
+  /** Told of every object before the sinks are; has the folder's path. */
+  readonly draft: Draft;
+  /** Who writes, for the custody log. */
+  readonly by: string;
   /** zstd's. */
   readonly level: number;
   readonly signal: AbortSignal;
 }
 
-export function openBundle({ sink, path, level, signal }: BundleOptions): Bundle {
+/** What an object belongs to; `request.json` to no artifact. */
+export type Belonging = { readonly volatility: number } & Partial<Pick<PlanStep, 'artifact'>>;
+
+/** The request is small, and without it nothing can be understood: it is kept longest. */
+const OF_THE_CAPTURE: Belonging = { volatility: 1 };
+
+export function openBundle(options: BundleOptions): Bundle {
+  const { draft, level } = options;
   const objects: StoredObject[] = [];
-  const writer = (until: AbortSignal): BundleWriter =>
-    createBundleWriter(
-      (name, contentType, estimatedBytes) =>
-        sink.open(`${path}/${name}`, {
-          contentType,
-          signal: until,
-          ...(estimatedBytes === undefined ? {} : { estimatedBytes }),
-        }),
-      { level, onStored: (object) => objects.push(object) },
-    );
-  const open = writer(signal);
+  /** The way of every object to the sinks: what is to change its bytes goes between the writer and `openNoted`. */
+  const open = (belonging: Belonging) => (name: string, mediaType: MediaType, estimatedBytes?: number) =>
+    openNoted({ name, mediaType, estimatedBytes, belonging }, options) satisfies Promise<SinkObject>;
+  const onStored = async (object: StoredObject) => {
+    // The record that was committed says how the bytes lie in the sinks.
+    const stored = { ...object, ...draft.state.objects.get(object.name)?.record };
+    objects.push(stored);
+    await draft.note({ kind: 'listed', object: stored });
+  };
+  const writer = (belonging: Belonging): BundleWriter => createBundleWriter(open(belonging), { level, onStored });
   return {
-    path,
+    path: draft.state.path,
     objects,
     storedBytes: () => objects.reduce((total, object) => total + object.stored.sizeBytes, 0),
-    archive: (name, options) => open.openArchive(name, options),
-    foreignArchive: (name, onProblem) => open.openForeignArchive(name, { onProblem }),
-    text: (name, mediaType) => open.openText(name, mediaType),
-    json: (name, value) => open.writeJson(name, value),
-    seal: (manifest, signer, until) => writer(until).seal(manifest, signer),
+    json: (name, value) => writer(OF_THE_CAPTURE).writeJson(name, value),
+    of: (step) => {
+      const own = writer(step);
+      return {
+        archive: (name, archive) => own.openArchive(name, archive),
+        foreignArchive: (name, onProblem) => own.openForeignArchive(name, { onProblem }),
+        text: (name, mediaType) => own.openText(name, mediaType),
+      };
+    },
   };
 }

@@ -1,29 +1,37 @@
 import type { Logger } from 'pino';
 import type { CheckpointPlan } from '../../evidence/dump.ts';
-import { isExhibitError } from '../../evidence/error.ts';
-import { type ArtifactName, bundlePath, FORMAT_VERSION, REQUEST_OBJECT } from '../../evidence/layout.ts';
-import type {
-  ArtifactRecord,
-  FreezeRecord,
-  Manifest,
-  Plan,
-  PlanStep,
-  RequestRecord,
-  TargetRecord,
-} from '../../evidence/manifest.ts';
+import { ExhibitError, explain, isExhibitError } from '../../evidence/error.ts';
+import { type ArtifactName, bundlePath, REQUEST_OBJECT } from '../../evidence/layout.ts';
+import type { ArtifactRecord, Manifest, Plan, PlanStep, TargetRecord } from '../../evidence/manifest.ts';
 import type { Collector, DumpNote } from '../collect/collector.ts';
 import { memoryRoom } from '../host/memory-room.ts';
 import { preflight } from '../host/preflight.ts';
 import { type Asker, openAsker } from '../host/preflight-ask.ts';
 import { agentDiskWriteBytes } from '../host/self.ts';
+import { methodOf } from '../runtime/pause/pause.ts';
 import { OF_ONE_CONTAINER, ownTarget, podScoped } from '../runtime/pod.ts';
 import { asPid, type Runtime, type Target } from '../runtime/runtime.ts';
 import { parseSelector, resolveTarget } from '../runtime/select.ts';
-import type { Sink } from '../sink/sink.ts';
+import { type NamedSink, pickSinks } from '../sink/several.ts';
+import type { Vault } from '../sink/vault.ts';
 import { type Bundle, openBundle } from './bundle.ts';
 import type { CaptureHooks, CaptureRequest, Execute } from './captures.ts';
+import {
+  accepted,
+  agentName,
+  artifactEnded,
+  artifactStarted,
+  cancelledBy,
+  clockOf,
+  freezing,
+  requested,
+  thawed,
+} from './custody-events.ts';
+import type { Delivery } from './delivery.ts';
+import type { Ended } from './draft.ts';
+import { createDraft, type Draft } from './drafts.ts';
 import type { startFreezer } from './freeze.ts';
-import { prepareHold } from './hold.ts';
+import { type Hold, prepareHold } from './hold.ts';
 import type { JournalEntry } from './journal.ts';
 import { planLadder } from './ladder.ts';
 import { createLock, type Lock } from './lock.ts';
@@ -32,11 +40,15 @@ import { displayName, type RecordParts, requestRecord } from './record.ts';
 import { runStep, skippedStep } from './step.ts';
 
 export interface CaptureParts extends RecordParts {
-  readonly sink: Sink;
+  /** Those of the configuration, among which a request picks. */
+  readonly sinks: readonly NamedSink[];
   /** In the order in which they are asked for a target. */
   readonly runtimes: readonly Runtime[];
   readonly collectors: Readonly<Record<ArtifactName, Collector>>;
   readonly startFreezer: typeof startFreezer;
+  /** For the drafts. */
+  readonly vault: Vault;
+  readonly delivery: Delivery;
   readonly log: Logger;
 }
 
@@ -51,8 +63,9 @@ const SEAL_TIMEOUT_MS = 30_000;
 const EXCLUSIVE: readonly ArtifactName[] = ['memory', 'checkpoint'];
 
 /**
- * The spine: request -> target -> plan -> request.json -> steps -> manifest.json -> seal. Only the target, the plan and the
- * sink can end a capture; every other failure becomes part of the record.
+ * The spine: request -> target -> plan -> request.json -> steps -> manifest.json -> seal. Only the target, the plan and all
+ * sinks together can end a capture; every other failure becomes part of the record. The draft is told of each step, so that
+ * the next agent can seal what this one stored.
  */
 export function captureExecutor(parts: CaptureParts): Execute {
   const lock = createLock();
@@ -60,29 +73,56 @@ export function captureExecutor(parts: CaptureParts): Execute {
     const { runtime, target, conclude, plan } = await resolveAndPlan(parts, request, hooks.signal);
     const { config } = parts;
     const path = bundlePath(config.cluster, config.node, captureId);
-    const bundle = openBundle({ sink: parts.sink, path, level: config.compression.level, signal: hooks.signal });
-    const record = await requestRecord(parts, captureId, request, { runtime, target, plan, signal: hooks.signal });
-    await bundle.json(REQUEST_OBJECT, record);
+    const sinks = pickSinks(parts.sinks, request.sinks ?? config.defaultSinks);
+    const found = { runtime, target, plan, sinks, signal: hooks.signal };
+    const record = await requestRecord(parts, captureId, request, found);
+    const begun = { kind: 'begun', captureId, path, sinks: sinks.map(({ name }) => name), request: record } as const;
+    const draft = await createDraft(parts, begun, requested(record, clockOf(sinks)));
+    const by = agentName(record.agent);
+    const bundle = openBundle({ sinks, draft, by, level: config.compression.level, signal: hooks.signal });
+    await writeRequest(draft, sinks, () => bundle.json(REQUEST_OBJECT, record));
+    const name = displayName(target.record);
+    await draft.note({ kind: 'event' }, accepted(record, name, sinks));
     hooks.emit({
       kind: 'accepted',
-      target: displayName(target.record),
-      bundleUrl: `${parts.sink.url.replace(/\/$/, '')}/${path}`,
+      target: name,
+      bundleUrl: `${(sinks[0]?.sink.url ?? '').replace(/\/$/, '')}/${path}`,
       stages: [...plan.steps.map((step) => step.artifact), 'seal'],
     });
     return carryOut({
       parts,
       captureId,
-      record,
       runtime,
       target,
       conclude,
       plan,
+      sinks,
+      draft,
+      by,
       bundle,
       hooks,
       lock,
       log: parts.log.child({ captureId }),
     });
   };
+}
+
+/**
+ * The first object decides whether there is a capture: where no sink takes it, or one has a bundle of this id, nothing of the
+ * target is touched and the draft goes.
+ */
+async function writeRequest(draft: Draft, sinks: readonly NamedSink[], write: () => Promise<unknown>): Promise<void> {
+  try {
+    await write();
+    const ends = [...(draft.state.objects.get(REQUEST_OBJECT)?.ends.values() ?? [])];
+    const taken = ends.find((end) => end.kind === 'failed' && end.exists);
+    if (taken?.kind === 'failed') throw new ExhibitError('sink-exists', taken.why);
+  } catch (error) {
+    const key = `${draft.state.path}/${REQUEST_OBJECT}`;
+    await Promise.allSettled(sinks.map(({ sink }) => sink.forget(key)));
+    await draft.remove();
+    throw error;
+  }
 }
 
 interface Resolved {
@@ -173,117 +213,140 @@ async function ladderFor(
 interface Run extends Resolved {
   readonly parts: CaptureParts;
   readonly captureId: string;
-  readonly record: RequestRecord;
   readonly plan: Plan;
+  readonly sinks: readonly NamedSink[];
+  readonly draft: Draft;
+  /** Who does it, for the custody log. */
+  readonly by: string;
   readonly bundle: Bundle;
   readonly hooks: CaptureHooks;
   readonly lock: Lock;
   readonly log: Logger;
 }
 
-async function carryOut(run: Run): Promise<{ state: 'complete' | 'partial' | 'cancelled' }> {
-  const { parts, bundle, hooks, plan } = run;
-  const startedAt = new Date(parts.now()).toISOString();
-  const diskBefore = await agentDiskWriteBytes();
-  const artifacts: ArtifactRecord[] = [];
-  const freezes: FreezeRecord[] = [];
+/**
+ * Whatever ends the steps, what was stored is sealed. A capture that no sink took any more of, or that failed in a way nobody
+ * foresaw, is sealed as `truncated` as far as the sinks allow, and then fails.
+ */
+async function carryOut(run: Run): Promise<{ state: Manifest['outcome'] }> {
+  const { draft, hooks } = run;
+  const written = await diskFootprint(run);
+  let failure: { readonly error: unknown } | undefined;
   let cancelled = false;
   try {
-    await runSteps(run, artifacts, freezes);
+    await runSteps(run, written);
   } catch (error) {
-    if (!hooks.signal.aborted || isExhibitError(error, 'sink-failed')) throw error;
-    cancelled = true;
-    for (const step of plan.steps.slice(artifacts.length)) {
-      artifacts.push(skippedStep(step, 'the capture was cancelled before this was stored', parts.now));
-    }
+    cancelled = hooks.signal.aborted && !isExhibitError(error, 'sink-failed');
+    if (cancelled) await skipTheRest(run, await written());
+    else failure = { error };
   }
+  const why = failure === undefined ? '' : `the capture ended: ${explain(failure.error)}`;
+  const partial = draft.state.artifacts.some(({ status }) => status === 'partial' || status === 'failed');
+  const outcome = failure !== undefined ? 'truncated' : cancelled ? 'cancelled' : partial ? 'partial' : 'complete';
+  const state = await seal(run, { outcome, why, nodeBytesWritten: await written() });
+  if (failure !== undefined) throw failure.error;
+  const [refusal] = draft.state.refused.values();
+  if (refusal !== undefined && draft.state.refused.size === run.sinks.length)
+    throw new ExhibitError('sink-exists', refusal);
+  return { state };
+}
+
+async function skipTheRest({ draft, plan, parts, by }: Run, nodeBytesWritten: number): Promise<void> {
+  for (const step of plan.steps.slice(draft.state.artifacts.length)) {
+    const record = skippedStep(step, 'the capture was cancelled before this was stored', parts.now);
+    await draft.note({ kind: 'artifact', record, nodeBytesWritten }, artifactEnded(by, record));
+  }
+}
+
+async function seal(
+  { parts, draft, bundle, by, conclude, hooks, log }: Run,
+  end: Pick<Ended, 'outcome' | 'why' | 'nodeBytesWritten'>,
+): Promise<Manifest['outcome']> {
   hooks.emit({ kind: 'stage-started', stage: 'seal' });
-  const sealStartedMs = performance.now();
-  const partial = artifacts.some((artifact) => artifact.status === 'partial' || artifact.status === 'failed');
-  const outcome = cancelled ? 'cancelled' : partial ? 'partial' : 'complete';
-  const written = Math.max(0, (await agentDiskWriteBytes()) - diskBefore);
-  const manifest: Manifest = {
-    formatVersion: FORMAT_VERSION,
-    captureId: run.captureId,
-    cluster: parts.config.cluster,
-    node: parts.config.node,
-    outcome,
-    startedAt,
-    finishedAt: new Date(parts.now()).toISOString(),
-    target: await run.conclude(AbortSignal.timeout(CONCLUDE_TIMEOUT_MS)),
-    freeze: freezes[0] ?? notFrozen(plan),
-    artifacts,
-    objects: [...bundle.objects],
-    agent: run.record.agent,
-    nodeBytesWritten: parts.sink.url.startsWith('file:') ? Math.max(0, written - bundle.storedBytes()) : written,
-  };
-  await bundle.seal(manifest, parts.signer, AbortSignal.timeout(SEAL_TIMEOUT_MS));
-  const wallMs = Math.round(performance.now() - sealStartedMs);
+  const startedMs = performance.now();
+  const finishedAt = new Date(parts.now()).toISOString();
+  const target = await conclude(AbortSignal.timeout(CONCLUDE_TIMEOUT_MS));
+  const events = end.outcome === 'cancelled' ? [cancelledBy(by, hooks.signal)] : [];
+  await draft.note({ kind: 'ended', ...end, finishedAt, target }, ...events);
+  const { outcome, waiting } = await parts.delivery.conclude(draft, AbortSignal.timeout(SEAL_TIMEOUT_MS));
+  await hooks.waiting(waiting);
   hooks.emit({
     kind: 'stage-ended',
     result: {
       stage: 'seal',
-      status: 'captured',
-      reason: '',
+      status: waiting.length === 0 ? 'captured' : 'partial',
+      reason: waiting.length === 0 ? '' : `waits for ${waiting.join(', ')}`,
       storedBytes: 0,
-      wallMs,
+      wallMs: Math.round(performance.now() - startedMs),
       pauseMs: 0,
       gapCount: 0,
     },
   });
-  run.log.info({ outcome, objects: bundle.objects.length, storedBytes: bundle.storedBytes() }, 'capture sealed');
-  return { state: outcome };
+  const sealed = { outcome, waiting, objects: bundle.objects.length, storedBytes: bundle.storedBytes() };
+  log.info(sealed, waiting.length === 0 ? 'capture sealed' : 'capture ended, and waits to be sealed');
+  return outcome;
 }
 
-function notFrozen(plan: Plan): FreezeRecord {
-  const wanted = plan.consistency === 'frozen';
-  return {
-    consistency: 'live',
-    method: 'none',
-    pauseMs: 0,
-    notes: [wanted ? 'no step stopped the target' : 'the plan reads the target as it runs'],
-  };
+/** What this process wrote to block devices since, less what the sinks that are folders took. */
+async function diskFootprint({ sinks, bundle }: Run): Promise<() => Promise<number>> {
+  const before = await agentDiskWriteBytes();
+  const folders = sinks.filter(({ sink }) => sink.url.startsWith('file:')).length;
+  return async () => Math.max(0, (await agentDiskWriteBytes()) - before - folders * bundle.storedBytes());
 }
 
-async function runSteps(run: Run, artifacts: ArtifactRecord[], freezes: FreezeRecord[]): Promise<void> {
-  const { hooks, plan } = run;
+async function runSteps(run: Run, written: () => Promise<number>): Promise<void> {
+  const { draft, hooks, plan, by } = run;
   await using hold = await prepareHold({
     ...run,
+    hooks: { ...hooks, frozen: (spec) => noteFreeze(run, spec) },
     startFreezer: run.parts.startFreezer,
     procRoot: run.parts.host.procRoot,
-    onThawed: (record) => freezes.push(record),
+    onThawed: (record) => void draft.note({ kind: 'freeze', record }, thawed(by, record)),
   });
   for (const step of plan.steps) {
     hooks.signal.throwIfAborted();
     hooks.emit({ kind: 'stage-started', stage: step.artifact });
     const release = EXCLUSIVE.includes(step.artifact) ? await run.lock.acquire(hooks.signal) : () => undefined;
     try {
-      const artifact =
-        step.action === 'skip'
-          ? skippedStep(step, step.reason, run.parts.now, factsOfPlan(step, plan))
-          : await runStep({
-              captureId: run.captureId,
-              step,
-              plan,
-              collector: run.parts.collectors[step.artifact],
-              target: OF_ONE_CONTAINER.includes(step.artifact) ? ownTarget(run.target) : run.target,
-              runtime: run.runtime,
-              host: run.parts.host,
-              bundle: run.bundle,
-              signal: hooks.signal,
-              log: run.log,
-              now: run.parts.now,
-              freeze: () => hold.freeze(),
-              dumping: (dump) => hooks.dumping(dumpOf(run, dump)),
-              progress: (doneBytes, totalBytes) =>
-                hooks.emit({ kind: 'stage-progress', stage: step.artifact, doneBytes, totalBytes }),
-            });
-      artifacts.push(artifact);
-      hooks.emit({ kind: 'stage-ended', result: stageResult(artifact) });
+      const record = await takeStep(run, step, hold);
+      await draft.note({ kind: 'artifact', record, nodeBytesWritten: await written() }, artifactEnded(by, record));
+      hooks.emit({ kind: 'stage-ended', result: stageResult(record) });
     } finally {
       release();
     }
   }
+}
+
+/** Noted before the target is stopped, in the journal as well: a new agent thaws it and says so. */
+async function noteFreeze({ draft, hooks, by }: Run, spec: JournalEntry['frozen']): Promise<void> {
+  if (spec !== undefined) {
+    const method = methodOf(spec);
+    await draft.note({ kind: 'freezing', method }, freezing(by, method));
+  }
+  await hooks.frozen(spec);
+}
+
+async function takeStep(run: Run, step: PlanStep, hold: Hold): Promise<ArtifactRecord> {
+  const { draft, hooks, plan, by } = run;
+  if (step.action === 'skip') return skippedStep(step, step.reason, run.parts.now, factsOfPlan(step, plan));
+  await draft.note({ kind: 'step', artifact: step.artifact }, artifactStarted(by, step.artifact));
+  return runStep({
+    captureId: run.captureId,
+    step,
+    plan,
+    collector: run.parts.collectors[step.artifact],
+    target: OF_ONE_CONTAINER.includes(step.artifact) ? ownTarget(run.target) : run.target,
+    runtime: run.runtime,
+    host: run.parts.host,
+    bundle: run.bundle,
+    signal: hooks.signal,
+    log: run.log,
+    now: run.parts.now,
+    freeze: () => hold.freeze(),
+    dumping: (dump) => hooks.dumping(dumpOf(run, dump)),
+    progress: (doneBytes, totalBytes) =>
+      hooks.emit({ kind: 'stage-progress', stage: step.artifact, doneBytes, totalBytes }),
+  });
 }
 
 /** What is known about an artifact that is not taken. */

@@ -3,7 +3,9 @@ import type { Logger } from 'pino';
 import { validate as isUuid, v7 as uuidv7 } from 'uuid';
 import { ExhibitError, explain, isExhibitError } from '../../evidence/error.ts';
 import type { ArtifactName } from '../../evidence/layout.ts';
+import type { Manifest } from '../../evidence/manifest.ts';
 import type { Scope } from '../runtime/runtime.ts';
+import type { Delivered } from './delivery.ts';
 import type { Journal, JournalEntry, StageResult } from './journal.ts';
 
 /** What a trigger asks for, before anything was looked up. */
@@ -17,6 +19,12 @@ export interface CaptureRequest {
   readonly reason: string;
   readonly consistency: 'frozen' | 'live';
   readonly scope: Scope;
+  /** Names of the agent's sinks; absent: those that the configuration says. */
+  readonly sinks?: readonly string[];
+  /** The number that the exhibit has in its case. */
+  readonly exhibitNumber?: string;
+  /** Who acquires the evidence, as the requester claims. */
+  readonly acquirer?: string;
   readonly requester: { readonly trigger: string; readonly identity: string };
 }
 
@@ -32,7 +40,7 @@ export type Execute = (
   captureId: string,
   request: CaptureRequest,
   hooks: CaptureHooks,
-) => Promise<{ state: 'complete' | 'partial' | 'cancelled' }>;
+) => Promise<{ state: Manifest['outcome'] }>;
 
 export interface CaptureHooks {
   readonly signal: AbortSignal;
@@ -41,6 +49,8 @@ export interface CaptureHooks {
   frozen(spec: JournalEntry['frozen']): Promise<void>;
   /** The same for a dump that a runtime was asked for. */
   dumping(dump: JournalEntry['dumping']): Promise<void>;
+  /** Sinks in which it will be sealed later. */
+  waiting(sinks: readonly string[]): Promise<void>;
 }
 
 export interface CaptureHandle {
@@ -62,6 +72,8 @@ export interface Captures {
   list(limit: number): readonly JournalEntry[];
   /** Resolves with the ended capture. A capture that has ended is left as it is. */
   cancel(idOrPrefix: string): Promise<JournalEntry>;
+  /** A capture that had ended was sealed in a sink that it waited for. */
+  delivered(news: Delivered): Promise<void>;
   /** No new captures; those running may end until `graceMs` have passed, then they are cancelled and sealed as such. */
   drain(graceMs: number): Promise<void>;
 }
@@ -85,10 +97,12 @@ function remember(history: CaptureEvent[], event: CaptureEvent): void {
 }
 
 export function requestKey(request: CaptureRequest): string {
-  const { selector, artifacts, caseId, reason, consistency, scope } = request;
-  return createHash('sha256')
-    .update(JSON.stringify([selector, [...artifacts].sort(), caseId, reason, consistency, scope]))
-    .digest('hex');
+  const { selector, artifacts, caseId, reason, consistency, scope, sinks, exhibitNumber, acquirer } = request;
+  const asked: unknown[] = [selector, [...artifacts].sort(), caseId, reason, consistency, scope];
+  // Only where given: a request that was made before there were such must still find its capture.
+  const more = { ...(sinks === undefined ? {} : { sinks: [...new Set(sinks)].sort() }), exhibitNumber, acquirer };
+  if (Object.values(more).some((value) => value !== undefined)) asked.push(more);
+  return createHash('sha256').update(JSON.stringify(asked)).digest('hex');
 }
 
 export function createCaptures(options: {
@@ -153,8 +167,11 @@ export function createCaptures(options: {
       await journal.put(entry);
     };
 
+    const waiting = (sinks: readonly string[]) => update({ waiting: [...sinks] });
+    const { signal } = run.controller;
+
     try {
-      const { state } = await execute(captureId, request, { signal: run.controller.signal, emit, frozen, dumping });
+      const { state } = await execute(captureId, request, { signal, emit, frozen, dumping, waiting });
       await update({ state, finishedAtMs: now() });
     } catch (error) {
       run.accepted.reject(error);
@@ -221,6 +238,14 @@ export function createCaptures(options: {
       const run = running.get(captureId);
       run?.controller.abort(new ExhibitError('cancelled', 'The capture was cancelled'));
       return (await run?.ended) ?? find(captureId);
+    },
+    delivered: async ({ captureId, outcome, waiting }) => {
+      await running.get(captureId)?.ended;
+      const entry = journal.get(captureId);
+      if (entry === undefined) return;
+      // What was cut while it waited makes less of it than it seemed.
+      const state = entry.state === 'complete' || entry.state === 'interrupted' ? outcome : entry.state;
+      await journal.put({ ...entry, state, waiting: [...waiting] });
     },
     drain: async (graceMs) => {
       draining = true;

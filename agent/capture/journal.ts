@@ -34,7 +34,16 @@ const stage = z.object({
 });
 export type StageResult = z.infer<typeof stage>;
 
-export const CAPTURE_STATES = ['running', 'complete', 'partial', 'cancelled', 'failed', 'interrupted'] as const;
+/** `truncated`: its agent died, and a later one sealed what there was. `interrupted`: its agent died, and nobody can. */
+export const CAPTURE_STATES = [
+  'running',
+  'complete',
+  'partial',
+  'cancelled',
+  'truncated',
+  'failed',
+  'interrupted',
+] as const;
 
 const entry = z.object({
   captureId: z.string(),
@@ -51,6 +60,8 @@ const entry = z.object({
   finishedAtMs: z.number(),
   error: z.string(),
   stages: z.array(stage),
+  /** Sinks in which it has ended and is not sealed yet. Absent: none, and in entries of an older agent. */
+  waiting: z.array(z.string()).optional(),
   /** Present while the target stands still. */
   frozen: freezeSpec.optional(),
   /**

@@ -1,17 +1,19 @@
 import { FORMAT_VERSION } from '../../evidence/layout.ts';
 import type { HostRecord, Plan, RequestRecord, TargetRecord } from '../../evidence/manifest.ts';
-import type { Signer } from '../../evidence/seal.ts';
+import type { Sealer } from '../../evidence/seal.ts';
 import type { Config } from '../config.ts';
 import type { Host } from '../host/host.ts';
 import { hostIdentity } from '../host/identity.ts';
 import type { Runtime, Target } from '../runtime/runtime.ts';
+import type { NamedSink } from '../sink/several.ts';
 import type { CaptureRequest } from './captures.ts';
 
 /** What of the agent goes into the record. */
 export interface RecordParts {
   readonly config: Config;
   readonly host: Host;
-  readonly signer: Signer;
+  /** Its first key is named before anything is signed. */
+  readonly sealer: Sealer;
   readonly version: string;
   readonly now: () => number;
 }
@@ -33,7 +35,7 @@ export async function requestRecord(
   parts: RecordParts,
   captureId: string,
   request: CaptureRequest,
-  found: { runtime: Runtime; target: Target; plan: Plan; signal: AbortSignal },
+  found: { runtime: Runtime; target: Target; plan: Plan; sinks: readonly NamedSink[]; signal: AbortSignal },
 ): Promise<RequestRecord> {
   const { config, now } = parts;
   const [identity, host]: [{ name: string; version: string }, HostRecord] = await Promise.all([
@@ -48,7 +50,10 @@ export async function requestRecord(
     requestedAt: new Date(now()).toISOString(),
     requester: request.requester,
     ...(request.caseId === '' ? {} : { caseId: request.caseId }),
+    ...(request.exhibitNumber === undefined ? {} : { exhibitNumber: request.exhibitNumber }),
+    ...(request.acquirer === undefined ? {} : { acquirer: request.acquirer }),
     ...(request.reason === '' ? {} : { reason: request.reason }),
+    sinks: found.sinks.map(({ name }) => name),
     selector: request.selector,
     artifacts: [...request.artifacts],
     runtime: { name: identity.name, version: identity.version },
@@ -59,7 +64,7 @@ export async function requestRecord(
       version: parts.version,
       nodeVersion: process.version,
       pid: process.pid,
-      keyId: parts.signer.keyId,
+      keyId: parts.sealer.keyId,
     },
     host,
   };

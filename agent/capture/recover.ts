@@ -5,7 +5,7 @@ import type { CheckpointRung, FreezeSpec } from '../runtime/runtime.ts';
 import { thawNow } from './freeze.ts';
 import type { Journal, JournalEntry } from './journal.ts';
 
-const ENDED = 'the agent ended during the capture';
+export const ENDED = 'the agent ended during the capture';
 
 type Dumping = NonNullable<JournalEntry['dumping']>;
 

@@ -52,8 +52,8 @@ export function skippedStep(
 }
 
 /**
- * Never throws for what a collector could not get: that is a `failed` artifact. Errors of the sink pass, for there is
- * nowhere to write the rest; so does an abort.
+ * Never throws for what a collector could not get: that is a `failed` artifact, or a `partial` one where a full spool ended
+ * it. When no sink is left the error passes, for there is nowhere to write the rest; so does an abort.
  */
 export async function runStep(input: StepInput): Promise<ArtifactRecord> {
   const { step, collector, bundle, now, signal } = input;
@@ -63,12 +63,14 @@ export async function runStep(input: StepInput): Promise<ArtifactRecord> {
   const objectsBefore = bundle.objects.length;
   const tally = createTally(input);
   let failure: string | undefined;
+  let full = false;
   try {
     await collector.collect(tally.context);
   } catch (error) {
     signal.throwIfAborted();
     if (isExhibitError(error, 'sink-failed') || isExhibitError(error, 'sink-exists')) throw error;
     failure = explain(error);
+    full = isExhibitError(error, 'spool-full');
     input.log.warn({ artifact: step.artifact, error: failure }, 'artifact failed');
   } finally {
     await tally.thaw();
@@ -79,7 +81,7 @@ export async function runStep(input: StepInput): Promise<ArtifactRecord> {
   const { gaps, gapCount, notes, facts, bytesRead, filesOpened, pausedMs } = tally.read();
   return {
     name: step.artifact,
-    status: failure !== undefined ? 'failed' : gapCount > 0 ? 'partial' : 'captured',
+    status: statusOf(failure, full && stored.length > 0, gapCount),
     ...(failure === undefined ? {} : { reason: failure }),
     objects: stored.map((object) => object.name),
     gaps,
@@ -99,6 +101,12 @@ export async function runStep(input: StepInput): Promise<ArtifactRecord> {
   };
 }
 
+/** What a full spool left out is a gap that is told when the sinks have said how much of it they have. */
+function statusOf(failure: string | undefined, usable: boolean, gapCount: number): ArtifactRecord['status'] {
+  if (failure !== undefined) return usable ? 'partial' : 'failed';
+  return gapCount > 0 ? 'partial' : 'captured';
+}
+
 const round = (ms: number) => Math.round(ms * 1000) / 1000;
 
 /** The context handed to the collector, and what it reported. */
@@ -111,6 +119,7 @@ function createTally(input: StepInput) {
   let filesOpened = 0;
   let pausedMs = 0;
   let held: Frozen | undefined;
+  const bundle = input.bundle.of(input.step);
 
   const context: CollectContext = {
     captureId: input.captureId,
@@ -124,9 +133,9 @@ function createTally(input: StepInput) {
     checkpoint: input.plan.checkpoint,
     consistency: input.plan.consistency,
     bufferBytes: input.plan.bufferBytes,
-    archive: (name, options) => input.bundle.archive(name, options),
-    foreignArchive: (name) => input.bundle.foreignArchive(name, (why) => void notes.push(`${name}: ${why}`)),
-    text: (name, mediaType) => input.bundle.text(name, mediaType),
+    archive: (name, options) => bundle.archive(name, options),
+    foreignArchive: (name) => bundle.foreignArchive(name, (why) => void notes.push(`${name}: ${why}`)),
+    text: (name, mediaType) => bundle.text(name, mediaType),
     gap: (gap) => {
       gapCount += 1;
       if (gaps.length < MAX_GAPS) gaps.push({ ...gap, at: new Date(input.now()).toISOString() });

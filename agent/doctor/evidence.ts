@@ -15,6 +15,22 @@ export function checkSink(url: string, why: string | undefined): Check {
   );
 }
 
+/** Every sink of the agent. One that takes nothing spoils no capture as long as another one does. */
+export function checkSinks(
+  found: readonly { readonly name: string; readonly url: string; readonly why: string | undefined }[],
+): Check[] {
+  const working = found.filter(({ why }) => why === undefined).length;
+  return found.map(({ name, url, why }) => {
+    const check = ofSink(checkSink(url, why), name, found.length);
+    if (why === undefined || working === 0) return check;
+    return { ...check, status: 'warning', meaning: 'captures are stored in the other sinks alone' };
+  });
+}
+
+/** The line of one of `count` sinks: with its name where there are several, so that no two lines have one name. */
+export const ofSink = (check: Check, name: string, count: number): Check =>
+  count === 1 ? check : { ...check, name: `${check.name}:${name}` };
+
 export function checkAppendOnly(url: string, rights: SinkRights): Check {
   const say = line('evidence', 'append-only');
   if (!url.startsWith('s3:')) {

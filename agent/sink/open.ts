@@ -8,6 +8,11 @@ import type { Sink } from './sink.ts';
 /** More requests at once than this gain nothing on one node and cost memory. */
 const MOST_PARTS_IN_FLIGHT = 32;
 
+/** Faults across a section are told along with those inside it. */
+export const EVEN_WITH_FAULTS = {
+  when: ({ value }: { value: unknown }) => typeof value === 'object' && value !== null && !Array.isArray(value),
+};
+
 /** The `sink` section of the agent's configuration. */
 export const sinkSchema = z
   .strictObject({
@@ -27,11 +32,38 @@ export const sinkSchema = z
   });
 export type SinkConfig = z.output<typeof sinkSchema>;
 
+/** Each sink of a capture holds the parts of an object that are on their way: up to 40 MiB, and 64 MiB with larger parts. */
+const MOST_SINKS = 8;
+
+const sinkName = z.string().regex(/^[a-z0-9-]{1,40}$/, { error: 'a name of a-z, 0-9 and -, at most 40 characters' });
+
+/** The `sinks` section: several, by their names. */
+export const sinksSchema = z
+  .record(sinkName, sinkSchema, { error: 'a sink or more, each by its name' })
+  .superRefine((sinks, context) => {
+    const names = Object.keys(sinks);
+    if (names.length === 0 || names.length > MOST_SINKS) {
+      context.addIssue({ code: 'custom', message: `1 to ${MOST_SINKS} sinks, each by its name` });
+    }
+    for (const [name, twin] of twins(sinks)) {
+      context.addIssue({ code: 'custom', path: [name, 'url'], message: `another place than that of the sink ${twin}` });
+    }
+  }, EVEN_WITH_FAULTS);
+
+/** Names of sinks whose place an earlier one has, and that one's name. Takes a section that may have other faults. */
+function twins(sinks: Record<string, Partial<SinkConfig> | undefined>): [name: string, twin: string][] {
+  const places = Object.entries(sinks).map(([name, sink]) => ({ name, place: String(sink?.url).replace(/\/+$/, '') }));
+  return places.flatMap(({ name, place }, index) => {
+    const twin = places.slice(0, index).find((earlier) => earlier.place === place);
+    return twin === undefined ? [] : [[name, twin.name] as [string, string]];
+  });
+}
+
 /**
- * Opens the sink that the configuration names. Nothing is contacted or written before `check` or `open`.
+ * Opens a sink of the configuration; `name` is what it is called there. Nothing is contacted or written before `check` or `open`.
  * @throws ExhibitError `config`
  */
-export function openSink(config: SinkConfig, parts: S3SinkParts = {}): Sink {
+export function openSink(config: SinkConfig, parts: S3SinkParts & { readonly name?: string } = {}): Sink {
   const scheme = /^[a-z][a-z0-9+.-]*(?=:)/i.exec(config.url)?.[0];
   switch (scheme) {
     case 'file':

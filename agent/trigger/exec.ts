@@ -5,18 +5,17 @@ import grpc from '@grpc/grpc-js';
 import { HealthImplementation } from 'grpc-health-check';
 import type { Logger } from 'pino';
 import { type ErrorCode, ExhibitError, explain, isErrno, isExhibitError } from '../../evidence/error.ts';
-import { ARTIFACTS, isArtifactName } from '../../evidence/layout.ts';
 import type { AgentHandlers } from '../../proto/gen/exhibit/v1/Agent.ts';
 import type { Capture } from '../../proto/gen/exhibit/v1/Capture.ts';
 import type { CaptureEvent as WireEvent } from '../../proto/gen/exhibit/v1/CaptureEvent.ts';
 import type { CaptureRequest__Output } from '../../proto/gen/exhibit/v1/CaptureRequest.ts';
 import { loadExhibit } from '../../proto/load.ts';
-import type { CaptureEvent, CaptureRequest, Captures } from '../capture/captures.ts';
+import type { CaptureEvent, Captures } from '../capture/captures.ts';
 import type { JournalEntry, StageResult } from '../capture/journal.ts';
 import type { Check } from '../doctor/check.ts';
 import { makeFolder } from '../host/folder.ts';
-import { type Runtime, SCOPES } from '../runtime/runtime.ts';
-import { selectorFromProto, selectorText } from '../runtime/select.ts';
+import type { Runtime } from '../runtime/runtime.ts';
+import { type RequestDefaults, readRequest } from './request.ts';
 
 /**
  * The trigger that `kubectl exec ... exhibit capture` reaches: the agent's API on a Unix socket that only root can open
@@ -31,7 +30,9 @@ export interface ExecOptions {
   readonly captures: Captures;
   /** The first one lists containers. */
   readonly runtime: Runtime;
-  readonly defaults: Pick<CaptureRequest, 'artifacts' | 'consistency' | 'scope'>;
+  readonly defaults: RequestDefaults;
+  /** Names of the sinks that a request may pick. */
+  readonly sinks: readonly string[];
   readonly examine: (signal: AbortSignal) => Promise<Check[]>;
   readonly log: Logger;
 }
@@ -175,7 +176,10 @@ async function streamCapture(
   options: ExecOptions,
 ): Promise<void> {
   try {
-    const handle = await options.captures.start(readRequest(call.request, options));
+    const handle = await options.captures.start({
+      ...readRequest(call.request, options),
+      requester: { trigger: 'socket', identity: 'a local process that may open the root-only socket' },
+    });
     for await (const event of handle.events()) {
       if (call.cancelled) return;
       const room = call.write(wireEvent(handle.captureId, handle.created, event));
@@ -185,31 +189,6 @@ async function streamCapture(
   } catch (error) {
     call.emit('error', wireError(error));
   }
-}
-
-function readRequest(request: CaptureRequest__Output, { defaults }: ExecOptions): CaptureRequest {
-  const unknown = request.artifacts.filter((name) => !isArtifactName(name));
-  if (unknown.length > 0)
-    throw new ExhibitError('usage', `There is no artifact ${unknown.join(', ')}; choose among ${ARTIFACTS.join(', ')}`);
-  const { consistency } = request;
-  if (consistency !== '' && consistency !== 'frozen' && consistency !== 'live') {
-    throw new ExhibitError('usage', `Consistency is frozen or live, not ${JSON.stringify(consistency)}`);
-  }
-  const scope = request.scope === '' ? defaults.scope : SCOPES.find((one) => one === request.scope);
-  if (scope === undefined) {
-    throw new ExhibitError('usage', `Scope is container or pod, not ${JSON.stringify(request.scope)}`);
-  }
-  if (request.selector === null) throw new ExhibitError('usage', 'The request names no target');
-  return {
-    captureId: request.captureId,
-    selector: selectorText(selectorFromProto(request.selector)),
-    artifacts: request.artifacts.length === 0 ? defaults.artifacts : request.artifacts.filter(isArtifactName),
-    caseId: request.caseId,
-    reason: request.reason,
-    consistency: consistency === '' ? defaults.consistency : consistency,
-    scope,
-    requester: { trigger: 'socket', identity: 'a local process that may open the root-only socket' },
-  };
 }
 
 function wireEvent(captureId: string, created: boolean, event: CaptureEvent): WireEvent {
@@ -253,6 +232,7 @@ function wireCapture(entry: JournalEntry): Capture {
     error: entry.error,
     stages: entry.stages,
     scope: entry.scope ?? 'container',
+    waitingSinks: entry.waiting ?? [],
   };
 }
 

@@ -5,9 +5,9 @@ import type { AgentClient } from '../client.ts';
 import { type CommonOptions, examples, GROUPS, optionsOf, withAgent } from '../command.ts';
 import { escapeText, formatBytes, formatCount, formatDuration, formatFields } from '../print.ts';
 import { describeStage, jsonProgress, type Progress, personProgress } from '../progress.ts';
-import { type CaptureOptions, captureRequest, parseArtifacts, parseCaptureId } from '../request.ts';
+import { type CaptureOptions, captureRequest, parseArtifacts, parseCaptureId, parseSinks } from '../request.ts';
 import { Interruption, type Session } from '../session.ts';
-import { type CaptureView, type EventView, eventView } from '../view.ts';
+import { type CaptureView, type EventView, eventView, stateWords } from '../view.ts';
 
 type Options = CaptureOptions & CommonOptions & { detach?: boolean };
 
@@ -25,11 +25,18 @@ export function registerCapture(program: Command, session: Session): void {
       'namespace/pod[/container], container id, name:NAME, label=value[,…], pid:N, cgroup:/path or unit:NAME',
     )
     .option('--case <id>', 'case number for the manifest')
+    .option('--exhibit <number>', 'number of the exhibit in its case')
+    .option('--acquirer <name>', 'who acquires the evidence')
     .option('--reason <text>', 'why, for the manifest')
     .option(
       '--artifacts <names>',
       `what to take, with commas: ${ARTIFACTS.join(',')} (default: as configured)`,
       parseArtifacts,
+    )
+    .option(
+      '--sink <names>',
+      "which of the agent's sinks to write to, with commas or several times (default: as configured)",
+      parseSinks,
     )
     .option('--container <name>', "the pod's container, where it has several")
     .option(
@@ -114,7 +121,7 @@ async function follow(
   throw lost(request.captureId);
 }
 
-/** An agent that died thaws the target when it starts again, and marks the capture as interrupted. */
+/** An agent that died thaws the target when it starts again, and seals what there is of the capture as truncated. */
 function lost(captureId = '', cause?: unknown): ExhibitError {
   return new ExhibitError(
     'agent-unreachable',
@@ -156,7 +163,7 @@ async function conclude(session: Session, options: Options, ended: CaptureView):
 export function describeResult(ended: CaptureView): string {
   const missing = ended.stages.filter((stage) => stage.status !== 'captured');
   const gaps = ended.gapCount > 0 ? `${formatCount(ended.gapCount, 'gap')}, listed in manifest.json` : 'see below';
-  const outcome = ended.state === 'partial' ? `partial: ${gaps}` : ended.state;
+  const outcome = ended.state === 'partial' ? `${stateWords(ended)}: ${gaps}` : stateWords(ended);
   const fields = formatFields([
     ['capture', ended.captureId],
     ['outcome', outcome],

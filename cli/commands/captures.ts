@@ -2,7 +2,7 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { answer, examples, GROUPS, optionsOf, withAgent } from '../command.ts';
 import { formatBytes, formatTable, formatTime } from '../print.ts';
 import type { Session } from '../session.ts';
-import { captureView } from '../view.ts';
+import { captureView, stateWords } from '../view.ts';
 
 /** More than the agent keeps. */
 const MAX_LIMIT = 10_000;
@@ -26,7 +26,7 @@ export function registerCaptures(program: Command, session: Session): void {
           const rows = response.captures.map((capture) => [
             capture.captureId,
             formatTime(Number(capture.startedAtMs)),
-            capture.state,
+            stateWords(capture),
             capture.target,
             formatBytes(Number(capture.storedBytes)),
             String(capture.gapCount),

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { answer, examples, GROUPS, optionsOf, withAgent } from '../command.ts';
 import { formatBytes, formatDuration, formatFields, formatTable, formatTime } from '../print.ts';
 import type { Session } from '../session.ts';
-import { type CaptureView, captureView } from '../view.ts';
+import { type CaptureView, captureView, stateWords } from '../view.ts';
 
 /** `exhibit show ID`: one capture with its stages. */
 export function registerShow(program: Command, session: Session): void {
@@ -26,7 +26,7 @@ export function registerShow(program: Command, session: Session): void {
 export function describeCapture(capture: CaptureView): string {
   const fields = formatFields([
     ['capture', capture.captureId],
-    ['state', capture.state],
+    ['state', stateWords(capture)],
     ['error', capture.error ?? undefined],
     ['target', capture.target],
     ['scope', capture.scope === 'pod' ? 'pod' : undefined],

@@ -1,16 +1,19 @@
+import type { KeyObject } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import type { BundleReader } from '../../evidence/bundle.ts';
-import { ExhibitError, explain } from '../../evidence/error.ts';
-import type { Finding } from '../../evidence/findings.ts';
+import { ExhibitError, explain, isExhibitError } from '../../evidence/error.ts';
 import type { VerifyReport } from '../../evidence/verify.ts';
+import type { ChainReport } from '../../evidence/verify-chain.ts';
 import { type BundleOptions, openBundle, takesBundle, until } from '../bundle.ts';
+import { chainOf, chainsIn, describeChains } from '../chain.ts';
 import { answer, examples, GROUPS, optionsOf } from '../command.ts';
-import { escapeText, formatBytes, formatCount, formatFields } from '../print.ts';
+import { describeFinding, section } from '../finding-words.ts';
+import { formatBytes, formatCount, formatFields } from '../print.ts';
 import { verifyProgress } from '../progress.ts';
 import type { Session } from '../session.ts';
 
-type Options = BundleOptions & { trust?: readonly string[] };
+type Options = BundleOptions & { trust?: readonly string[]; chain?: boolean };
 
 /** `exhibit verify BUNDLE`: complete and unaltered? Exit 1 when it is not. */
 export function registerVerify(program: Command, session: Session): void {
@@ -21,44 +24,83 @@ export function registerVerify(program: Command, session: Session): void {
       .helpGroup(GROUPS.evidence),
   )
     .option('--trust <key.pem...>', 'public keys to believe; without any, the seal is only checked against itself')
+    .option('--chain', 'also check the captures beside it: none missing, none sealed again (or name their folder)')
     .action(async (bundle: string) => verify(session, bundle, optionsOf<Options>(command)));
   examples(command, [
     ['exhibit verify ./0198c0de-3c4f-7a10-8000-5f2c0a7e9b11 --trust agent.pub.pem', 'a folder, by a key you know'],
     ['exhibit verify s3://evidence/prod/node-1/0198c0de-3c4f-7a10-8000-5f2c0a7e9b11 --region eu-central-1', 'in S3'],
     ['exhibit verify s3://evidence/c/n/ID --endpoint http://127.0.0.1:9000', 'in a server that speaks S3'],
+    ['exhibit verify /evidence/prod/node-1 --chain', 'is a capture of this node missing?'],
     ["exhibit verify BUNDLE --json | jq -r '.findings[] | .object'", 'what is wrong, for a script'],
   ]);
 }
 
 async function verify(session: Session, bundle: string, options: Options): Promise<void> {
-  const { verifyBundle } = await import('../../evidence/verify.ts');
   const trustedKeys = await readKeys(options.trust ?? []);
-  await using reader = await openBundle(bundle, options, session.signal);
+  const opened = await openOrChains(session, bundle, options, trustedKeys);
+  if ('chains' in opened) {
+    const { chains } = opened;
+    if (!chains.whole) session.exitCode = 1;
+    return await answer(session, options, { document: { chain: chains }, words: () => describeChains(chains) });
+  }
+  await using reader = opened.reader;
+  const report = await check(session, reader, options, trustedKeys);
+  const chain = options.chain === true ? await chainOf(reader.url, options, session.signal, trustedKeys) : undefined;
+  if (!report.intact || chain?.whole === false) session.exitCode = 1;
+  await answer(session, options, {
+    document: chain === undefined ? report : { ...report, chain },
+    words: () => `${describeReport(report)}${chain === undefined ? '' : `\n${describeChains(chain)}`}`,
+  });
+}
+
+/** The bundle; or, with `--chain`, what is said of the captures in the folder that was named instead. */
+async function openOrChains(
+  session: Session,
+  bundle: string,
+  options: Options,
+  trustedKeys: readonly KeyObject[],
+): Promise<{ reader: BundleReader } | { chains: ChainReport }> {
+  try {
+    return { reader: await openBundle(bundle, options, session.signal) };
+  } catch (error) {
+    if (options.chain !== true || !isExhibitError(error, 'bundle-not-found')) throw error;
+    const chains = await chainsIn(bundle, options, session.signal, trustedKeys);
+    if (chains === undefined) throw error;
+    return { chains };
+  }
+}
+
+/** All of `verify`, with progress on the terminal. */
+export async function check(
+  session: Session,
+  reader: BundleReader,
+  options: BundleOptions,
+  trustedKeys: readonly KeyObject[],
+): Promise<VerifyReport> {
+  const { verifyBundle } = await import('../../evidence/verify.ts');
   const progress = options.json === true ? undefined : await verifyProgress(session.stderr);
-  let report: VerifyReport;
   try {
     // A read that hangs (a network) ends with Ctrl-C.
     const readable = {
       ...reader,
       read: (...args: Parameters<BundleReader['read']>) => until(reader.read(...args), session.signal),
     };
-    report = await verifyBundle(readable, {
+    const report = await verifyBundle(readable, {
       trustedKeys,
       signal: session.signal,
       ...(progress === undefined ? {} : { onProgress: progress.show }),
     });
+    session.signal.throwIfAborted();
+    return report;
   } catch (error) {
     session.signal.throwIfAborted();
     throw error;
   } finally {
     progress?.stop();
   }
-  session.signal.throwIfAborted();
-  if (!report.intact) session.exitCode = 1;
-  await answer(session, options, { document: report, words: () => describeReport(report) });
 }
 
-async function readKeys(files: readonly string[]) {
+export async function readKeys(files: readonly string[]): Promise<KeyObject[]> {
   const { parseTrustedKey } = await import('../../evidence/seal.ts');
   return await Promise.all(
     files.map(async (file) => {
@@ -85,6 +127,7 @@ export function describeReport(report: VerifyReport): string {
       `${formatCount(counts.objects, 'object')}, ${formatCount(counts.members, 'member')}, ${formatBytes(counts.bytes)}`,
     ],
     ['signer', report.signer?.words ?? 'none'],
+    ['custody', report.custody === undefined ? undefined : describeCustody(report.custody)],
     ['found', `${formatCount(counts.errors, 'error')}, ${formatCount(counts.warnings, 'warning')}`],
   ]);
   const shown = report.findings.slice(0, MAX_SHOWN_FINDINGS);
@@ -99,13 +142,10 @@ export function describeReport(report: VerifyReport): string {
   ].join('');
 }
 
-/** `error object-digest: memory.tar.zst ... (memory)` */
-function describeFinding(finding: Finding): string {
-  const artifact = finding.artifact === undefined ? '' : ` (artifact ${finding.artifact})`;
-  return `${finding.severity} ${finding.code}: ${finding.message}${artifact}`;
-}
-
-function section(heading: string, lines: readonly string[]): string {
-  if (lines.length === 0) return '';
-  return `\n${heading}\n${lines.map((line) => `  ${escapeText(line)}\n`).join('')}`;
+function describeCustody({ events, clocks }: NonNullable<VerifyReport['custody']>): string {
+  const [clock] = clocks;
+  const words = formatCount(events, 'event');
+  if (clock === undefined) return `${words}, the node’s clock was compared with no other`;
+  const more = clocks.length > 1 ? `, and ${formatCount(clocks.length - 1, 'more comparison')}` : '';
+  return `${words}; add ${clock.offsetMs} ms (± ${clock.uncertaintyMs}) to the node’s times to have those of ${clock.source}${more}`;
 }

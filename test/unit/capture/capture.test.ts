@@ -5,6 +5,8 @@ import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { captureExecutor } from '../../../agent/capture/capture.ts';
 import type { CaptureEvent, CaptureRequest } from '../../../agent/capture/captures.ts';
+import { createChain } from '../../../agent/capture/chain.ts';
+import { openDelivery } from '../../../agent/capture/delivery.ts';
 import type { Freezer } from '../../../agent/capture/freeze.ts';
 import { displayName } from '../../../agent/capture/record.ts';
 import type { CollectContext } from '../../../agent/collect/collector.ts';
@@ -12,11 +14,12 @@ import { parseConfig } from '../../../agent/config.ts';
 import type { Runtime, Target } from '../../../agent/runtime/runtime.ts';
 import { asContainerId, asHostPath, asPid } from '../../../agent/runtime/runtime.ts';
 import { openSink } from '../../../agent/sink/open.ts';
+import { openVault } from '../../../agent/sink/vault.ts';
 import { openBundle } from '../../../evidence/bundle.ts';
 import { ExhibitError } from '../../../evidence/error.ts';
 import { ARTIFACTS, type ArtifactName } from '../../../evidence/layout.ts';
 import type { Manifest } from '../../../evidence/manifest.ts';
-import { generateSigner } from '../../../evidence/seal.ts';
+import { createSealer, generateSigner } from '../../../evidence/seal.ts';
 import { verifyBundle } from '../../../evidence/verify.ts';
 
 /** The spine with fakes of every port but the sink, which is a real folder. */
@@ -128,20 +131,32 @@ async function capture({
   const freezes: Freezes = { log: [] };
   const events: Exclude<CaptureEvent, { kind: 'ended' }>[] = [];
   const journal: string[] = [];
+  const waiting: string[] = [];
   const config = parseConfig(`sink: { url: "file://${folder}" }\nnode: n1`, 'test', {});
+  const log = pino({ level: 'silent' });
+  const sinks = config.sinks.map(({ name, sink }) => ({ name, sink: openSink(sink) }));
+  const sealer = createSealer(generateSigner());
+  const vault = await openVault(path.join(folder, 'vault'), Buffer.alloc(32));
+  const chain = createChain({ vault, log });
+  await using delivery = openDelivery({
+    ...{ sinks, sealer, chain, version: '0.0.0', now: Date.now, log },
+    onDelivered: async () => undefined,
+  });
   const execute = captureExecutor({
     config,
     host: { procRoot: '/proc', hostRoot: '' },
-    sink: openSink(config.sink),
+    sinks,
     runtimes,
     collectors: Object.fromEntries(
       ARTIFACTS.map((artifact) => [artifact, { artifact, collect: collectors[artifact] ?? oneFile(artifact) }]),
     ) as Parameters<typeof captureExecutor>[0]['collectors'],
-    signer: generateSigner(),
+    sealer,
+    vault,
+    delivery,
     startFreezer: startFreezer ?? fakeFreezer(freezes),
     version: '0.0.0',
     now: Date.now,
-    log: pino({ level: 'silent' }),
+    log,
   });
   const request: CaptureRequest = {
     captureId: ID,
@@ -158,6 +173,7 @@ async function capture({
     emit: (event) => events.push(event),
     frozen: async (spec) => void journal.push(spec === undefined ? 'clear' : spec.kind),
     dumping: async (dump) => void journal.push(dump === undefined ? 'no dump' : dump.rung),
+    waiting: async (names) => void waiting.push(...names),
   });
   const bundle = path.join(folder, 'local', 'n1', ID);
   const outcome = await ending.then(
@@ -165,7 +181,7 @@ async function capture({
     (error: unknown) => error,
   );
   const manifest = async () => JSON.parse(await readFile(path.join(bundle, 'manifest.json'), 'utf8')) as Manifest;
-  return { outcome, events, journal, freezes: freezes.log, bundle, manifest };
+  return { outcome, events, journal, waiting, vault, freezes: freezes.log, bundle, manifest };
 }
 
 const intact = async (bundle: string) => {
@@ -267,12 +283,20 @@ describe('the spine', () => {
     expect(outcome).toBe('partial');
   });
 
-  test('ends when the sink fails, and does not seal', async () => {
+  test('ends when the sink fails, and seals what it has as truncated', async () => {
     const broken: Collect = () => Promise.reject(new ExhibitError('sink-failed', 'the bucket is gone'));
-    const { outcome, bundle } = await capture({ collectors: { network: broken } });
+    const { outcome, bundle, manifest, vault } = await capture({ collectors: { network: broken } });
     expect(outcome).toMatchObject({ code: 'sink-failed' });
-    expect(await readdir(bundle)).toEqual(expect.arrayContaining(['processes.tar.zst', 'request.json']));
-    expect(await readdir(bundle)).not.toContain('manifest.json');
+    const { artifacts, ...sealed } = await manifest();
+    expect(sealed.outcome).toBe('truncated');
+    expect(artifacts.map(({ status }) => status)).toEqual([
+      'captured',
+      'partial',
+      ...ARTIFACTS.slice(2).map(() => 'skipped'),
+    ]);
+    expect(artifacts[1]?.reason).toBe('the capture ended: the bucket is gone');
+    expect(await intact(bundle)).toBe(true);
+    expect(await vault.list('captures')).toEqual([]);
   });
 
   test('seals a cancelled capture with what it has, and says what is missing', async () => {

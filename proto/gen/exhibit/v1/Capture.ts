@@ -18,6 +18,7 @@ export interface Capture {
   'error'?: (string);
   'stages'?: (_exhibit_v1_StageEnded)[];
   'scope'?: (string);
+  'waitingSinks'?: (string)[];
 }
 
 export interface Capture__Output {
@@ -35,4 +36,5 @@ export interface Capture__Output {
   'error': (string);
   'stages': (_exhibit_v1_StageEnded__Output)[];
   'scope': (string);
+  'waitingSinks': (string)[];
 }

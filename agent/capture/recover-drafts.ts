@@ -1,0 +1,44 @@
+import type { Logger } from 'pino';
+import type { Chain } from './chain.ts';
+import { agentName, recovered } from './custody-events.ts';
+import { waitingSinks } from './draft.ts';
+import type { Draft } from './drafts.ts';
+import type { Journal, JournalEntry } from './journal.ts';
+import { ENDED } from './recover.ts';
+
+export interface RecoverDraftsParts {
+  readonly journal: Journal;
+  readonly chain: Chain;
+  readonly version: string;
+  readonly log: Logger;
+}
+
+/**
+ * After `recover`, when nothing stands still any more: what earlier agents left in the vault. A capture that was under way ends
+ * here, as `truncated`, at its last sign of life; numbers that were taken in the chain are not given again. Contacts no sink.
+ */
+export async function recoverDrafts(drafts: readonly Draft[], parts: RecoverDraftsParts): Promise<void> {
+  for (const draft of drafts) {
+    const { captureId, ended, sealing } = draft.state;
+    for (const [sink, { link, sealSha256 }] of sealing) await parts.chain.adopt(sink, link, { captureId, sealSha256 });
+    if (ended === undefined) await endTruncated(draft, parts);
+    const entry = parts.journal.get(captureId);
+    if (entry === undefined) continue;
+    await parts.journal.put({ ...entry, state: stateOf(entry, draft), waiting: waitingSinks(draft.state) });
+  }
+}
+
+async function endTruncated(draft: Draft, { version, log }: RecoverDraftsParts): Promise<void> {
+  const { captureId, lastAt, request, nodeBytesWritten } = draft.state;
+  const by = agentName({ version, pid: process.pid });
+  await draft.note(
+    { kind: 'ended', outcome: 'truncated', why: ENDED, finishedAt: lastAt, target: request.target, nodeBytesWritten },
+    recovered(by, lastAt),
+  );
+  log.warn({ captureId, lastAt }, 'the last agent ended during a capture: it is sealed as truncated');
+}
+
+/** Of an entry that nobody could bring to its end. */
+function stateOf({ state }: JournalEntry, draft: Draft): JournalEntry['state'] {
+  return state === 'interrupted' || state === 'running' ? (draft.state.ended?.outcome ?? state) : state;
+}

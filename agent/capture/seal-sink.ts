@@ -1,0 +1,163 @@
+import { createHash } from 'node:crypto';
+import type { Logger } from 'pino';
+import { ExhibitError, explain, isExhibitError } from '../../evidence/error.ts';
+import { canonicalJson } from '../../evidence/json.ts';
+import { CUSTODY_OBJECT, MEDIA_TYPES, REQUEST_OBJECT, SEAL_OBJECT } from '../../evidence/layout.ts';
+import type { Manifest, StoredObject } from '../../evidence/manifest.ts';
+import type { Sealer } from '../../evidence/seal.ts';
+import { sealManifest, type WholeObject } from '../../evidence/write.ts';
+import type { NamedSink } from '../sink/several.ts';
+import type { ObjectSubject } from '../sink/sink.ts';
+import type { Chain } from './chain.ts';
+import { agentName, custodyLog, objectSettled, sealing as sealingEvent } from './custody-events.ts';
+import { type DraftState, type Sealing, unsettled } from './draft.ts';
+import type { Draft } from './drafts.ts';
+import { sinkManifest } from './sink-manifest.ts';
+
+/** One draft's end in one sink: every object settled, then the manifest made once, then its bytes written. */
+
+export interface SealParts {
+  readonly sealer: Sealer;
+  readonly chain: Chain;
+  readonly version: string;
+  readonly now: () => number;
+  readonly log: Logger;
+}
+
+/** What belongs to no artifact, and is small: it outlives everything else in a spool. */
+export const RECORD_VOLATILITY = 1;
+
+export function subjectOf({ captureId, request }: DraftState, volatility: number): ObjectSubject {
+  return { captureId, caseId: request.caseId ?? '', startedAtMs: Date.parse(request.requestedAt), volatility };
+}
+
+/**
+ * Settles and seals a draft that has ended, in one sink; resolves with the outcome that is now sealed there, or undefined
+ * where it never can be. Throws when the sink or a key does not answer now: what was noted stays, and the next call goes on
+ * from there with the same bytes.
+ */
+export async function sealInSink(
+  draft: Draft,
+  sink: NamedSink,
+  parts: SealParts,
+  signal: AbortSignal,
+): Promise<Manifest['outcome'] | undefined> {
+  await settleAll(draft, sink, parts, signal);
+  const earlier = draft.state.sealing.get(sink.name);
+  const end = earlier ?? (await makeEnd(draft, sink, parts, signal));
+  try {
+    for (const object of end.objects)
+      await putObject(draft.state, sink, object, { again: earlier !== undefined, signal });
+  } catch (error) {
+    if (!isExhibitError(error, 'sink-exists')) throw error;
+    const { captureId } = draft.state;
+    parts.log.error({ captureId, sink: sink.name, error: explain(error) }, 'capture cannot be sealed in this sink');
+    await draft.note({ kind: 'refused', sink: sink.name, why: explain(error) });
+    return undefined;
+  }
+  await draft.note({ kind: 'sealed', sink: sink.name });
+  return end.outcome;
+}
+
+async function settleAll(
+  draft: Draft,
+  { name, sink }: NamedSink,
+  parts: SealParts,
+  signal: AbortSignal,
+): Promise<void> {
+  for (const object of unsettled(draft.state, name)) {
+    const key = `${draft.state.path}/${object.name}`;
+    const answer = await sink.settle(key, signal);
+    const event = objectSettled(agentName({ version: parts.version, pid: process.pid }), object, name, answer);
+    await draft.note({ kind: 'settled', name: object.name, sink: name, answer }, event);
+    await sink.forget(key);
+  }
+}
+
+/** Takes a link of the chain and notes the bytes that end the bundle, before any of them is written. */
+function makeEnd(draft: Draft, sink: NamedSink, parts: SealParts, signal: AbortSignal): Promise<EndTaken> {
+  const { state } = draft;
+  const { ended, request } = state;
+  if (ended === undefined) throw new ExhibitError('internal', 'a capture that has not ended cannot be sealed');
+  const { version, sealer, chain } = parts;
+  const agent = { ...request.agent, version, nodeVersion: process.version, pid: process.pid, keyId: sealer.keyId };
+  return chain.next(sink.name, signal, async (link) => {
+    const custody = custodyLog(state, sealingEvent(agent, sink, new Date(parts.now()).toISOString()));
+    const records = [...requestAgain(state, sink.name), whole(CUSTODY_OBJECT, MEDIA_TYPES.plainJsonl, custody)];
+    const about = sink.sink.describe(subjectOf(state, RECORD_VOLATILITY));
+    const manifest = sinkManifest({
+      ...{ state, ended, agent, link },
+      sink: { name: sink.name, ...about },
+      more: records.map(storedObject),
+    });
+    const { objects, notes } = await sealManifest(manifest, sealer, signal);
+    for (const note of notes)
+      parts.log.warn({ captureId: state.captureId, sink: sink.name, note }, 'seal is not whole');
+    const sealSha256 = sha256Of(objects.find(({ name }) => name === SEAL_OBJECT)?.bytes ?? Buffer.alloc(0));
+    const sealing: Sealing = {
+      kind: 'sealing',
+      sink: sink.name,
+      outcome: manifest.outcome,
+      link,
+      sealSha256,
+      objects: [...records, ...objects].map(({ name, mediaType, bytes }) => ({
+        name,
+        mediaType,
+        base64: Buffer.from(bytes).toString('base64'),
+      })),
+    };
+    await draft.note(sealing);
+    return { ...sealing, captureId: state.captureId };
+  });
+}
+
+type EndTaken = Sealing & { readonly captureId: string };
+
+/** Every bundle begins with its request; where it did not reach the sink its bytes are known all the same. */
+function requestAgain(state: DraftState, sink: string): WholeObject[] {
+  const first = state.objects.get(REQUEST_OBJECT);
+  if (first?.record !== undefined && first.ends.get(sink)?.kind === 'stored') return [];
+  return [whole(REQUEST_OBJECT, MEDIA_TYPES.json, canonicalJson(state.request))];
+}
+
+const whole = (name: string, mediaType: WholeObject['mediaType'], bytes: Uint8Array): WholeObject => ({
+  name,
+  mediaType,
+  bytes,
+});
+
+const storedObject = ({ name, mediaType, bytes }: WholeObject): StoredObject => ({
+  name,
+  mediaType,
+  stored: { sha256: sha256Of(bytes), sizeBytes: bytes.length },
+});
+
+const sha256Of = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
+
+/** `again`: an earlier attempt may have written it, so that what is there is ours. */
+async function putObject(
+  state: DraftState,
+  { name: sinkName, sink }: NamedSink,
+  { name, mediaType, base64 }: Sealing['objects'][number],
+  { again, signal }: { readonly again: boolean; readonly signal: AbortSignal },
+): Promise<void> {
+  const key = `${state.path}/${name}`;
+  const bytes = Buffer.from(base64, 'base64');
+  if (again) {
+    const there = await sink.settle(key, signal);
+    await sink.forget(key);
+    if (there.kind === 'stored') return;
+    if (there.kind === 'cut' && there.sizeBytes === bytes.length && there.sha256 === sha256Of(bytes)) return;
+    if (there.kind === 'cut') throw new ExhibitError('sink-exists', `only a part of ${name} is in ${sinkName}`);
+  }
+  const about = subjectOf(state, RECORD_VOLATILITY);
+  try {
+    await using object = await sink.open(key, { contentType: mediaType, estimatedBytes: bytes.length, about, signal });
+    await object.write(bytes);
+    if ((await object.commit()) === 'waiting')
+      throw new ExhibitError('sink-failed', `${name} waits in the spool for ${sinkName}`);
+  } catch (error) {
+    if (!again || !isExhibitError(error, 'sink-exists')) throw error;
+  }
+  await sink.forget(key);
+}

@@ -1,0 +1,198 @@
+import { createHash, type KeyObject } from 'node:crypto';
+import type { BundleReader } from './bundle.ts';
+import { readAtMost } from './byte-sink.ts';
+import type { CaptureFolder } from './captures.ts';
+import { judgeChains } from './chain-links.ts';
+import { ExhibitError, explain, isExhibitError } from './error.ts';
+import { createFindings, type Finding, type Findings } from './findings.ts';
+import { parseJson } from './json.ts';
+import { MANIFEST_OBJECT, REQUEST_OBJECT, SEAL_OBJECT } from './layout.ts';
+import { type ChainLink, manifestSchema } from './manifest.ts';
+import { checkSeal, keyIdOf, MAX_SEAL_BYTES } from './seal.ts';
+import { chainDoesNotProve, chainProves } from './verify-proof.ts';
+import { MAX_MANIFEST_BYTES } from './verify-records.ts';
+
+/**
+ * The chains of a folder of captures: each sealed capture of an agent names the seal of the one before, in its sealed
+ * manifest. Of every capture the seal and the manifest are read, and nothing else; one at a time, in bounded memory.
+ */
+export interface ChainReport {
+  readonly url: string;
+  /** No hole, no broken link, no fork, no capture whose records cannot be read. */
+  readonly whole: boolean;
+  /** Folders looked at. */
+  readonly captures: number;
+  readonly chains: readonly ChainSummary[];
+  /** Sealed by agents that kept no chain. */
+  readonly unchained: number;
+  readonly unsealed: readonly string[];
+  readonly findings: readonly Finding[];
+  readonly counts: { readonly errors: number; readonly warnings: number };
+  readonly proves: readonly string[];
+  readonly doesNotProve: readonly string[];
+}
+
+export interface ChainSummary {
+  readonly chainId: string;
+  /** Those that are here. */
+  readonly captures: number;
+  readonly first: ChainPlace;
+  /** What to write down: whatever was sealed after it could be removed without a trace. */
+  readonly newest: ChainPlace;
+}
+
+export interface ChainPlace {
+  readonly captureId: string;
+  readonly sequence: number;
+  readonly sealSha256: string;
+  /** When the capture began, by the node's clock. */
+  readonly startedAt: string;
+}
+
+/** A sealed capture as its own records have it. */
+export interface ChainedCapture {
+  readonly captureId: string;
+  readonly startedAt: string;
+  readonly sealSha256: string;
+  readonly chain: ChainLink;
+}
+
+/** A node that takes a capture every hour has so many in a year. */
+export const MAX_CAPTURES = 10_000;
+
+export interface ChainOptions {
+  readonly trustedKeys?: readonly KeyObject[];
+  readonly signal?: AbortSignal;
+}
+
+/** Whatever the folder holds becomes a finding; throws ExhibitError `cancelled`, and what listing the folder throws. */
+export async function verifyChains(folder: CaptureFolder, options: ChainOptions = {}): Promise<ChainReport> {
+  const findings = createFindings();
+  const seen = { captures: 0, unchained: 0, unsealed: [] as string[] };
+  const chained: ChainedCapture[] = [];
+  for (const name of await listCaptures(folder, findings)) {
+    if (options.signal?.aborted === true) {
+      throw new ExhibitError('cancelled', 'the verification was cancelled', { cause: options.signal.reason });
+    }
+    const capture = await readCapture(folder, name, findings, options.trustedKeys ?? []);
+    if (capture === 'none') continue;
+    seen.captures += 1;
+    if (capture === 'unsealed') seen.unsealed.push(name);
+    else if (capture === 'unchained') seen.unchained += 1;
+    else if (capture !== 'unreadable') chained.push(capture);
+  }
+  const chains = judgeChains(chained, findings);
+  if (seen.unchained > 0) {
+    const message = `${seen.unchained} sealed captures are in no chain: their agents kept none, and one that is missing leaves no trace`;
+    findings.add('info', 'chain-none', message);
+  }
+  const whole = findings.errors === 0;
+  const rank = { error: 0, warning: 1, info: 2 };
+  return {
+    url: folder.url,
+    whole,
+    ...seen,
+    chains,
+    findings: findings.list().sort((a, b) => rank[a.severity] - rank[b.severity]),
+    counts: { errors: findings.errors, warnings: findings.warnings },
+    proves: chainProves(chains, whole),
+    doesNotProve: chainDoesNotProve(chains, whole),
+  };
+}
+
+/** The first MAX_CAPTURES names, oldest first: a capture's id begins with its time. */
+async function listCaptures(folder: CaptureFolder, findings: Findings): Promise<string[]> {
+  const names: string[] = [];
+  for await (const name of folder.list()) {
+    if (names.length === MAX_CAPTURES) {
+      const message = `there are more than ${MAX_CAPTURES} folders; only so many were looked at`;
+      findings.add('error', 'list-failed', message);
+      break;
+    }
+    names.push(name);
+  }
+  return names.sort();
+}
+
+type Read = ChainedCapture | 'none' | 'unsealed' | 'unchained' | 'unreadable';
+
+async function readCapture(
+  folder: CaptureFolder,
+  name: string,
+  findings: Findings,
+  trustedKeys: readonly KeyObject[],
+): Promise<Read> {
+  try {
+    await using reader = await folder.open(name);
+    const seal = await readObject(reader, SEAL_OBJECT, MAX_SEAL_BYTES);
+    if (seal === undefined) return await readUnsealed(reader, name, findings);
+    return await readSealed(reader, name, seal, findings, trustedKeys);
+  } catch (error) {
+    if (isExhibitError(error, 'cancelled')) throw error;
+    findings.add('error', 'chain-unreadable', `capture ${name}: ${explain(error)}`, { object: name });
+    return 'unreadable';
+  }
+}
+
+/** A folder without any record is no capture. */
+async function readUnsealed(reader: BundleReader, name: string, findings: Findings): Promise<Read> {
+  const records = [REQUEST_OBJECT, MANIFEST_OBJECT];
+  const there: string[] = [];
+  for (const record of records) if (await isThere(reader, record)) there.push(record);
+  if (there.length === 0) return 'none';
+  const message = `capture ${name} is not sealed (it has ${there.join(' and ')}): it did not end, or is under way, and is in no chain`;
+  findings.add('warning', 'chain-unsealed', message, { object: name });
+  return 'unsealed';
+}
+
+async function readSealed(
+  reader: BundleReader,
+  name: string,
+  seal: Uint8Array,
+  findings: Findings,
+  trustedKeys: readonly KeyObject[],
+): Promise<Read> {
+  const { statement, signers } = checkSeal(seal);
+  const trusted = new Set(trustedKeys.map(keyIdOf));
+  if (trusted.size > 0 && !signers.some(({ keyId }) => trusted.has(keyId))) {
+    const message = `capture ${name} is signed by key ${signers[0]?.keyId}, which is none of the keys you trust`;
+    findings.add('error', 'signer-untrusted', message, { object: name });
+  }
+  const bytes = await readObject(reader, MANIFEST_OBJECT, MAX_MANIFEST_BYTES);
+  if (bytes === undefined) throw new ExhibitError('bundle-corrupt', `it has a seal and no ${MANIFEST_OBJECT}`);
+  const sealed = statement.subject.find((subject) => subject.name === MANIFEST_OBJECT)?.digest.sha256;
+  if (sealed !== createHash('sha256').update(bytes).digest('hex')) {
+    throw new ExhibitError('bundle-corrupt', `its ${MANIFEST_OBJECT} is not the one that was sealed`);
+  }
+  const parsed = manifestSchema.safeParse(parseJson(bytes, MAX_MANIFEST_BYTES, MANIFEST_OBJECT));
+  if (!parsed.success) throw new ExhibitError('bundle-corrupt', `its ${MANIFEST_OBJECT} has not the expected shape`);
+  const { captureId, startedAt, chain } = parsed.data;
+  if (captureId !== name) {
+    const message = `the folder ${name} holds capture ${captureId}: it was renamed or copied`;
+    findings.add('error', 'chain-broken', message, { object: name });
+  }
+  if (chain === undefined) return 'unchained';
+  return { captureId, startedAt, chain, sealSha256: createHash('sha256').update(seal).digest('hex') };
+}
+
+/** Undefined when it is not there. */
+async function readObject(reader: BundleReader, object: string, limitBytes: number): Promise<Uint8Array | undefined> {
+  try {
+    const bytes = await readAtMost(reader.read(object), limitBytes);
+    if (bytes !== undefined) return bytes;
+  } catch (error) {
+    if (isExhibitError(error, 'bundle-not-found')) return undefined;
+    throw error;
+  }
+  throw new ExhibitError('bundle-corrupt', `its ${object} is larger than the ${limitBytes} bytes that are read of it`);
+}
+
+async function isThere(reader: BundleReader, object: string): Promise<boolean> {
+  try {
+    for await (const _ of reader.read(object, { start: 0, end: 1 })) break;
+    return true;
+  } catch (error) {
+    if (isExhibitError(error, 'bundle-not-found')) return false;
+    throw error;
+  }
+}
