@@ -6,7 +6,6 @@ import { createHash } from 'node:crypto';
 import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { JournalEntry } from '../../agent/capture/journal.ts';
 import { type Account, accountFor, type Planted, readBundle } from './account.ts';
 import { type AgentOptions, type LabAgent, startAgent } from './agent.ts';
 import { type LabNode, startNode } from './node.ts';
@@ -130,12 +129,6 @@ async function plant(node: LabNode, pod: LabPod, count: number): Promise<Planted
     files.set(`planted/${index}`, createHash('sha256').update(bytes).digest('hex'));
   }
   return { files };
-}
-
-/** The journal's entry of a capture, as `exhibit show --json` tells it. */
-export async function journalOf(agent: LabAgent, captureId: string): Promise<JournalEntry | undefined> {
-  const { code, stdout } = await agent.exhibit('show', captureId, '--json');
-  return code === 0 ? (JSON.parse(stdout) as JournalEntry) : undefined;
 }
 
 /** Waits until a bundle has its seal in the server; nothing of the product is asked. */
