@@ -2,11 +2,18 @@ import { z } from 'zod';
 import { ExhibitError } from '../../evidence/error.ts';
 import { openLocalSink } from './local.ts';
 import { openS3Sink, type S3SinkParts } from './s3.ts';
+import { CHECKSUMS } from './s3-checksum.ts';
+import { encryptionSchema } from './s3-encryption.ts';
+import { tagsSchema } from './s3-labels.ts';
+import { objectLockSchema } from './s3-lock.ts';
 import { MAX_PART_BYTES, MIN_PART_BYTES } from './s3-parts.ts';
+import { retrySchema } from './s3-retry.ts';
 import type { Sink } from './sink.ts';
 
 /** More requests at once than this gain nothing on one node and cost memory. */
 const MOST_PARTS_IN_FLIGHT = 32;
+/** S3's smallest part then takes 80 s on the line; any slower, and a request would time out behind its neighbours. */
+const MIN_BYTES_PER_SECOND = 64 * 1024;
 
 /** Faults across a section are told along with those inside it. */
 export const EVEN_WITH_FAULTS = {
@@ -23,6 +30,13 @@ export const sinkSchema = z
     ifNoneMatch: z.boolean().optional(),
     maxPartsInFlight: z.number().int().min(1).max(MOST_PARTS_IN_FLIGHT).optional(),
     partBytes: z.number().int().min(MIN_PART_BYTES).max(MAX_PART_BYTES).optional(),
+    checksum: z.enum(CHECKSUMS).optional(),
+    serverSideEncryption: encryptionSchema.optional(),
+    objectLock: objectLockSchema.optional(),
+    metadata: z.boolean().optional(),
+    tags: tagsSchema.optional(),
+    maxBytesPerSecond: z.number().int().min(MIN_BYTES_PER_SECOND).optional(),
+    retry: retrySchema.optional(),
   })
   .superRefine(({ url, ...rest }, context) => {
     if (!url.startsWith('file:')) return;

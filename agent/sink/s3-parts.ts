@@ -41,3 +41,19 @@ export function nextPartBytes(sentBytes: number, estimatedBytes: number, minimum
 export function partsInFlight(partBytes: number, most: number): number {
   return Math.max(1, Math.min(most, Math.floor(MAX_IN_FLIGHT_BYTES / partBytes)));
 }
+
+/**
+ * Parts on their way at once under a bandwidth cap: what the line carries in a second, and one at least. More would only
+ * wait for their turns, and hold memory meanwhile. Pure.
+ */
+export function partsUnderCap(partBytes: number, most: number, maxBytesPerSecond: number | undefined): number {
+  if (maxBytesPerSecond === undefined) return most;
+  return Math.max(1, Math.min(most, Math.floor(maxBytesPerSecond / partBytes)));
+}
+
+/** The smallest part where none is configured: a slow line is not held by one object for longer than it must be. Pure. */
+export function partBytesUnderCap(maxBytesPerSecond: number | undefined): number {
+  return maxBytesPerSecond !== undefined && maxBytesPerSecond < DEFAULT_PART_BYTES
+    ? MIN_PART_BYTES
+    : DEFAULT_PART_BYTES;
+}
