@@ -24,8 +24,6 @@ export interface S3Options {
   objectLock?: boolean;
   /** True keeps objects on the disk of the temporary folder, not in memory. */
   disk?: boolean;
-  /** radosgw only: the user has RENEWED_KEYS as well. */
-  secondKey?: boolean;
 }
 
 export interface LabS3 extends AsyncDisposable {
@@ -51,17 +49,12 @@ interface Server {
   log: string;
   argv(port: number): string[];
   /** Done once, before the first start. */
-  prepare(machine: Machine, options: S3Options): Promise<void>;
+  prepare(machine: Machine): Promise<void>;
   /** moto makes its bucket again after a restart. */
   forgets: boolean;
 }
 
 const KEYS = { accessKeyId: 'EXHIBITLABKEY0000000', secretAccessKey: 'lab-secret-key-of-no-value-0000000000000' };
-/** Other keys of the same user, as a renewal gives them. */
-export const RENEWED_KEYS = {
-  accessKeyId: 'EXHIBITLABKEY0000001',
-  secretAccessKey: 'lab-secret-key-of-no-value-0000000000001',
-};
 const REGION = 'us-east-1';
 
 /** One process, no cluster, no monitors: objects are BLOBs in SQLite. */
@@ -87,20 +80,21 @@ const radosgw: Server = {
   log: '/var/log/radosgw.log',
   forgets: false,
   argv: (port) => ['radosgw', '-f', ...RADOS_OPTIONS, `--rgw_frontends=beast endpoint=127.0.0.1:${port}`],
-  async prepare(machine, options) {
+  async prepare(machine) {
     await must(machine, ['mkdir', '-p', `${STATE}/db`, `${STATE}/run`]);
-    const admin = ['radosgw-admin', ...RADOS_OPTIONS];
-    await must(machine, [...admin, 'user', 'create', '--uid=lab', '--display-name=lab', ...keyOptions(KEYS)]);
-    if (options.secondKey === true) {
-      await must(machine, [...admin, 'key', 'create', '--uid=lab', '--key-type=s3', ...keyOptions(RENEWED_KEYS)]);
-    }
+    const { accessKeyId, secretAccessKey } = KEYS;
+    const keys = [`--access-key=${accessKeyId}`, `--secret-key=${secretAccessKey}`];
+    await must(machine, [
+      'radosgw-admin',
+      ...RADOS_OPTIONS,
+      'user',
+      'create',
+      '--uid=lab',
+      '--display-name=lab',
+      ...keys,
+    ]);
   },
 };
-
-const keyOptions = ({ accessKeyId, secretAccessKey }: typeof KEYS): string[] => [
-  `--access-key=${accessKeyId}`,
-  `--secret-key=${secretAccessKey}`,
-];
 
 const moto: Server = {
   kind: 'moto',
@@ -178,7 +172,7 @@ async function startServer(server: Server, options: S3Options): Promise<LabS3> {
     await untilAnswers(endpoint, service, logs);
   };
   try {
-    await server.prepare(machine, options);
+    await server.prepare(machine);
     await start();
     await makeBucket(endpoint, bucket, objectLock);
   } catch (error) {
