@@ -2,8 +2,16 @@ import { rmSync } from 'node:fs';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { accountFor, readBundle, writeBundle } from '../lab/account.ts';
 import { runCli } from '../lab/agent.ts';
-import { type CustodyAgent, type CustodyLab, captureIdOf, startCustodyLab, untilSealed } from '../lab/custody-lab.ts';
+import {
+  type CustodyAgent,
+  type CustodyLab,
+  captureIdOf,
+  isDone,
+  startCustodyLab,
+  untilSealed,
+} from '../lab/custody-lab.ts';
 import { labObstacle, requireLab, requireS3, s3Obstacle } from '../lab/requires.ts';
+import type { S3Fault, SeenRequest } from '../lab/s3-proxy.ts';
 
 /** The fault table on the whole agent: whatever happens, each byte is in the bundle with its digest, or in a gap. */
 
@@ -27,6 +35,18 @@ beforeEach((context) => {
 beforeEach(async () => {
   if (runs) await lab.calm();
 });
+
+const LAYER = 'rootfs.tar.zst';
+const ofLayer = ({ operation, key }: SeenRequest) => operation === 'UploadPart' && key.endsWith(LAYER);
+/** Six parts of 5 MiB: before each of them, and before the completion. */
+const BOUNDARIES = [1, 2, 3, 4, 5, 6, 7];
+const atBoundary = (request: SeenRequest, boundary: number) =>
+  boundary === BOUNDARIES.length
+    ? request.operation === 'CompleteMultipartUpload' && request.key.endsWith(LAYER)
+    : ofLayer(request) && request.part === boundary;
+
+/** Few and soon, so that the budget of a request is spent in a moment. */
+const IMPATIENT = { retry: { attempts: 3, firstWaitMs: 20, longestWaitMs: 100 } };
 
 const ARTIFACTS = 'processes,network,rootfs,logs,spec';
 
@@ -76,5 +96,156 @@ describe('the account', () => {
     expect(changed((copy) => copy.delete('logs.tar.zst'))).toContain('logs.tar.zst is reported as stored, and is not');
     expect(changed((copy) => copy.set('more', Buffer.of(1)))).toContain('the manifest does not know it');
     expect(changed((copy) => copy.delete('manifest.dsse.json'))).toContain('not sealed');
+  });
+});
+
+/** Everything is in the server and adds up, and the target runs. */
+async function expectWhole(id: string, agent?: CustodyAgent): Promise<void> {
+  await untilSealed(lab, id, agent);
+  const account = await lab.account(id, agent);
+  expect(account.problems).toEqual([]);
+  expect(account.gaps).toEqual([]);
+  expect(account.found).toBe(FILES);
+  expect(account.manifest?.outcome).toBe('complete');
+  expect((await verify(id)).code).toBe(0);
+  expect(await lab.frozen()).toBeUndefined();
+}
+
+describe('S3 killed and started again', () => {
+  let agent: CustodyAgent;
+  beforeAll(async () => {
+    if (runs) agent = await lab.agent({ sink: IMPATIENT });
+  }, 120_000);
+  afterAll(async () => {
+    if (runs) await agent[Symbol.asyncDispose]();
+  }, 60_000);
+
+  test('at every part boundary of one artifact, at once: nothing is missing', async () => {
+    const id = newId();
+    lab.proxy.fault = async (request) => {
+      if (request.earlierHere > 0 || !BOUNDARIES.some((boundary) => atBoundary(request, boundary))) return undefined;
+      await lab.s3.kill();
+      await lab.s3.restart();
+      return { kind: 'reset', afterBytes: 0 };
+    };
+    const captured = await capture(agent, id);
+    expect(captured.code, captured.stderr).toBe(0);
+    await expectWhole(id, agent);
+  });
+
+  test.for(BOUNDARIES)('at boundary %i, to come back after the capture: nothing is missing', async (boundary) => {
+    const id = newId();
+    let dead = false;
+    lab.proxy.fault = async (request) => {
+      if (!dead && atBoundary(request, boundary)) {
+        dead = true;
+        await lab.s3.kill();
+      }
+      return undefined;
+    };
+    const captured = await capture(agent, id);
+    expect(captured.code, captured.stderr).toBe(0);
+    expect(dead).toBe(true);
+    await lab.calm();
+    await expectWhole(id, agent);
+  });
+});
+
+describe('a network that is faulty for longer than a request is tried', () => {
+  const always = (fault: S3Fault) => () => fault;
+  test.for<[string, (request: SeenRequest) => S3Fault | undefined]>([
+    ['503 SlowDown to everything', always({ kind: 'answer', status: 503, code: 'SlowDown' })],
+    ['500 to everything', always({ kind: 'answer', status: 500, code: 'InternalError' })],
+    [
+      'a reset in the middle of every part',
+      (request) => (ofLayer(request) ? { kind: 'reset', afterBytes: 2_000_000 } : undefined),
+    ],
+    ['a lost answer to every request', always({ kind: 'lose-answer' })],
+    [
+      'a lost answer to every completion',
+      ({ operation }) => (operation === 'CompleteMultipartUpload' ? { kind: 'lose-answer' } : undefined),
+    ],
+    ['expired credentials', always({ kind: 'answer', status: 400, code: 'ExpiredToken' })],
+  ])('by %s keeps nothing from the bundle in the end', async ([, fault]) => {
+    await using agent = await lab.agent({ sink: IMPATIENT });
+    const id = newId();
+    let answered = 0;
+    // The capture is accepted first: a sink that never answered is no sink.
+    lab.proxy.fault = (request) => {
+      answered += 1;
+      return answered > 3 ? fault(request) : undefined;
+    };
+    const captured = await capture(agent, id);
+    expect(captured.code, captured.stderr).toBe(0);
+    await lab.calm();
+    await expectWhole(id, agent);
+  });
+
+  test('by a connection that stalls in the middle of a part keeps nothing from the bundle', async () => {
+    await using agent = await lab.agent({ sink: IMPATIENT });
+    const id = newId();
+    lab.proxy.fault = (request) =>
+      ofLayer(request) && request.part === 3 && request.earlierHere === 0
+        ? { kind: 'stall', afterBytes: 1_000_000 }
+        : undefined;
+    const captured = await capture(agent, id);
+    expect(captured.code, captured.stderr).toBe(0);
+    await expectWhole(id, agent);
+  });
+
+  test('by wrong checksums for ever reports nothing as stored that is not', async () => {
+    await using agent = await lab.agent({ sink: IMPATIENT });
+    const id = newId();
+    lab.proxy.fault = (request) => (ofLayer(request) ? { kind: 'wrong-checksum' } : undefined);
+    const captured = await capture(agent, id);
+    expect(captured.code, captured.stderr).toBe(0);
+    await lab.calm();
+    await untilSealed(lab, id, agent);
+    const account = await lab.account(id, agent);
+    expect(account.problems).toEqual([]);
+    expect(await lab.frozen()).toBeUndefined();
+  });
+});
+
+describe('S3 away for a whole capture', () => {
+  test.for(['SIGTERM', 'SIGKILL'] as const)(
+    'and the agent ended by %s while evidence waits: the next agent brings it',
+    async (signal) => {
+      const agent = await lab.agent({ sink: IMPATIENT });
+      const id = newId();
+      await lab.proxy.away();
+      const captured = await capture(agent, id);
+      expect(captured.code, captured.stderr).toBe(0);
+      if (signal === 'SIGTERM') await agent.stop();
+      else await agent.kill();
+      expect(await lab.store.versions(lab.bundleKey(id))).toEqual([]);
+      await lab.proxy.back();
+      await using heir = await lab.agent({ sink: IMPATIENT, folder: agent.folder });
+      await expectWhole(id, heir);
+      const shown = await heir.exhibit('show', id, '--json');
+      expect(isDone(shown.stdout)).toBe(true);
+    },
+  );
+
+  test('with a spool that is too small keeps the most volatile, and a gap with numbers has the rest', async () => {
+    await using agent = await lab.agent({ sink: IMPATIENT, config: { spool: { bytes: 12 * 2 ** 20 } } });
+    const id = newId();
+    await lab.proxy.away();
+    const captured = await capture(agent, id);
+    expect(captured.code, captured.stderr).toBeLessThan(2);
+    await lab.proxy.back();
+    await untilSealed(lab, id, agent);
+    const account = await lab.account(id, agent);
+    expect(account.problems).toEqual([]);
+    const status = new Map(account.manifest?.artifacts.map((one) => [one.name, one.status]));
+    expect(status.get('processes')).toBe('captured');
+    expect(status.get('network')).toBe('captured');
+    expect(['partial', 'failed']).toContain(status.get('rootfs'));
+    expect(
+      account.gaps.filter((gap) => gap.includes(LAYER) && /\d{7,} stored bytes|byte \d+ of/.test(gap)),
+    ).not.toEqual([]);
+    expect(account.found).toBeLessThan(FILES);
+    expect((await verify(id)).code).toBeLessThan(2);
+    expect(await lab.frozen()).toBeUndefined();
   });
 });

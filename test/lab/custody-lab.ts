@@ -141,6 +141,12 @@ export async function untilSealed(lab: CustodyLab, captureId: string, agent?: Cu
   }
 }
 
+/** Whether `exhibit show --json` says that a capture is at its end, with nothing that waits for a sink. */
+export function isDone(shown: string): boolean {
+  const { state, waitingSinks }: { state: string; waitingSinks: string[] } = JSON.parse(shown);
+  return state !== 'running' && waitingSinks.length === 0;
+}
+
 /** A capture id that a test can choose: the number in the last group. */
 export const captureIdOf = (number: number): string =>
   `01a20000-0000-7000-8000-${number.toString(16).padStart(12, '0')}`;
