@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { glob, lstat } from 'node:fs/promises';
+import { glob, lstat, readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { isErrno } from '../../evidence/error.ts';
 import { MAX_SEGMENT_BYTES } from './key.ts';
@@ -17,6 +17,9 @@ export function partialName(name: string): string {
   return `.${kept}${tail}`;
 }
 
+/** Whether a temporary name cannot hold all of it. */
+export const isCutName = (name: string): boolean => PARTIAL.exec(partialName(name))?.[1] !== name;
+
 export interface Partial {
   readonly path: string;
   /** Of the object it would have become, as far as it was kept in the temporary name. */
@@ -31,14 +34,32 @@ export interface Partial {
  */
 export async function* findPartials(folder: string): AsyncGenerator<Partial> {
   for await (const found of glob('**/.*.partial', { cwd: folder })) {
-    const name = PARTIAL.exec(path.basename(found))?.[1];
-    if (name === undefined) continue;
-    try {
-      const file = path.join(folder, found);
-      const stat = await lstat(file);
-      if (stat.isFile()) yield { path: file, name, sizeBytes: stat.size, modifiedAt: stat.mtime };
-    } catch (error) {
-      if (!isErrno(error, 'ENOENT')) throw error; // Committed or dropped since it was listed.
-    }
+    const partial = await asPartial(path.join(folder, found));
+    if (partial !== undefined) yield partial;
+  }
+}
+
+/** The partials of one object, right in the folder where it would be; of a long name, as far as a partial's name keeps it. */
+export async function partialsOf(folder: string, name: string): Promise<Partial[]> {
+  const kept = PARTIAL.exec(partialName(name))?.[1];
+  const names = await readdir(folder).catch((error: unknown) => {
+    if (isErrno(error, 'ENOENT')) return [];
+    throw error;
+  });
+  const own = names.filter((found) => PARTIAL.exec(found)?.[1] === kept);
+  const partials = await Promise.all(own.map((found) => asPartial(path.join(folder, found))));
+  return partials.filter((partial) => partial !== undefined);
+}
+
+/** Undefined for what is no file of such a name, or was committed or dropped since it was listed. */
+async function asPartial(file: string): Promise<Partial | undefined> {
+  const name = PARTIAL.exec(path.basename(file))?.[1];
+  if (name === undefined) return undefined;
+  try {
+    const stat = await lstat(file);
+    return stat.isFile() ? { path: file, name, sizeBytes: stat.size, modifiedAt: stat.mtime } : undefined;
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return undefined;
+    throw error;
   }
 }

@@ -8,6 +8,7 @@ import { keySegments } from './key.ts';
 import { localError } from './local-errors.ts';
 import { makeFolders, removeEmptyFolders, syncFolder } from './local-folder.ts';
 import { partialName } from './local-partial.ts';
+import { forgetLocal, settleLocal } from './local-settle.ts';
 import type { Committed, OpenOptions, Sink, SinkObject } from './sink.ts';
 
 const FILE_MODE = 0o600;
@@ -30,14 +31,21 @@ export interface LocalSinkConfig {
  */
 export function openLocalSink(config: LocalSinkConfig): Sink {
   const root = folderOf(config.url);
+  const active = new Set<string>();
   return {
     url: pathToFileURL(root).href,
     check: (signal) => check(root, signal),
     // Whoever writes to a folder as its owner may do the rest as well.
     rights: async () => ({ list: 'allowed', read: 'allowed', overwrites: false, retention: 'none' }),
-    open: (key, options) => openObject(root, key, options),
-    settle: async (key) => ({ kind: 'lost', why: `nothing is known of ${key}` }),
-    forget: async () => {},
+    open: (key, options) => openObject(root, key, active, options),
+    async settle(key, signal) {
+      try {
+        return await settleLocal(root, key, active, signal);
+      } catch (error) {
+        throw signal.aborted ? cancelled(signal) : localError(error, 'settle', path.join(root, key));
+      }
+    },
+    forget: (key) => forgetLocal(root, key),
     describe: () => ({ url: pathToFileURL(root).href }),
     [Symbol.asyncDispose]: async () => {},
   };
@@ -82,7 +90,7 @@ async function check(root: string, signal: AbortSignal): Promise<void> {
   }
 }
 
-async function openObject(root: string, key: string, options: OpenOptions): Promise<SinkObject> {
+async function openObject(root: string, key: string, active: Set<string>, options: OpenOptions): Promise<SinkObject> {
   const segments = keySegments(key);
   const name = segments.at(-1) ?? key;
   try {
@@ -91,7 +99,9 @@ async function openObject(root: string, key: string, options: OpenOptions): Prom
     const final = path.join(folder, name);
     if (await exists(final)) throw alreadyThere(final);
     const partial = path.join(folder, partialName(name));
-    return new LocalObject(await open(partial, createFlags(), FILE_MODE), partial, final, options.signal);
+    const handle = await open(partial, createFlags(), FILE_MODE);
+    active.add(partial);
+    return new LocalObject(handle, { partial, final, onEnd: () => active.delete(partial) }, options.signal);
   } catch (error) {
     throw options.signal.aborted ? cancelled(options.signal) : localError(error, 'create', path.join(root, key));
   }
@@ -101,6 +111,7 @@ class LocalObject implements SinkObject {
   readonly #handle: FileHandle;
   readonly #partial: string;
   readonly #final: string;
+  readonly #onEnd: () => void;
   readonly #signal: AbortSignal;
   /** Made with the first small chunk. */
   #gathered: Buffer | undefined;
@@ -110,10 +121,15 @@ class LocalObject implements SinkObject {
   #failure: ExhibitError | undefined;
   #state: 'open' | 'committed' | 'gone' = 'open';
 
-  constructor(handle: FileHandle, partial: string, final: string, signal: AbortSignal) {
+  constructor(
+    handle: FileHandle,
+    { partial, final, onEnd }: { partial: string; final: string; onEnd: () => void },
+    signal: AbortSignal,
+  ) {
     this.#handle = handle;
     this.#partial = partial;
     this.#final = final;
+    this.#onEnd = onEnd;
     this.#signal = signal;
   }
 
@@ -136,6 +152,7 @@ class LocalObject implements SinkObject {
       });
       // From here on the object has its name: nothing below may take it away again.
       this.#state = 'committed';
+      this.#onEnd();
       await unlink(this.#partial);
       await syncFolder(path.dirname(this.#final));
     });
@@ -146,6 +163,8 @@ class LocalObject implements SinkObject {
     if (this.#state === 'committed' || this.#state === 'gone') return;
     this.#state = 'gone';
     this.#gathered = undefined;
+    using stack = new DisposableStack();
+    stack.defer(this.#onEnd);
     await this.#syncing?.catch(() => {}); // The object is dropped: whether it reached the disk no longer matters.
     await this.#handle.close().catch((error: unknown) => {
       if (!isErrno(error, 'EBADF')) throw localError(error, 'close', this.#partial);

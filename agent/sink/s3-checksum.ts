@@ -91,6 +91,9 @@ function wholeCrc(parts: readonly UploadedPart[]): string | undefined {
 
 class ChecksumMismatch extends ExhibitError {}
 
+/** S3 says that it has stored other bytes than were sent. */
+export const isMismatch = (error: unknown): error is ExhibitError => error instanceof ChecksumMismatch;
+
 const WORDS = { sha256: 'SHA-256', crc64nvme: 'CRC64NVME' } as const;
 
 /** Some servers answer no checksum; they have still checked the one that was sent, or ignored it (docs/sinks.md). */
@@ -110,6 +113,6 @@ export function sentChecksum({ sha256, crc64nvme }: BodyDigests): string {
 
 /** The bytes were changed on the way, here or there: the same request may still succeed. */
 export function isDamage(error: unknown): boolean {
-  if (error instanceof ChecksumMismatch) return true;
+  if (isMismatch(error)) return true;
   return errorNames(error).some((name) => ['BadDigest', 'XAmzContentSHA256Mismatch', 'IncompleteBody'].includes(name));
 }

@@ -137,13 +137,17 @@ export async function putObject(target: ObjectTarget, body: Buffer, signal: Abor
   }
 }
 
-/** Makes the object of its parts. Where the answer got lost, the fate of the upload id tells what was done. */
+/**
+ * Makes the object of its parts. Where the answer got lost, the fate of the upload id tells what was done; `again`: the caller
+ * keeps the parts and asks again later, so an upload that may still be completed is never aborted to find out.
+ */
 export async function completeUpload(
   target: ObjectTarget,
   uploadId: string,
   parts: readonly UploadedPart[],
   sizeBytes: number,
   signal: AbortSignal,
+  again = false,
 ): Promise<CommitAnswer> {
   const command = new CompleteMultipartUploadCommand({
     Bucket: target.bucket,
@@ -158,6 +162,7 @@ export async function completeUpload(
   try {
     answered = await target.client.send(command, { abortSignal: signal });
   } catch (error) {
+    if (again && isUnclear(error)) throw error;
     return await afterFailedCompletion(target, uploadId, error, signal);
   }
   expectChecksum('the object', checksumOf(target), wholeChecksum(checksumOf(target), parts), answered);

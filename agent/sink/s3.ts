@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { S3Client } from '@aws-sdk/client-s3';
-import { ExhibitError } from '../../evidence/error.ts';
+import { ExhibitError, isExhibitError } from '../../evidence/error.ts';
 import { Bandwidth, type Pace } from './bandwidth.ts';
 import { keySegments } from './key.ts';
 import { type AttributesConfig, attributesOf, attributesRecord, probeAttributes } from './s3-attributes.ts';
@@ -9,13 +9,19 @@ import type { ChecksumKind } from './s3-checksum.ts';
 import { type ClientOptions, createS3Client, instrument } from './s3-client.ts';
 import { S3Clock } from './s3-clock.ts';
 import { type S3Place, s3Error } from './s3-errors.ts';
+import { S3Line } from './s3-line.ts';
 import { S3Object, untilAborted } from './s3-object.ts';
 import { DEFAULT_PARTS_IN_FLIGHT, MIN_PART_BYTES, partBytesUnderCap, partsUnderCap } from './s3-parts.ts';
 import type { RetryConfig } from './s3-retry.ts';
 import { findRights } from './s3-rights.ts';
-import type { ObjectTarget } from './s3-upload.ts';
-import type { ObjectSubject, OpenOptions, Sink } from './sink.ts';
+import { noteSafely, type SettleContext, settleError, settleObject } from './s3-settle.ts';
+import { abortUpload, type ObjectTarget } from './s3-upload.ts';
+import type { ObjectSubject, OpenOptions, Settled, Sink } from './sink.ts';
+import { type Ledger, spoolOf } from './spool.ts';
 import type { Vault } from './vault.ts';
+
+/** Objects that are written to one sink at once; a capture writes two or three. */
+const CAPPED_OBJECTS = 8;
 
 export interface S3SinkConfig extends AttributesConfig {
   /** `s3://bucket` or `s3://bucket/prefix`. */
@@ -43,6 +49,14 @@ export interface S3SinkParts
   /** Where bytes wait that S3 does not take; without one a failure ends the object. */
   readonly vault?: Vault;
   readonly spoolBytes?: number;
+  /** Of this sink, among those that share the vault. */
+  readonly name?: string;
+  /** Each part lies in the vault before it is sent, so that nothing of it is lost with this process. True for a vault in memory. */
+  readonly writeAhead?: boolean;
+  /** For tests: how soon S3 is asked whether it is back, and how long a request may take before the spool takes over. */
+  readonly firstProbeMs?: number;
+  readonly patienceMs?: number;
+  readonly now?: () => number;
   /** Used in place of one of our own; the caller destroys it. */
   readonly client?: S3Client;
   /** For the bandwidth cap. */
@@ -59,6 +73,8 @@ export interface S3SinkParts
 export function openS3Sink(config: S3SinkConfig, parts: S3SinkParts = {}): Sink {
   const { bucket, prefix } = parseS3Url(config.url);
   const url = prefix === '' ? `s3://${bucket}` : `s3://${bucket}/${prefix}`;
+  const { vault, name = 'default', now = Date.now, log } = parts;
+  const spool = vault === undefined ? undefined : spoolOf(vault, { limitBytes: parts.spoolBytes, log });
   const clock = new S3Clock(config.endpoint ?? 'Amazon S3', (offset) =>
     parts.log?.warn(offset, 'node clock differs from the sink by more than it allows'),
   );
@@ -74,6 +90,11 @@ export function openS3Sink(config: S3SinkConfig, parts: S3SinkParts = {}): Sink 
   const { maxBytesPerSecond } = config;
   const bandwidth = maxBytesPerSecond === undefined ? undefined : new Bandwidth(maxBytesPerSecond, parts.pace);
   const minimumPartBytes = Math.max(config.partBytes ?? partBytesUnderCap(maxBytesPerSecond), MIN_PART_BYTES);
+  const maxPartsInFlight = partsUnderCap(
+    minimumPartBytes,
+    config.maxPartsInFlight ?? DEFAULT_PARTS_IN_FLIGHT,
+    maxBytesPerSecond,
+  );
   const target = (key: string, contentType: string, about?: ObjectSubject): ObjectTarget => ({
     client,
     bucket,
@@ -81,13 +102,47 @@ export function openS3Sink(config: S3SinkConfig, parts: S3SinkParts = {}): Sink 
     contentType,
     ifNoneMatch: config.ifNoneMatch ?? true,
     checksum: config.checksum,
-    attributes: attributesOf(config, about, Date.now()),
+    attributes: attributesOf(config, about, now()),
     bandwidth,
   });
   const probed = (): ObjectTarget => ({
     ...target(`.exhibit-check-${randomUUID()}`, 'application/octet-stream'),
     attributes: probeAttributes(config, Date.now()),
   });
+  const line = new S3Line({
+    breaks: spool !== undefined,
+    // No upload has this id, so nothing is changed, and the right to abort is all that is needed for an answer.
+    probe: (signal) => abortUpload(target(`.exhibit-check-${randomUUID()}`, ''), 'exhibit-probe', signal),
+    log,
+    // Under a cap a part waits for all that are on their way before it, of several objects.
+    slowestBytesPerSecond: maxBytesPerSecond && maxBytesPerSecond / (CAPPED_OBJECTS * maxPartsInFlight),
+    firstProbeMs: parts.firstProbeMs,
+    patienceMs: parts.patienceMs,
+  });
+  const context = (to: ObjectTarget): SettleContext => ({
+    target: to,
+    place,
+    line,
+    again: spool !== undefined,
+    now,
+    onConcluded: (fields) => log?.warn(fields, 'commit concluded without an answer'),
+    onOrphan: ({ error, ...fields }) =>
+      error === undefined
+        ? log?.warn(fields, 'an upload may be open whose id is not known')
+        : log?.warn({ ...fields, err: error }, 'upload could not be aborted'),
+  });
+  const settleLedger = async (ledger: Ledger, signal: AbortSignal): Promise<Settled> => {
+    const { opened } = ledger.state;
+    try {
+      return await settleObject(context(target(opened.key, opened.contentType, opened.about)), ledger, signal);
+    } catch (error) {
+      if (ledger.state.settled !== undefined) return ledger.state.settled;
+      if (!isExhibitError(error, 'sink-exists')) throw settleError(error, ledger, place, signal);
+      await noteSafely(ledger, { kind: 'settled', settled: { kind: 'lost', why: error.message } });
+      await ledger.discardAll();
+      return { kind: 'lost', why: error.message };
+    }
+  };
   return {
     url,
     async check(signal) {
@@ -106,28 +161,47 @@ export function openS3Sink(config: S3SinkConfig, parts: S3SinkParts = {}): Sink 
     async open(key: string, options: OpenOptions) {
       const to = target(key, options.contentType, options.about);
       keySegments(to.key);
-      return new S3Object(to, {
-        place,
+      const { contentType, about } = options;
+      return new S3Object({
+        opened: { kind: 'opened', sinkUrl: url, key, contentType, about, atMs: now() },
+        context: context(to),
+        spool: spool && { spool, sinkName: name, writeAhead: parts.writeAhead ?? spool.vault.inMemory },
         estimatedBytes: options.estimatedBytes ?? 0,
         minimumPartBytes,
-        maxPartsInFlight: partsUnderCap(
-          minimumPartBytes,
-          config.maxPartsInFlight ?? DEFAULT_PARTS_IN_FLIGHT,
-          maxBytesPerSecond,
-        ),
+        maxPartsInFlight,
+        refusable: options.refusable ?? false,
         signal: options.signal,
-        onOrphan: ({ error, ...fields }) => parts.log?.warn({ ...fields, err: error }, 'upload could not be aborted'),
-        onConcluded: (fields) => parts.log?.warn(fields, 'commit concluded without an answer'),
       });
     },
-    settle: async (key) => ({ kind: 'lost', why: `nothing is known of ${key}` }),
-    forget: async () => {},
+    async settle(key, signal) {
+      const ledger = await spool?.find(name, key);
+      if (ledger === undefined) return { kind: 'lost', why: `nothing is known of ${key}` };
+      expectSettleable(ledger, url);
+      return await ledger.inTurn(() => settleLedger(ledger, signal));
+    },
+    async forget(key) {
+      const ledger = await spool?.find(name, key);
+      if (ledger === undefined) return;
+      if (ledger.state.settled === undefined) throw new ExhibitError('internal', `${key} is not settled yet`);
+      await spool?.remove(ledger);
+    },
     describe: (about) => ({ url, ...attributesRecord(config, about) }),
     clock: () => clock.offset,
     async [Symbol.asyncDispose]() {
+      await line[Symbol.asyncDispose]();
       if (parts.client === undefined) client.destroy();
     },
   };
+}
+
+function expectSettleable({ active, state }: Ledger, url: string): void {
+  const { key, sinkUrl } = state.opened;
+  if (active) throw new ExhibitError('sink-failed', `${key} is still being written`);
+  if (sinkUrl === url) return;
+  throw new ExhibitError(
+    'sink-failed',
+    `${key} was begun in ${sinkUrl}, and this sink is ${url} now; give it its old url back, or the new one another name`,
+  );
 }
 
 /** @throws ExhibitError `config` */

@@ -81,6 +81,11 @@ export interface OpenOptions {
   readonly estimatedBytes?: number;
   /** Absent for what is of no capture. */
   readonly about?: ObjectSubject;
+  /**
+   * Nothing was read for it yet, as for the plan of a capture: where the sink refuses it for a reason that only a person can
+   * mend, it fails at once. Anything else is kept in the spool then, for evidence cannot be read again.
+   */
+  readonly refusable?: boolean;
   readonly signal: AbortSignal;
 }
 

@@ -2,8 +2,9 @@ import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from 'node:cr
 import { type FileHandle, lstat, open, readdir, readFile, rename, rm, rmdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { ExhibitError, isErrno } from '../../evidence/error.ts';
+import { memoryFileSystem } from '../host/folder-facts.ts';
 import { keySegments } from './key.ts';
-import { makeFolders } from './local-folder.ts';
+import { makeFolders, syncFolder } from './local-folder.ts';
 
 /**
  * A folder for what may not be lost with the process: bytes that a sink did not take, and the agent's notes on captures under
@@ -15,13 +16,18 @@ import { makeFolders } from './local-folder.ts';
  */
 export interface Vault {
   readonly folder: string;
+  /** False on a disk: there every write is synced, so that it outlives the node's power. */
+  readonly inMemory: boolean;
   /** Of all files here, as they lie on the file system. */
   readonly usedBytes: number;
-  /** Replaces the file as a whole, or leaves it as it was. */
+  /** Replaces the file as a whole, or leaves it as it was. At most 2 GiB. Throws what the file system says. */
   write(name: string, bytes: Uint8Array): Promise<void>;
   /** Undefined when there is none. Throws `bundle-corrupt` for one that was not written here. */
   read(name: string): Promise<Buffer | undefined>;
-  /** Adds a record; it is there, whole, for whoever opens the vault after this process was killed. In the order of the calls. */
+  /**
+   * Adds a record; it is there, whole, for whoever opens the vault after this process was killed. In the order of the calls. One
+   * that fails (no room) leaves what was there, and others may be added later.
+   */
   append(name: string, record: unknown): Promise<void>;
   /** The records so far. One that was cut short at the very end is left out. */
   records(name: string): Promise<unknown[]>;
@@ -37,12 +43,14 @@ const TAG_BYTES = 16;
 const LENGTH_BYTES = 4;
 const OVERHEAD_BYTES = LENGTH_BYTES + NONCE_BYTES + TAG_BYTES;
 const FILE_MODE = 0o600;
+/** A folder that was made may be removed, being empty, by whoever removes its neighbour, before a file is in it. */
+const TRIES_OF_A_FOLDER = 5;
 
 /** `secret`: any length of at least 16 bytes; the key is derived from it. */
 export async function openVault(folder: string, secret: Uint8Array): Promise<Vault> {
   await makeFolders(folder, []);
   const key = Buffer.from(hkdfSync('sha256', secret, '', 'exhibit vault 1', KEY_BYTES));
-  const vault = new FolderVault(folder, key);
+  const vault = new FolderVault(folder, key, (await memoryFileSystem(folder)) !== undefined);
   await vault.measure();
   return vault;
 }
@@ -67,16 +75,25 @@ export async function vaultSecret(file: string): Promise<Uint8Array> {
   );
 }
 
+interface Log {
+  /** Unknown until the first append has read what is there. */
+  count?: number;
+  /** The end of the last whole record. */
+  endBytes: number;
+  last: Promise<void>;
+}
+
 class FolderVault implements Vault {
   readonly folder: string;
+  readonly inMemory: boolean;
   readonly #key: Buffer;
   readonly #sizes = new Map<string, number>();
-  /** Records in each file that is appended to, and the end of the last append. */
-  readonly #logs = new Map<string, { count: number; last: Promise<void> }>();
+  readonly #logs = new Map<string, Log>();
   #usedBytes = 0;
 
-  constructor(folder: string, key: Buffer) {
+  constructor(folder: string, key: Buffer, inMemory: boolean) {
     this.folder = folder;
+    this.inMemory = inMemory;
     this.#key = key;
   }
 
@@ -92,11 +109,17 @@ class FolderVault implements Vault {
   }
 
   async write(name: string, bytes: Uint8Array): Promise<void> {
-    const file = await this.#makeRoom(name);
+    const file = this.#path(name);
     await using stack = new AsyncDisposableStack();
     stack.defer(() => rm(`${file}.new`, { force: true }));
-    await writeFile(`${file}.new`, this.#seal(name, 0, bytes), { mode: FILE_MODE });
+    const sealed = this.#seal(name, 0, bytes);
+    {
+      await using handle = await this.#open(name, '.new', 'w');
+      await writeWhole(handle, sealed);
+      if (!this.inMemory) await handle.sync();
+    }
     await rename(`${file}.new`, file);
+    if (!this.inMemory) await syncFolder(path.dirname(file));
     this.#resize(name, bytes.length + OVERHEAD_BYTES);
   }
 
@@ -106,30 +129,50 @@ class FolderVault implements Vault {
   }
 
   append(name: string, record: unknown): Promise<void> {
-    const log = this.#logs.get(name) ?? { count: -1, last: Promise.resolve() };
+    const log = this.#logs.get(name) ?? { endBytes: 0, last: Promise.resolve() };
     this.#logs.set(name, log);
-    const appended = log.last.then(async () => {
-      if (log.count < 0) log.count = (await this.records(name)).length;
-      const sealed = this.#seal(name, log.count, Buffer.from(JSON.stringify(record)));
-      await using handle = await open(await this.#makeRoom(name), 'a', FILE_MODE);
-      await writeWhole(handle, sealed);
-      log.count += 1;
-      this.#resize(name, (this.#sizes.get(name) ?? 0) + sealed.length);
-    });
+    const appended = log.last.then(() => this.#append(name, log, Buffer.from(JSON.stringify(record))));
     log.last = appended.catch(() => undefined);
     return appended;
   }
 
+  async #append(name: string, log: Log, record: Buffer): Promise<void> {
+    if (log.count === undefined) {
+      const { records, endBytes } = await this.#readLog(name);
+      log.count = records.length;
+      log.endBytes = endBytes;
+    }
+    const sealed = Buffer.concat(this.#seal(name, log.count, record));
+    await using handle = await this.#open(name, '', 'a');
+    try {
+      // What a killed agent, or a full file system, left of a record would hide all that comes after it.
+      if ((this.#sizes.get(name) ?? 0) > log.endBytes) await handle.truncate(log.endBytes);
+      await writeWhole(handle, [sealed]);
+      if (!this.inMemory) await handle.sync();
+    } catch (error) {
+      await handle.truncate(log.endBytes).catch(() => undefined); // The next one tries again.
+      this.#resize(name, (await handle.stat()).size);
+      throw error;
+    }
+    log.count += 1;
+    log.endBytes += sealed.length;
+    this.#resize(name, log.endBytes);
+  }
+
   async records(name: string): Promise<unknown[]> {
+    return (await this.#readLog(name)).records;
+  }
+
+  async #readLog(name: string): Promise<{ records: unknown[]; endBytes: number }> {
     const file = await readOrNothing(this.#path(name));
     const records: unknown[] = [];
-    for (let at = 0; file !== undefined && at < file.length; ) {
-      if (!holdsRecord(file, at)) break;
-      const { bytes, end } = this.#unseal(name, records.length, file, at);
+    let endBytes = 0;
+    while (file !== undefined && endBytes < file.length && holdsRecord(file, endBytes)) {
+      const { bytes, end } = this.#unseal(name, records.length, file, endBytes);
       records.push(JSON.parse(bytes.toString('utf8')));
-      at = end;
+      endBytes = end;
     }
-    return records;
+    return { records, endBytes };
   }
 
   async list(folder: string): Promise<string[]> {
@@ -165,10 +208,16 @@ class FolderVault implements Vault {
     return path.join(this.folder, ...keySegments(name));
   }
 
-  async #makeRoom(name: string): Promise<string> {
-    const segments = keySegments(name);
-    const folder = await makeFolders(this.folder, segments.slice(0, -1));
-    return path.join(folder, segments.at(-1) ?? '');
+  async #open(name: string, suffix: string, flags: 'a' | 'w'): Promise<FileHandle> {
+    const folders = keySegments(name).slice(0, -1);
+    for (let tries = 1; ; tries += 1) {
+      await makeFolders(this.folder, folders);
+      try {
+        return await open(`${this.#path(name)}${suffix}`, flags, FILE_MODE);
+      } catch (error) {
+        if (tries === TRIES_OF_A_FOLDER || !isErrno(error, 'ENOENT')) throw error;
+      }
+    }
   }
 
   #resize(name: string, sizeBytes: number): void {
@@ -177,16 +226,16 @@ class FolderVault implements Vault {
     else this.#sizes.set(name, sizeBytes);
   }
 
-  #seal(name: string, index: number, bytes: Uint8Array): Buffer {
-    const sealed = Buffer.allocUnsafe(bytes.length + OVERHEAD_BYTES);
-    sealed.writeUInt32BE(bytes.length, 0);
+  /** In pieces, so that a large one is not copied once more. */
+  #seal(name: string, index: number, bytes: Uint8Array): Buffer[] {
+    const head = Buffer.allocUnsafe(LENGTH_BYTES + NONCE_BYTES);
+    head.writeUInt32BE(bytes.length, 0);
     const nonce = randomBytes(NONCE_BYTES);
-    nonce.copy(sealed, LENGTH_BYTES);
+    nonce.copy(head, LENGTH_BYTES);
     const cipher = createCipheriv('aes-256-gcm', this.#key, nonce).setAAD(place(name, index));
-    cipher.update(bytes).copy(sealed, LENGTH_BYTES + NONCE_BYTES);
+    const sealed = cipher.update(bytes);
     cipher.final();
-    cipher.getAuthTag().copy(sealed, sealed.length - TAG_BYTES);
-    return sealed;
+    return [head, sealed, cipher.getAuthTag()];
   }
 
   #unseal(name: string, index: number, file: Buffer, at: number): { bytes: Buffer; end: number } {
@@ -224,6 +273,8 @@ async function readOrNothing(file: string): Promise<Buffer | undefined> {
   }
 }
 
-async function writeWhole(handle: FileHandle, bytes: Uint8Array): Promise<void> {
-  for (let at = 0; at < bytes.length; ) at += (await handle.write(bytes, at, bytes.length - at)).bytesWritten;
+async function writeWhole(handle: FileHandle, pieces: readonly Buffer[]): Promise<void> {
+  for (const bytes of pieces) {
+    for (let at = 0; at < bytes.length; ) at += (await handle.write(bytes, at, bytes.length - at)).bytesWritten;
+  }
 }
