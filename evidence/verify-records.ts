@@ -175,14 +175,25 @@ export function compareRecords(records: Records, findings: Findings): void {
     ['target.id', request.target.id, manifest.target.id],
     ['target.runtime', request.target.runtime, manifest.target.runtime],
     ['target.kind', request.target.kind, manifest.target.kind],
-    ['agent.version', request.agent.version, manifest.agent.version],
-    ['agent.keyId', request.agent.keyId, manifest.agent.keyId],
+    ...agentPairs(request, manifest),
   ];
   for (const [field, asked, done] of pairs) {
     if (asked === done) continue;
     const message = `${REQUEST_OBJECT} and ${MANIFEST_OBJECT} disagree: ${field} is ${String(asked)} and ${String(done)}`;
     findings.add('error', 'request-disagrees', message, { object: REQUEST_OBJECT });
   }
+}
+
+/**
+ * The request names the agent that captured, the manifest the one that sealed. These are one in bundles of agents that did not
+ * seal for each other: what those wrote names no sink.
+ */
+function agentPairs(request: RequestRecord, manifest: Manifest): (readonly [string, unknown, unknown])[] {
+  if (manifest.sink !== undefined) return [];
+  return [
+    ['agent.version', request.agent.version, manifest.agent.version],
+    ['agent.keyId', request.agent.keyId, manifest.agent.keyId],
+  ];
 }
 
 function lookAtManifest(manifest: Manifest, records: Records, findings: Findings): void {

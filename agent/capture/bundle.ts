@@ -1,4 +1,4 @@
-import type { MediaType } from '../../evidence/layout.ts';
+import { type MediaType, storedName } from '../../evidence/layout.ts';
 import type { PlanStep, StoredObject } from '../../evidence/manifest.ts';
 import { type BundleWriter, createBundleWriter, type SinkObject } from '../../evidence/write.ts';
 import type { CollectContext } from '../collect/collector.ts';
@@ -45,7 +45,7 @@ export function openBundle(options: BundleOptions): Bundle {
     openNoted({ name, mediaType, estimatedBytes, belonging }, options) satisfies Promise<SinkObject>;
   const onStored = async (object: StoredObject) => {
     // The record that was committed says how the bytes lie in the sinks.
-    const stored = { ...object, ...draft.state.objects.get(object.name)?.record };
+    const stored = { ...object, ...draft.state.objects.get(storedName(object))?.record };
     objects.push(stored);
     await draft.note({ kind: 'listed', object: stored });
   };

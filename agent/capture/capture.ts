@@ -23,13 +23,14 @@ import {
   artifactStarted,
   cancelledBy,
   clockOf,
+  failedBy,
   freezing,
   requested,
   thawed,
 } from './custody-events.ts';
 import type { Delivery } from './delivery.ts';
 import type { Ended } from './draft.ts';
-import { createDraft, type Draft } from './drafts.ts';
+import { type CustodyNote, createDraft, type Draft } from './drafts.ts';
 import type { startFreezer } from './freeze.ts';
 import { type Hold, prepareHold } from './hold.ts';
 import type { JournalEntry } from './journal.ts';
@@ -241,9 +242,10 @@ async function carryOut(run: Run): Promise<{ state: Manifest['outcome'] }> {
     else failure = { error };
   }
   const why = failure === undefined ? '' : `the capture ended: ${explain(failure.error)}`;
+  const events = cancelled ? [cancelledBy(run.by, hooks.signal)] : failure === undefined ? [] : [failedBy(run.by, why)];
   const partial = draft.state.artifacts.some(({ status }) => status === 'partial' || status === 'failed');
   const outcome = failure !== undefined ? 'truncated' : cancelled ? 'cancelled' : partial ? 'partial' : 'complete';
-  const state = await seal(run, { outcome, why, nodeBytesWritten: await written() });
+  const state = await seal(run, { outcome, why, nodeBytesWritten: await written() }, events);
   if (failure !== undefined) throw failure.error;
   const [refusal] = draft.state.refused.values();
   if (refusal !== undefined && draft.state.refused.size === run.sinks.length)
@@ -259,14 +261,14 @@ async function skipTheRest({ draft, plan, parts, by }: Run, nodeBytesWritten: nu
 }
 
 async function seal(
-  { parts, draft, bundle, by, conclude, hooks, log }: Run,
+  { parts, draft, bundle, conclude, hooks, log }: Run,
   end: Pick<Ended, 'outcome' | 'why' | 'nodeBytesWritten'>,
+  events: readonly CustodyNote[],
 ): Promise<Manifest['outcome']> {
   hooks.emit({ kind: 'stage-started', stage: 'seal' });
   const startedMs = performance.now();
   const finishedAt = new Date(parts.now()).toISOString();
   const target = await conclude(AbortSignal.timeout(CONCLUDE_TIMEOUT_MS));
-  const events = end.outcome === 'cancelled' ? [cancelledBy(by, hooks.signal)] : [];
   await draft.note({ kind: 'ended', ...end, finishedAt, target }, ...events);
   const { outcome, waiting } = await parts.delivery.conclude(draft, AbortSignal.timeout(SEAL_TIMEOUT_MS));
   await hooks.waiting(waiting);

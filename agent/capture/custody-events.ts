@@ -1,6 +1,6 @@
 import { type ClockOffset, type CustodyEntry, custodyLines } from '../../evidence/custody.ts';
 import { explain } from '../../evidence/error.ts';
-import type { ArtifactRecord, FreezeRecord, RequestRecord } from '../../evidence/manifest.ts';
+import type { ArtifactRecord, FreezeRecord, RequestRecord, StoredObject } from '../../evidence/manifest.ts';
 import { readClockDiscipline } from '../host/identity-clock.ts';
 import type { NamedSink } from '../sink/several.ts';
 import type { Settled } from '../sink/sink.ts';
@@ -52,7 +52,8 @@ export const artifactStarted = (by: string, artifact: string): CustodyNote => ({
 
 export function artifactEnded(by: string, record: ArtifactRecord): CustodyNote {
   const { name, status, reason, gapCount } = record;
-  const facts: Facts = { artifact: name, status, gaps: gapCount, ...(reason === undefined ? {} : { reason }) };
+  // Not `status`: in a sink that has less of it the manifest says another.
+  const facts: Facts = { artifact: name, taken: status, gaps: gapCount, ...(reason === undefined ? {} : { reason }) };
   return { event: 'artifact-ended', by, what: `${name}: ${status}`, facts };
 }
 
@@ -81,11 +82,26 @@ export const cancelledBy = (by: string, { reason }: AbortSignal): CustodyNote =>
   facts: { why: explain(reason) },
 });
 
+/** No sink took any more of it, or something failed that nobody foresaw. */
+export const failedBy = (by: string, why: string): CustodyNote => ({
+  event: 'sink-failed',
+  by,
+  what: 'ended the capture early, for nothing more could be stored',
+  facts: { why },
+});
+
 export const recovered = (by: string, lastAt: string): CustodyNote => ({
   event: 'recovered',
   by,
   what: `found that the agent before it had ended during this capture, after ${lastAt}`,
   facts: { lastSignOfLife: lastAt },
+});
+
+export const takenOver = (by: string, waiting: readonly string[]): CustodyNote => ({
+  event: 'recovered',
+  by,
+  what: `took over a capture that had ended and waits for ${waiting.join(', ')}`,
+  facts: {},
 });
 
 /** What each sink said at the end of an object. */
@@ -95,7 +111,7 @@ export function objectClosed(
   ends: Readonly<Record<string, ObjectEnd>>,
 ): CustodyNote[] {
   return Object.entries(ends).map(([sink, end]) => {
-    const facts: Facts = { object: name, sink, ...(record === undefined ? {} : record.stored) };
+    const facts: Facts = { object: record?.name ?? name, sink, ...(record === undefined ? {} : record.stored) };
     switch (end.kind) {
       case 'stored':
         return { event: 'object-stored', by, what: `${name} is in ${sink}`, facts };
@@ -110,7 +126,7 @@ export function objectClosed(
 }
 
 export function objectSettled(by: string, { name, record }: DraftObject, sink: string, answer: Settled): CustodyNote {
-  const about = { object: name, sink };
+  const about = { object: record?.name ?? name, sink };
   switch (answer.kind) {
     case 'stored':
       return {
@@ -136,6 +152,14 @@ export function objectSettled(by: string, { name, record }: DraftObject, sink: s
   }
 }
 
+/** `request.json` where it was lost on the way: its bytes are known as long as there is a draft. */
+export const writtenAgain = (by: string, { name, stored }: StoredObject, sink: string): Omit<CustodyEntry, 'at'> => ({
+  event: 'object-stored',
+  by,
+  what: `wrote ${name} to ${sink} again, for it had not reached it`,
+  facts: { object: name, sink, ...stored },
+});
+
 export const sinkFailed = (by: string, sink: string, why: string): CustodyNote => ({
   event: 'sink-failed',
   by,
@@ -143,27 +167,31 @@ export const sinkFailed = (by: string, sink: string, why: string): CustodyNote =
   facts: { sink, why },
 });
 
-/** The bytes of `custody.jsonl` for one sink, with its last line. */
-export function custodyLog(state: DraftState, last: CustodyEntry): Uint8Array {
-  const kept = state.custody.slice(0, MAX_CUSTODY_EVENTS - 1);
+/** The bytes of `custody.jsonl` for one sink; the last of `ending` is its last line. */
+export function custodyLog(state: DraftState, ending: readonly [...CustodyEntry[], CustodyEntry]): Uint8Array {
+  const kept = state.custody.slice(0, MAX_CUSTODY_EVENTS - ending.length);
   const leftOut = state.custody.length - kept.length;
-  if (leftOut === 0) return custodyLines([...kept, last]);
+  const last = ending[ending.length - 1] as CustodyEntry;
+  if (leftOut === 0) return custodyLines([...kept, ...ending]);
   const what = `${last.what}; ${leftOut} events before it were left out, for a log holds ${MAX_CUSTODY_EVENTS}`;
-  return custodyLines([...kept, { ...last, what, facts: { ...last.facts, leftOut } }]);
+  return custodyLines([...kept, ...ending.slice(0, -1), { ...last, what, facts: { ...last.facts, leftOut } }]);
 }
 
-export function sealing(
-  agent: { readonly version: string; readonly pid: number; readonly keyId: string },
-  sink: NamedSink,
-  at: string,
-): CustodyEntry {
+export interface SealingFacts {
+  readonly agent: { readonly version: string; readonly pid: number; readonly keyId: string };
+  readonly sink: NamedSink;
+  readonly outcome: string;
+  readonly at: string;
+}
+
+export function sealing({ agent, sink, outcome, at }: SealingFacts): CustodyEntry {
   const clock = clockOf([sink]);
   return {
     at,
     event: 'sealing',
     by: agentName(agent),
     what: `wrote the manifest for ${sink.name} and signed it`,
-    facts: { sink: sink.name, url: sink.sink.url, keyId: agent.keyId },
+    facts: { sink: sink.name, url: sink.sink.url, outcome, keyId: agent.keyId },
     ...(clock === undefined ? {} : { clock }),
   };
 }

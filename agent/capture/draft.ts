@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { custodyEventSchema } from '../../evidence/custody.ts';
 import { ExhibitError } from '../../evidence/error.ts';
-import { ARTIFACTS, type ArtifactName } from '../../evidence/layout.ts';
+import { ARTIFACTS, type ArtifactName, storedName } from '../../evidence/layout.ts';
 import {
   type ArtifactRecord,
   artifactSchema,
@@ -52,7 +52,7 @@ const changeSchema = z.discriminatedUnion('kind', [
     sinks: z.array(sinkName).min(1),
     request: requestSchema,
   }),
-  /** Before the sinks are asked. A name that is opened again after it was dropped begins anew. */
+  /** Before the sinks are asked. `name` as it lies there. One that is opened again after it was dropped begins anew. */
   z.object({
     kind: z.literal('opened'),
     name: z.string(),
@@ -116,6 +116,7 @@ export type Ended = Extract<DraftChange, { kind: 'ended' }>;
 export type Sealing = Extract<DraftChange, { kind: 'sealing' }>;
 
 export interface DraftObject {
+  /** As it lies in the sinks: layout.ts, storedName. */
   readonly name: string;
   readonly mediaType: string;
   readonly artifact: ArtifactName | undefined;
@@ -134,7 +135,7 @@ export interface DraftState {
   readonly startedAt: string;
   /** Of the last record: the last sign of life. */
   lastAt: string;
-  /** In the order of opening, without those that were dropped. */
+  /** By their names, in the order of opening, without those that were dropped. */
   readonly objects: Map<string, DraftObject>;
   /** When the step of an artifact began. */
   readonly steps: Map<ArtifactName, string>;
@@ -181,7 +182,7 @@ export function beginDraft({ at, change, custody }: DraftRecord): DraftState {
 
 export function applyRecord(state: DraftState, { at, change, custody }: DraftRecord): void {
   state.lastAt = at;
-  state.custody.push(...custody);
+  for (const entry of custody) insertInTime(state.custody, entry, at);
   switch (change.kind) {
     case 'begun':
       throw damaged('it begins twice');
@@ -226,6 +227,13 @@ export function applyRecord(state: DraftState, { at, change, custody }: DraftRec
   }
 }
 
+/** What happened before it was noted (a thaw by the guard) has its place by its own time. */
+function insertInTime(log: DraftState['custody'], entry: DraftState['custody'][number], notedAt: string): void {
+  let index = log.length;
+  while (entry.at < notedAt && index > 1 && (log[index - 1]?.at ?? '') > entry.at) index -= 1;
+  log.splice(index, 0, entry);
+}
+
 type ObjectChange = Extract<DraftChange, { kind: 'opened' | 'whole' | 'closed' | 'listed' | 'dropped' | 'settled' }>;
 
 function applyToObject(state: DraftState, change: ObjectChange): void {
@@ -235,7 +243,7 @@ function applyToObject(state: DraftState, change: ObjectChange): void {
     objects.set(name, { name, mediaType, artifact, volatility, ends: new Map() });
     return;
   }
-  const name = 'object' in change ? change.object.name : change.name;
+  const name = 'object' in change ? storedName(change.object) : change.name;
   const object = objects.get(name);
   if (object === undefined) throw damaged(`${name} was never opened`);
   if (change.kind === 'dropped') objects.delete(name);

@@ -1,6 +1,6 @@
 import type { Logger } from 'pino';
 import type { Chain } from './chain.ts';
-import { agentName, recovered } from './custody-events.ts';
+import { agentName, recovered, takenOver } from './custody-events.ts';
 import { waitingSinks } from './draft.ts';
 import type { Draft } from './drafts.ts';
 import type { Journal, JournalEntry } from './journal.ts';
@@ -21,21 +21,25 @@ export async function recoverDrafts(drafts: readonly Draft[], parts: RecoverDraf
   for (const draft of drafts) {
     const { captureId, ended, sealing } = draft.state;
     for (const [sink, { link, sealSha256 }] of sealing) await parts.chain.adopt(sink, link, { captureId, sealSha256 });
+    const waiting = waitingSinks(draft.state);
     if (ended === undefined) await endTruncated(draft, parts);
+    else if (waiting.length > 0) await draft.note({ kind: 'event' }, takenOver(nameOf(parts), waiting));
     const entry = parts.journal.get(captureId);
-    if (entry === undefined) continue;
-    await parts.journal.put({ ...entry, state: stateOf(entry, draft), waiting: waitingSinks(draft.state) });
+    if (entry !== undefined) await parts.journal.put({ ...entry, state: stateOf(entry, draft), waiting });
+    // Sealed everywhere, by an agent that died before it could remove it.
+    if (waiting.length === 0) await draft.remove();
   }
 }
 
-async function endTruncated(draft: Draft, { version, log }: RecoverDraftsParts): Promise<void> {
+const nameOf = ({ version }: RecoverDraftsParts): string => agentName({ version, pid: process.pid });
+
+async function endTruncated(draft: Draft, parts: RecoverDraftsParts): Promise<void> {
   const { captureId, lastAt, request, nodeBytesWritten } = draft.state;
-  const by = agentName({ version, pid: process.pid });
   await draft.note(
     { kind: 'ended', outcome: 'truncated', why: ENDED, finishedAt: lastAt, target: request.target, nodeBytesWritten },
-    recovered(by, lastAt),
+    recovered(nameOf(parts), lastAt),
   );
-  log.warn({ captureId, lastAt }, 'the last agent ended during a capture: it is sealed as truncated');
+  parts.log.warn({ captureId, lastAt }, 'the last agent ended during a capture: it is sealed as truncated');
 }
 
 /** Of an entry that nobody could bring to its end. */

@@ -7,10 +7,10 @@ import type { Manifest, StoredObject } from '../../evidence/manifest.ts';
 import type { Sealer } from '../../evidence/seal.ts';
 import { sealManifest, type WholeObject } from '../../evidence/write.ts';
 import type { NamedSink } from '../sink/several.ts';
-import type { ObjectSubject } from '../sink/sink.ts';
+import type { ObjectSubject, Settled } from '../sink/sink.ts';
 import type { Chain } from './chain.ts';
-import { agentName, custodyLog, objectSettled, sealing as sealingEvent } from './custody-events.ts';
-import { type DraftState, type Sealing, unsettled } from './draft.ts';
+import { agentName, custodyLog, objectSettled, sealing as sealingEvent, writtenAgain } from './custody-events.ts';
+import { type DraftObject, type DraftState, type Sealing, unsettled } from './draft.ts';
 import type { Draft } from './drafts.ts';
 import { sinkManifest } from './sink-manifest.ts';
 
@@ -55,24 +55,46 @@ export async function sealInSink(
     await draft.note({ kind: 'refused', sink: sink.name, why: explain(error) });
     return undefined;
   }
+  // Also of what an agent before noted and could not forget any more.
+  for (const { name } of [...draft.state.objects.values(), ...end.objects])
+    await sink.sink.forget(`${draft.state.path}/${name}`);
   await draft.note({ kind: 'sealed', sink: sink.name });
   return end.outcome;
 }
 
-async function settleAll(
-  draft: Draft,
-  { name, sink }: NamedSink,
-  parts: SealParts,
-  signal: AbortSignal,
-): Promise<void> {
-  for (const object of unsettled(draft.state, name)) {
+async function settleAll(draft: Draft, sink: NamedSink, parts: SealParts, signal: AbortSignal): Promise<void> {
+  const by = agentName({ version: parts.version, pid: process.pid });
+  for (const object of unsettled(draft.state, sink.name)) {
     const key = `${draft.state.path}/${object.name}`;
-    const answer = await sink.settle(key, signal);
-    const event = objectSettled(agentName({ version: parts.version, pid: process.pid }), object, name, answer);
-    await draft.note({ kind: 'settled', name: object.name, sink: name, answer }, event);
-    await sink.forget(key);
+    const told = await settle(sink, key, signal);
+    const known = recordOf(draft.state, object);
+    const answer: Settled = told.kind === 'cut' && isAllOf(told, known) ? { kind: 'stored' } : told;
+    if (answer.kind === 'stored' && object.record === undefined && known !== undefined)
+      await draft.note({ kind: 'whole', object: known });
+    const event = objectSettled(by, object, sink.name, answer);
+    await draft.note({ kind: 'settled', name: object.name, sink: sink.name, answer }, event);
+    await sink.sink.forget(key);
   }
 }
+
+/** Somebody else's object under our key is none of ours. */
+async function settle({ sink }: NamedSink, key: string, signal: AbortSignal): Promise<Settled> {
+  try {
+    return await sink.settle(key, signal);
+  } catch (error) {
+    if (isExhibitError(error, 'sink-exists')) return { kind: 'lost', why: explain(error) };
+    throw error;
+  }
+}
+
+/** What the whole object is; of the request it is known before it is written. */
+function recordOf(state: DraftState, { name, record }: DraftObject): StoredObject | undefined {
+  return record ?? (name === REQUEST_OBJECT ? storedObject(requestObject(state)) : undefined);
+}
+
+/** The agent died after the last byte: to the sink it is a part, and yet there is nothing more. */
+const isAllOf = (part: { readonly sizeBytes: number; readonly sha256: string }, whole?: StoredObject): boolean =>
+  whole?.stored.sizeBytes === part.sizeBytes && whole.stored.sha256 === part.sha256;
 
 /** Takes a link of the chain and notes the bytes that end the bundle, before any of them is written. */
 function makeEnd(draft: Draft, sink: NamedSink, parts: SealParts, signal: AbortSignal): Promise<EndTaken> {
@@ -82,24 +104,27 @@ function makeEnd(draft: Draft, sink: NamedSink, parts: SealParts, signal: AbortS
   const { version, sealer, chain } = parts;
   const agent = { ...request.agent, version, nodeVersion: process.version, pid: process.pid, keyId: sealer.keyId };
   return chain.next(sink.name, signal, async (link) => {
-    const custody = custodyLog(state, sealingEvent(agent, sink, new Date(parts.now()).toISOString()));
-    const records = [...requestAgain(state, sink.name), whole(CUSTODY_OBJECT, MEDIA_TYPES.plainJsonl, custody)];
-    const about = sink.sink.describe(subjectOf(state, RECORD_VOLATILITY));
-    const manifest = sinkManifest({
-      ...{ state, ended, agent, link },
-      sink: { name: sink.name, ...about },
-      more: records.map(storedObject),
-    });
-    const { objects, notes } = await sealManifest(manifest, sealer, signal);
+    const again = requestAgain(state, sink.name);
+    const record = { name: sink.name, ...sink.sink.describe(subjectOf(state, RECORD_VOLATILITY)) };
+    const manifestWith = (more: readonly StoredObject[]) =>
+      sinkManifest({ state, ended, sink: record, agent, link, more });
+    const at = new Date(parts.now()).toISOString();
+    const { outcome } = manifestWith([]);
+    const rewritten = again.map((object) => ({
+      at,
+      ...writtenAgain(agentName(agent), storedObject(object), sink.name),
+    }));
+    const custody = custodyLog(state, [...rewritten, sealingEvent({ agent, sink, outcome, at })]);
+    const records = [...again, whole(CUSTODY_OBJECT, MEDIA_TYPES.plainJsonl, custody)];
+    const { objects, notes } = await sealManifest(manifestWith(records.map(storedObject)), sealer, signal);
     for (const note of notes)
       parts.log.warn({ captureId: state.captureId, sink: sink.name, note }, 'seal is not whole');
-    const sealSha256 = sha256Of(objects.find(({ name }) => name === SEAL_OBJECT)?.bytes ?? Buffer.alloc(0));
     const sealing: Sealing = {
       kind: 'sealing',
       sink: sink.name,
-      outcome: manifest.outcome,
+      outcome,
       link,
-      sealSha256,
+      sealSha256: sha256Of(objects.find(({ name }) => name === SEAL_OBJECT)?.bytes ?? Buffer.alloc(0)),
       objects: [...records, ...objects].map(({ name, mediaType, bytes }) => ({
         name,
         mediaType,
@@ -113,12 +138,14 @@ function makeEnd(draft: Draft, sink: NamedSink, parts: SealParts, signal: AbortS
 
 type EndTaken = Sealing & { readonly captureId: string };
 
-/** Every bundle begins with its request; where it did not reach the sink its bytes are known all the same. */
+/** Every bundle begins with its request; where nothing of it reached the sink its bytes are known all the same. */
 function requestAgain(state: DraftState, sink: string): WholeObject[] {
-  const first = state.objects.get(REQUEST_OBJECT);
-  if (first?.record !== undefined && first.ends.get(sink)?.kind === 'stored') return [];
-  return [whole(REQUEST_OBJECT, MEDIA_TYPES.json, canonicalJson(state.request))];
+  const there = state.objects.get(REQUEST_OBJECT)?.ends.get(sink)?.kind;
+  return there === 'stored' || there === 'cut' ? [] : [requestObject(state)];
 }
+
+const requestObject = ({ request }: DraftState): WholeObject =>
+  whole(REQUEST_OBJECT, MEDIA_TYPES.json, canonicalJson(request));
 
 const whole = (name: string, mediaType: WholeObject['mediaType'], bytes: Uint8Array): WholeObject => ({
   name,
@@ -137,10 +164,11 @@ const sha256Of = (bytes: Uint8Array): string => createHash('sha256').update(byte
 /** `again`: an earlier attempt may have written it, so that what is there is ours. */
 async function putObject(
   state: DraftState,
-  { name: sinkName, sink }: NamedSink,
+  to: NamedSink,
   { name, mediaType, base64 }: Sealing['objects'][number],
   { again, signal }: { readonly again: boolean; readonly signal: AbortSignal },
 ): Promise<void> {
+  const { name: sinkName, sink } = to;
   const key = `${state.path}/${name}`;
   const bytes = Buffer.from(base64, 'base64');
   if (again) {
@@ -159,5 +187,4 @@ async function putObject(
   } catch (error) {
     if (!again || !isExhibitError(error, 'sink-exists')) throw error;
   }
-  await sink.forget(key);
 }

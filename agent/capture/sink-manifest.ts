@@ -1,4 +1,4 @@
-import { FORMAT_VERSION } from '../../evidence/layout.ts';
+import { ENCRYPTED_SUFFIX, FORMAT_VERSION, storedName } from '../../evidence/layout.ts';
 import type {
   ArtifactRecord,
   ChainLink,
@@ -28,7 +28,7 @@ export interface SinkManifestInput {
 
 export function sinkManifest({ state, ended, sink, agent, link, more }: SinkManifestInput): Manifest {
   const { request } = state;
-  const again = new Set(more.map(({ name }) => name));
+  const again = new Set(more.map(storedName));
   const objects = [...state.objects.values()].filter(({ name }) => !again.has(name));
   const listed = withoutLostLists(objects.flatMap((object) => inSink(object, sink.name)));
   const artifacts = request.plan.steps.map((step) => artifactInSink(step, { state, ended, sink, objects, listed }));
@@ -58,8 +58,15 @@ function inSink({ name, mediaType, record, ends }: DraftObject, sink: string): S
   if (end?.kind === 'stored') return record === undefined ? [] : [record];
   if (end?.kind !== 'cut') return [];
   const { sizeBytes, sha256, why } = end;
+  const stored = { sizeBytes, sha256 };
+  // Of an encrypted object whose end nobody saw only the stored name and type are known.
+  if (record === undefined && name.endsWith(ENCRYPTED_SUFFIX)) {
+    const own = name.slice(0, -ENCRYPTED_SUFFIX.length);
+    return [{ name: own, mediaType, stored, truncated: why, encryption: 'age' }];
+  }
   const encryption = record?.encryption === undefined ? {} : { encryption: record.encryption };
-  return [{ name, mediaType, stored: { sizeBytes, sha256 }, truncated: why, ...encryption }];
+  const { name: own, mediaType: type } = record ?? { name, mediaType };
+  return [{ name: own, mediaType: type, stored, truncated: why, ...encryption }];
 }
 
 /** An archive whose list is not whole has no list. */
@@ -80,7 +87,7 @@ function artifactInSink(step: PlanStep, { state, ended, sink, objects, listed }:
   const record = state.artifacts.find(({ name }) => name === step.artifact) ?? withoutRecord(step, state, ended);
   const own = objects.filter(({ artifact }) => artifact === step.artifact);
   const names = new Set(own.map(({ name }) => name));
-  const here = listed.filter(({ name }) => names.has(name));
+  const here = listed.filter((object) => names.has(storedName(object)));
   const gaps = own.flatMap((object) => gapOf(object, sink.name, ended.finishedAt));
   const bytesStored = here.reduce((total, { stored }) => total + stored.sizeBytes, 0);
   const worse =

@@ -11,6 +11,7 @@ sinkContract('the local sink', async () => {
   return {
     sink: openLocalSink({ url: pathToFileURL(folder).href }),
     refusesOverwrite: true,
+    settles: true,
     rights: { list: 'allowed', read: 'allowed', overwrites: false, retention: 'none' },
     async read(key) {
       try {

@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { Sink, SinkRights } from '../../agent/sink/sink.ts';
+import type { Committed, Sink, SinkRights } from '../../agent/sink/sink.ts';
 import { isExhibitError } from '../../evidence/error.ts';
 
 /** One sink with a way past it: what it stored is read and listed by other means than its own. */
@@ -11,6 +11,8 @@ export interface SinkUnderTest extends AsyncDisposable {
   readonly partBytes?: number;
   /** False for S3 servers that do not know If-None-Match: there nothing can be promised. */
   readonly refusesOverwrite: boolean;
+  /** False for an S3 sink without a vault, which knows nothing of an object that has ended. */
+  readonly settles: boolean;
   read(key: string): Promise<Uint8Array | undefined>;
   /** What `rights` finds here, asked about an object that is there. */
   readonly rights: SinkRights;
@@ -34,10 +36,10 @@ export function sinkContract(name: string, start: () => Promise<SinkUnderTest>, 
     };
     const open = (key: string, signal = never) => under.sink.open(key, { contentType: TYPE, signal });
 
-    async function store(key: string, ...chunks: Uint8Array[]): Promise<void> {
+    async function store(key: string, ...chunks: Uint8Array[]): Promise<Committed> {
       await using object = await open(key);
       for (const chunk of chunks) await object.write(chunk);
-      await object.commit();
+      return await object.commit();
     }
 
     async function expectStored(key: string, bytes: Uint8Array): Promise<void> {
@@ -211,6 +213,36 @@ export function sinkContract(name: string, start: () => Promise<SinkUnderTest>, 
         });
         await expectStored(key, Buffer.from('first'));
       }
+    });
+
+    test('what was stored is said to be, as often as it is asked, until it is forgotten', async () => {
+      for (const size of [3, (under.partBytes ?? MEDIUM_BYTES) + 1]) {
+        const key = freshKey();
+        const bytes = randomBytes(size);
+        expect(await store(key, bytes)).toBe('stored');
+        if (under.settles) {
+          expect(await under.sink.settle(key, never)).toEqual({ kind: 'stored' });
+          expect(await under.sink.settle(key, never)).toEqual({ kind: 'stored' });
+        }
+        await under.sink.forget(key);
+        await under.sink.forget(key);
+        await expectStored(key, bytes);
+      }
+    });
+
+    test('of what was dropped, and of what never was, nothing is known', async () => {
+      const key = freshKey();
+      {
+        await using object = await open(key);
+        await object.write(randomBytes((under.partBytes ?? MEDIUM_BYTES) + 1));
+      }
+      await expectNothingLeftBy(async () => {
+        for (const unknown of [key, key.replace('object', 'never')]) {
+          expect(await under.sink.settle(unknown, never)).toEqual({ kind: 'lost', why: expect.any(String) });
+          await under.sink.forget(unknown);
+        }
+      });
+      expect(await under.read(key)).toBeUndefined();
     });
 
     test('of two writers of one key one wins, and the other is told', async (context) => {

@@ -107,7 +107,8 @@ async function expectWhole(id: string, agent?: CustodyAgent): Promise<void> {
   expect(account.gaps).toEqual([]);
   expect(account.found).toBe(FILES);
   expect(account.manifest?.outcome).toBe('complete');
-  expect((await verify(id)).code).toBe(0);
+  const verified = await verify(id);
+  expect(verified.code, verified.stdout).toBe(0);
   expect(await lab.frozen()).toBeUndefined();
 }
 

@@ -73,6 +73,8 @@ describe('one capture id', () => {
   });
 });
 
+const inMs = (days: number) => Date.now() + days * 24 * 3600_000;
+
 describe('Object Lock', () => {
   const lock = { objectLock: { mode: 'COMPLIANCE', retainDays: 30, legalHold: true } };
 
@@ -102,10 +104,18 @@ describe('Object Lock', () => {
     expect(versions.length).toBe(account.objects.size);
     for (const { key, versionId } of versions) {
       const one = { Bucket: lab.s3.bucket, Key: key, VersionId: versionId };
+      const began = lab.proxy.requests.find((seen) => seen.operation === 'CreateMultipartUpload' && seen.key === key);
+      if (began !== undefined) {
+        // moto forgets what a multipart upload was begun with.
+        expect(began.headers['x-amz-object-lock-mode']).toBe('COMPLIANCE');
+        expect(Date.parse(String(began.headers['x-amz-object-lock-retain-until-date']))).toBeGreaterThan(inMs(29));
+        expect(began.headers['x-amz-object-lock-legal-hold']).toBe('ON');
+        continue;
+      }
       // moto answers no GetObjectRetention.
       const head = await lab.store.client.send(new HeadObjectCommand(one));
       expect(head.ObjectLockMode, key).toBe('COMPLIANCE');
-      expect(head.ObjectLockRetainUntilDate?.getTime(), key).toBeGreaterThan(Date.now() + 29 * 24 * 3600_000);
+      expect(head.ObjectLockRetainUntilDate?.getTime(), key).toBeGreaterThan(inMs(29));
       expect(head.ObjectLockLegalHoldStatus, key).toBe('ON');
       await expect(lab.store.client.send(new DeleteObjectCommand(one)), key).rejects.toThrow(/Access|lock/i);
     }

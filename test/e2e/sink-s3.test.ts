@@ -1,4 +1,8 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { openSink } from '../../agent/sink/open.ts';
+import { openVault } from '../../agent/sink/vault.ts';
 import { type SinkUnderTest, sinkContract } from '../contract/sink.ts';
 import { s3Obstacle } from '../lab/requires.ts';
 import { type LabS3, startMoto, startS3 } from '../lab/s3.ts';
@@ -16,6 +20,8 @@ async function onServer(start: () => Promise<LabS3>, refusesOverwrite: boolean):
   const { accessKeyId, secretAccessKey, endpoint, bucket } = server;
   const credentials = { accessKeyId, secretAccessKey };
   const store = openS3Store(server);
+  const folder = mkdtempSync(path.join(tmpdir(), 'exhibit-s3-vault-'));
+  const vault = await openVault(folder, Buffer.alloc(32, 7));
   const sink = openSink(
     {
       url: `s3://${bucket}/${PREFIX}`,
@@ -26,20 +32,22 @@ async function onServer(start: () => Promise<LabS3>, refusesOverwrite: boolean):
       // radosgw's SQLite store loses a part now and then when several come at once (docs/sinks.md).
       maxPartsInFlight: server.kind === 'radosgw' ? 1 : 4,
     },
-    { credentials },
+    { credentials, vault },
   );
   return {
     sink,
     partBytes: PART_BYTES,
     refusesOverwrite,
+    settles: true,
     // Its one user owns the bucket.
     rights: { list: 'allowed', read: 'allowed', overwrites: !refusesOverwrite, retention: 'none' },
     read: (key) => store.read(`${PREFIX}/${key}`),
-    list: () => everythingIn(store),
+    list: async () => [...(await everythingIn(store)), ...(await vault.list(''))],
     async [Symbol.asyncDispose]() {
       store[Symbol.dispose]();
       await sink[Symbol.asyncDispose]();
       await server[Symbol.asyncDispose]();
+      rmSync(folder, { recursive: true });
     },
   };
 }

@@ -33,6 +33,7 @@ export interface SeenRequest {
   readonly earlierHere: number;
   /** As the signature names it. */
   readonly accessKeyId: string;
+  readonly headers: IncomingHttpHeaders;
   /** Of the body, as many as were taken from the client so far. */
   bodyBytes: number;
   /** What the client was answered; undefined while it was not. */
@@ -184,6 +185,7 @@ function seenRequest(
     earlier: same.length,
     earlierHere: same.filter((one) => one.key === key && one.part === part).length,
     accessKeyId: /Credential=([^/]+)/.exec(headers.authorization ?? '')?.[1] ?? '',
+    headers,
     bodyBytes: 0,
     status: undefined,
   };

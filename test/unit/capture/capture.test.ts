@@ -9,10 +9,9 @@ import { createChain } from '../../../agent/capture/chain.ts';
 import { openDelivery } from '../../../agent/capture/delivery.ts';
 import type { Freezer } from '../../../agent/capture/freeze.ts';
 import { displayName } from '../../../agent/capture/record.ts';
-import type { CollectContext } from '../../../agent/collect/collector.ts';
 import { parseConfig } from '../../../agent/config.ts';
 import type { Runtime, Target } from '../../../agent/runtime/runtime.ts';
-import { asContainerId, asHostPath, asPid } from '../../../agent/runtime/runtime.ts';
+import { asContainerId, asPid } from '../../../agent/runtime/runtime.ts';
 import { openSink } from '../../../agent/sink/open.ts';
 import { openVault } from '../../../agent/sink/vault.ts';
 import { openBundle } from '../../../evidence/bundle.ts';
@@ -21,6 +20,7 @@ import { ARTIFACTS, type ArtifactName } from '../../../evidence/layout.ts';
 import type { Manifest } from '../../../evidence/manifest.ts';
 import { createSealer, generateSigner } from '../../../evidence/seal.ts';
 import { verifyBundle } from '../../../evidence/verify.ts';
+import { type Collect, type Freezes, fakeFreezer, oneFile, runtime, target } from './spine.ts';
 
 /** The spine with fakes of every port but the sink, which is a real folder. */
 
@@ -30,86 +30,6 @@ beforeEach(async () => {
   folder = await mkdtemp(path.join(os.tmpdir(), 'exhibit-spine-'));
 });
 afterEach(() => rm(folder, { recursive: true, force: true }));
-
-const target: Target = {
-  record: {
-    runtime: 'cri',
-    kind: 'container',
-    id: 'abcdef0123456789',
-    name: 'web',
-    pod: { namespace: 'prod', name: 'web-0', uid: 'u', sandboxId: 's' },
-    labels: {},
-    initPid: 7,
-    pids: [7],
-  },
-  freeze: { kind: 'containerd', socket: '/s', namespace: 'k8s.io', containerId: 'abcdef0123456789' },
-  rootfs: { kind: 'overlay', upper: asHostPath('/u'), lowers: [], userXattr: false },
-  mounts: [],
-  logPath: undefined,
-  documents: [],
-  notes: ['its image is not known any more'],
-  companions: [],
-};
-
-const runtime: Runtime = {
-  kind: 'cri',
-  identify: async () => ({ name: 'containerd', version: '2.1.9' }),
-  list: async () => [],
-  resolve: async () => target,
-  pids: async () => [],
-  pauseOf: () => undefined,
-  rungs: [
-    {
-      name: 'cri',
-      delivers: 'archive',
-      checkpoint: () => Promise.reject(new Error('not used')),
-      clean: async () => [],
-    },
-  ],
-  resumeIfPaused: async () => false,
-  [Symbol.asyncDispose]: async () => undefined,
-};
-
-type Collect = (context: CollectContext) => Promise<void>;
-
-const oneFile =
-  (name: string): Collect =>
-  async (context) => {
-    await using archive = await context.archive(`${name}.tar.zst`);
-    await archive.add({ path: `${name}.txt`, type: 'file', sizeBytes: 5 }, Buffer.from('hello'));
-    await archive.commit();
-  };
-
-interface Freezes {
-  readonly log: string[];
-}
-
-function fakeFreezer({ log }: Freezes): () => Promise<Freezer> {
-  return async () => ({
-    freeze: async () => {
-      log.push('frozen');
-      const record = {
-        consistency: 'frozen',
-        method: 'containerd',
-        pauseMs: 12,
-        thawedBy: 'agent',
-        notes: [],
-      } as const;
-      const thaw = async () => {
-        if (log.at(-1) !== 'thawed') log.push('thawed');
-        return { ...record, notes: [] };
-      };
-      return {
-        deadline: Number.POSITIVE_INFINITY,
-        expired: false,
-        registers: Promise.resolve({ threads: new Map() }),
-        thaw,
-        [Symbol.asyncDispose]: async () => void (await thaw()),
-      };
-    },
-    [Symbol.asyncDispose]: async () => void log.push('guard ended'),
-  });
-}
 
 interface Setting {
   readonly collectors?: Partial<Record<ArtifactName, Collect>>;

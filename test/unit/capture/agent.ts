@@ -1,0 +1,146 @@
+import path from 'node:path';
+import { pino } from 'pino';
+import { captureExecutor } from '../../../agent/capture/capture.ts';
+import type { CaptureRequest } from '../../../agent/capture/captures.ts';
+import { createChain } from '../../../agent/capture/chain.ts';
+import { type Delivered, openDelivery } from '../../../agent/capture/delivery.ts';
+import { type Draft, readDrafts } from '../../../agent/capture/drafts.ts';
+import { type Journal, openJournal } from '../../../agent/capture/journal.ts';
+import { recoverDrafts } from '../../../agent/capture/recover-drafts.ts';
+import { parseConfig } from '../../../agent/config.ts';
+import type { NamedSink } from '../../../agent/sink/several.ts';
+import { openVault, type Vault } from '../../../agent/sink/vault.ts';
+import type { BundleReader } from '../../../evidence/bundle.ts';
+import { ExhibitError } from '../../../evidence/error.ts';
+import { ARTIFACTS, type ArtifactName } from '../../../evidence/layout.ts';
+import type { Manifest } from '../../../evidence/manifest.ts';
+import { createSealer, generateSigner, type Sealer } from '../../../evidence/seal.ts';
+import { type VerifyReport, verifyBundle } from '../../../evidence/verify.ts';
+import { type Collect, fakeFreezer, oneFile, runtime } from './spine.ts';
+import type { SpoolingSink } from './spooling-sink.ts';
+
+/** An agent around the spine: its vault, its journal and its delivery, to be killed and started again from what it left. */
+
+export const ID = '01a20000-0000-7000-8000-000000000001';
+export const VERSION = '0.0.0';
+const TAKEN: readonly ArtifactName[] = ['processes', 'memory', 'logs'];
+
+export interface TestAgent extends AsyncDisposable {
+  readonly vault: Vault;
+  readonly journal: Journal;
+  readonly drafts: readonly Draft[];
+  readonly delivered: readonly Delivered[];
+  /** What was logged, as events with fields. */
+  readonly logged: readonly Record<string, unknown>[];
+  capture(options?: CaptureOptions): Promise<{ state: Manifest['outcome']; waiting: readonly string[] }>;
+  /** Resolves when nothing waits any more. */
+  settled(): Promise<void>;
+}
+
+export interface CaptureOptions {
+  readonly captureId?: string;
+  readonly artifacts?: readonly ArtifactName[];
+  readonly collectors?: Partial<Record<ArtifactName, Collect>>;
+  readonly signal?: AbortSignal;
+}
+
+export interface AgentOptions {
+  readonly folder: string;
+  readonly sinks: readonly NamedSink[];
+  readonly sealer?: Sealer;
+  /** Stands between the agent and the vault. */
+  readonly around?: (vault: Vault) => Vault;
+}
+
+export async function startAgent({
+  folder,
+  sinks,
+  sealer = createSealer(generateSigner()),
+  around,
+}: AgentOptions): Promise<TestAgent> {
+  const logged: Record<string, unknown>[] = [];
+  const log = pino({ level: 'info' }, { write: (line: string) => logged.push(JSON.parse(line)) });
+  const opened = await openVault(path.join(folder, 'vault'), Buffer.alloc(32, 7));
+  const vault = around?.(opened) ?? opened;
+  const journal = await openJournal(folder, () => undefined);
+  const chain = createChain({ vault, log });
+  const drafts = await readDrafts({ vault, now: Date.now, log });
+  await recoverDrafts(drafts, { journal, chain, version: VERSION, log });
+  const delivered: Delivered[] = [];
+  const news = new EventTarget();
+  const delivery = openDelivery({
+    ...{ sinks, sealer, chain, version: VERSION, now: Date.now, log },
+    backoffMs: () => 1,
+    onDelivered: async (one) => {
+      delivered.push(one);
+      news.dispatchEvent(new Event('delivered'));
+    },
+  });
+  delivery.resume(drafts);
+  return {
+    ...{ vault, journal, drafts, delivered, logged },
+    async capture({ captureId = ID, artifacts = TAKEN, collectors = {}, signal } = {}) {
+      const execute = captureExecutor({
+        config: parseConfig(`sink: { url: "file://${folder}" }\nnode: n1`, 'test', {}),
+        host: { procRoot: '/proc', hostRoot: '' },
+        ...{ sinks, sealer, vault, delivery, version: VERSION, log, now: Date.now, runtimes: [runtime] },
+        collectors: Object.fromEntries(
+          ARTIFACTS.map((artifact) => [artifact, { artifact, collect: collectors[artifact] ?? oneFile(artifact) }]),
+        ) as Parameters<typeof captureExecutor>[0]['collectors'],
+        startFreezer: fakeFreezer({ log: [] }),
+      });
+      const waiting: string[] = [];
+      const request: CaptureRequest = {
+        captureId,
+        selector: 'prod/web-0',
+        artifacts,
+        caseId: 'C-1',
+        reason: 'alert',
+        consistency: 'frozen',
+        scope: 'container',
+        requester: { trigger: 'socket', identity: 'uid 0, pid 17' },
+      };
+      const { state } = await execute(captureId, request, {
+        signal: signal ?? new AbortController().signal,
+        emit: () => undefined,
+        frozen: async () => undefined,
+        dumping: async () => undefined,
+        waiting: async (names) => void waiting.push(...names),
+      });
+      return { state, waiting };
+    },
+    async settled() {
+      while ((await vault.list('captures')).length > 0) {
+        const { promise, resolve } = Promise.withResolvers<void>();
+        news.addEventListener('delivered', () => resolve(), { once: true });
+        if ((await vault.list('captures')).length > 0) await promise;
+      }
+    },
+    [Symbol.asyncDispose]: () => delivery[Symbol.asyncDispose](),
+  };
+}
+
+export const keyOf = (name: string, captureId = ID): string => `local/n1/${captureId}/${name}`;
+
+export function manifestIn(sink: SpoolingSink, captureId = ID): Manifest {
+  return JSON.parse(sink.stored.get(keyOf('manifest.json', captureId))?.toString() ?? 'null') as Manifest;
+}
+
+/** As a reader anywhere would judge what lies in the sink. */
+export async function verified({ stored, url }: SpoolingSink, captureId = ID): Promise<VerifyReport> {
+  const folder = keyOf('', captureId);
+  const reader: BundleReader = {
+    url,
+    async *list() {
+      for (const [key, { length }] of stored)
+        if (key.startsWith(folder)) yield { name: key.slice(folder.length), sizeBytes: length };
+    },
+    async *read(name, { start = 0, end } = {}) {
+      const bytes = stored.get(`${folder}${name}`);
+      if (bytes === undefined) throw new ExhibitError('bundle-not-found', `there is no ${name}`);
+      yield bytes.subarray(start, end);
+    },
+    [Symbol.asyncDispose]: async () => undefined,
+  };
+  return await verifyBundle(reader);
+}

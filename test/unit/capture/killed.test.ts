@@ -1,0 +1,188 @@
+import { createHash } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { Vault } from '../../../agent/sink/vault.ts';
+import { keyOf, manifestIn, startAgent, type TestAgent, verified } from './agent.ts';
+import type { Collect } from './spine.ts';
+import { SpoolingSink } from './spooling-sink.ts';
+
+/**
+ * The agent dies at every record of its draft: nothing of it is left but what the vault and the sinks have. Whatever is there,
+ * the next agent seals it once in each sink, what the manifest lists is there with its digests, and nothing else is.
+ */
+
+let folder: string;
+let one: SpoolingSink;
+let two: SpoolingSink;
+beforeEach(async () => {
+  folder = await mkdtemp(path.join(os.tmpdir(), 'exhibit-killed-'));
+  one = new SpoolingSink('mem://one');
+  two = new SpoolingSink('mem://two');
+});
+afterEach(() => rm(folder, { recursive: true, force: true }));
+
+const sinks = () => [
+  { name: 'one', sink: one.ofAgent() },
+  { name: 'two', sink: two.ofAgent() },
+];
+
+/** Stands still for ever before or after the record of that number: the last thing that the agent does. */
+function dyingAt(record: number, when: 'before' | 'after', died: () => void): (vault: Vault) => Vault {
+  let appended = 0;
+  let dead = false;
+  const forEver = () => {
+    dead = true;
+    died();
+    return new Promise<never>(() => undefined);
+  };
+  const alive = <T>(step: () => Promise<T>): Promise<T> => (dead ? new Promise<never>(() => undefined) : step());
+  return (vault) => ({
+    folder: vault.folder,
+    usedBytes: vault.usedBytes,
+    write: (name, bytes) => alive(() => vault.write(name, bytes)),
+    read: (name) => alive(() => vault.read(name)),
+    records: (name) => alive(() => vault.records(name)),
+    list: (below) => alive(() => vault.list(below)),
+    remove: (name) => alive(() => vault.remove(name)),
+    append: (name, entry) =>
+      alive(async () => {
+        appended += 1;
+        if (appended === record && when === 'before') return forEver();
+        const last = appended === record;
+        await vault.append(name, entry);
+        if (last) return forEver();
+      }),
+  });
+}
+
+const body = createHash('shake256', { outputLength: 2 << 20 })
+  .update('memory')
+  .digest();
+/** Freezes, and writes an archive with its list beside it, in parallel. */
+const memory: Collect = async (context) => {
+  await (await context.freeze()).thaw();
+  await using lines = await context.text('inventory.jsonl.zst', 'jsonl');
+  await using archive = await context.archive('memory.tar.zst', { membersIn: 'inventory.jsonl.zst' });
+  await archive.add({ path: '7/core', type: 'file', sizeBytes: body.length }, body);
+  const sha256 = createHash('sha256').update(body).digest('hex');
+  await lines.line(JSON.stringify({ path: '7/core', type: 'file', sizeBytes: body.length, sha256 }));
+  await lines.commit();
+  await archive.commit();
+};
+
+/** One agent does what it has to do and dies there. False when it came to its end before. */
+async function diesAt(record: number, when: 'before' | 'after', work: (agent: TestAgent) => Promise<unknown>) {
+  const death = Promise.withResolvers<boolean>();
+  const around = dyingAt(record, when, () => death.resolve(true));
+  const ended = startAgent({ folder, sinks: sinks(), around })
+    .then(work)
+    .then(
+      () => false,
+      () => false,
+    );
+  const died = await Promise.race([death.promise, ended]);
+  for (const sink of [one, two]) sink.kill();
+  return died;
+}
+
+async function expectSealedOnce(sink: SpoolingSink, what: string): Promise<void> {
+  const report = await verified(sink);
+  const bad = report.findings.filter(({ severity, code }) => severity !== 'info' && code !== 'signer-unvouched');
+  // A list of members that died with its agent is a warning, as it should be.
+  expect(
+    bad.filter(({ code }) => code !== 'members-not-listed').map(({ message }) => message),
+    what,
+  ).toEqual([]);
+  expect(report.intact, what).toBe(true);
+  const manifest = manifestIn(sink);
+  for (const { name, stored } of manifest.objects) {
+    const bytes = sink.stored.get(keyOf(name)) ?? Buffer.alloc(0);
+    expect([bytes.length, createHash('sha256').update(bytes).digest('hex')], `${what}: ${name}`).toEqual([
+      stored.sizeBytes,
+      stored.sha256,
+    ]);
+  }
+  expect(sink.calls.filter((call) => call === 'open manifest.dsse.json').length, what).toBeGreaterThan(0);
+  expect(sink.ledger.size, what).toBe(0);
+}
+
+describe('an agent that is killed', () => {
+  test.each(['before', 'after'] as const)(
+    '%s any record of its draft is followed by one that seals exactly once',
+    async (when) => {
+      const outcomes = new Set<string>();
+      let record = 1;
+      for (; ; record += 1) {
+        one = new SpoolingSink('mem://one');
+        two = new SpoolingSink('mem://two');
+        await rm(path.join(folder, 'vault'), { recursive: true, force: true });
+        if (!(await diesAt(record, when, (agent) => agent.capture({ collectors: { memory } })))) break;
+        // One death more, of the agent that follows, wherever that comes.
+        if (record % 3 === 0) await diesAt(1 + ((record / 3) % 7), when, (agent) => agent.settled());
+        await using next = await startAgent({ folder, sinks: sinks() });
+        await next.settled();
+        if (one.stored.size === 0) {
+          // Killed before its first word: nobody was told of this capture, and nothing is left of it.
+          expect([when, record, two.stored.size]).toEqual(['before', 1, 0]);
+          continue;
+        }
+        for (const sink of [one, two]) {
+          await expectSealedOnce(sink, `${when} record ${record}, ${sink.url}`);
+          outcomes.add(manifestIn(sink).outcome);
+        }
+        expect(await next.vault.list('captures')).toEqual([]);
+      }
+      expect(record).toBeGreaterThan(30);
+      expect([...outcomes].sort()).toEqual(['complete', 'truncated']);
+    },
+    120_000,
+  );
+
+  test('says of each artifact how far it came, and from which byte on nothing is there', async () => {
+    const slow: Collect = async (context) => {
+      const archive = await context.archive('memory.tar.zst');
+      await archive.add({ path: '7/core', type: 'file', sizeBytes: body.length }, body);
+      await new Promise(() => undefined);
+    };
+    const agent = await startAgent({ folder, sinks: sinks() });
+    void agent.capture({ collectors: { memory: slow } });
+    while (![one, two].every((sink) => sink.heldBytes(keyOf('memory.tar.zst')) > 1 << 20)) await nextTurn();
+    for (const sink of [one, two]) sink.kill();
+    await using next = await startAgent({ folder, sinks: sinks() });
+    await next.settled();
+    const { outcome, artifacts, objects } = manifestIn(one);
+    expect(outcome).toBe('truncated');
+    expect(artifacts.map(({ name, status, reason }) => [name, status, reason])).toEqual([
+      ['processes', 'captured', undefined],
+      ['memory', 'partial', 'the agent ended during the capture'],
+      ['logs', 'skipped', 'the agent ended during the capture'],
+    ]);
+    const there = one.stored.get(keyOf('memory.tar.zst'))?.length ?? 0;
+    expect(there).toBeGreaterThan(1 << 20);
+    expect(objects.find(({ name }) => name === 'memory.tar.zst')).toMatchObject({ stored: { sizeBytes: there } });
+    expect(artifacts[1]?.gaps.map(({ why }) => why).join()).toContain(`from byte ${there} of an unknown number of`);
+    await expectSealedOnce(one, 'in the middle of memory');
+  });
+
+  test('leaves a draft that cannot be read where it is, and the others are sealed', async () => {
+    one.away = true;
+    const id = '01a20000-0000-7000-8000-000000000002';
+    {
+      await using agent = await startAgent({ folder, sinks: [{ name: 'one', sink: one }] });
+      await agent.capture();
+      await agent.capture({ captureId: id });
+      await agent.vault.append(`captures/${id}`, { at: 'never', change: { kind: 'nonsense' } });
+    }
+    one.away = false;
+    await using next = await startAgent({ folder, sinks: [{ name: 'one', sink: one }] });
+    expect(next.logged.find(({ msg }) => String(msg).startsWith('draft set aside'))).toMatchObject({
+      draft: `captures/${id}`,
+    });
+    while (next.delivered.length === 0) await nextTurn();
+    expect((await verified(one)).intact).toBe(true);
+    expect(await next.vault.list('captures')).toEqual([`captures/${id}`]);
+  });
+});
