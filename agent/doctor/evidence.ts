@@ -51,6 +51,13 @@ export function checkAppendOnly(url: string, rights: SinkRights): Check {
       'allow the agent s3:PutObject and s3:AbortMultipartUpload alone (docs/sinks.md)',
     ]);
   }
+  if (rights.lockMissing === true) {
+    return say.failure(
+      `${found}; sink.objectLock is configured and the bucket has no Object Lock`,
+      'a capture would fail before it begins: its evidence would not be locked',
+      'enable Object Lock on the bucket (aws s3api put-object-lock-configuration, versioning first), or remove sink.objectLock',
+    );
+  }
   if (kept.fault !== undefined) faults.push(kept.fault);
   if (rights.overwrites) {
     faults.push([

@@ -5,6 +5,8 @@ import { errorNames } from './s3-errors.ts';
 export const MAX_RENEWALS = 2;
 /** Before a provider that failed is asked again: the Pod Identity agent or STS may be starting anew. */
 const PROVIDER_WAIT_MS = 1000;
+/** A provider that hangs must not hold the request for ever: the Pod Identity agent and STS answer within a second. */
+const RENEWAL_TIMEOUT_MS = 30_000;
 
 /** What S3 says of session credentials that are over. */
 const EXPIRED = ['ExpiredToken', 'ExpiredTokenException', 'TokenRefreshRequired'];
@@ -57,6 +59,6 @@ export class Renewal {
       .finally(() => {
         this.#renewing = undefined;
       });
-    await this.#renewing;
+    await Promise.race([this.#renewing, sleep(RENEWAL_TIMEOUT_MS, undefined, { ref: false })]);
   }
 }

@@ -25,7 +25,8 @@ export const MAX_IN_FLIGHT_BYTES = 64 * MIB;
 const PARTS_FOR_ESTIMATE = MAX_PARTS / 2;
 /**
  * Beyond the estimate a part is this fraction of all that went before. Sizes then grow by e every 1,250 parts: from 8 MiB
- * parts, which last for the first 9.7 GiB, 10,000 parts reach more than 10 TiB, and a 100 GiB object has parts of 82 MiB.
+ * parts, which last for the first 9.7 GiB, 10,000 parts reach 9.7 TiB (the last of them are 5 GiB, the most S3 takes), and a
+ * 100 GiB object has parts of up to 82 MiB.
  */
 const GROWTH = 1250;
 

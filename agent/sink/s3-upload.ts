@@ -205,7 +205,12 @@ const checksumOf = (target: ObjectTarget): ChecksumKind => target.checksum ?? 's
 
 /** Awaited before each attempt: the bytes of one that failed were on the line too. */
 function turnOf({ bandwidth, key }: ObjectTarget, body: Buffer, signal: AbortSignal): () => Promise<void> {
-  return async () => await bandwidth?.turn(key, body.length, signal);
+  return async () => {
+    await bandwidth?.turn(key, body.length, signal).catch((cause: unknown) => {
+      // The SDK takes any other name for a fault of the network, a TimeoutError for one, and would try again.
+      throw Object.assign(new Error('the wait for a turn was given up', { cause }), { name: 'AbortError' });
+    });
+  };
 }
 
 function conditional(target: ObjectTarget): { IfNoneMatch?: '*' } {

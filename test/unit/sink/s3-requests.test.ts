@@ -1,8 +1,11 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { openS3Sink, type S3SinkConfig, type S3SinkParts } from '../../../agent/sink/s3.ts';
+import { CHECKSUMS } from '../../../agent/sink/s3-checksum.ts';
+import { createS3Client } from '../../../agent/sink/s3-client.ts';
 import { MAX_RENEWALS } from '../../../agent/sink/s3-credentials.ts';
 import type { ObjectLockConfig } from '../../../agent/sink/s3-lock.ts';
+import { completeUpload, createUpload, type UploadedPart, uploadPart } from '../../../agent/sink/s3-upload.ts';
 import type { ObjectSubject, Sink } from '../../../agent/sink/sink.ts';
 import { type ExhibitError, isExhibitError } from '../../../evidence/error.ts';
 import { BUCKET, type FakeS3, type Operation, startFakeS3 } from './fake-s3.ts';
@@ -91,6 +94,31 @@ describe('the S3 sink with crc64nvme', () => {
     server.fault = (request) => (request.operation === operation ? { kind: 'wrong-checksum' } : undefined);
     expect((await failureOf(store(sinkWith({ checksum: 'crc64nvme' }), bytes))).message).toContain('CRC64NVME');
   });
+});
+
+describe('the parts of an upload', () => {
+  test.each(CHECKSUMS)(
+    'with %s carry their SHA-256, and are completed from notes that have no more than that',
+    async (checksum) => {
+      const client = createS3Client({
+        endpoint: server.endpoint,
+        forcePathStyle: true,
+        credentials: { accessKeyId: 'key', secretAccessKey: 'secret' },
+      });
+      const target = { client, bucket: BUCKET, key: KEY, contentType: 'a/b', ifNoneMatch: true, checksum };
+      const bodies = [LARGE.subarray(0, PART_BYTES), LARGE.subarray(PART_BYTES)];
+      const uploadId = await createUpload(target, never);
+      const parts: UploadedPart[] = [];
+      for (const [at, body] of bodies.entries()) {
+        const { number, etag, sha256 } = await uploadPart(target, uploadId, at + 1, body, never);
+        expect(sha256.equals(createHash('sha256').update(body).digest())).toBe(true);
+        parts.push({ number, etag, sha256 });
+      }
+      expect(await completeUpload(target, uploadId, parts, LARGE.length, never)).toEqual({ kind: 'stored' });
+      expect(server.objects.get(KEY)?.equals(LARGE)).toBe(true);
+      client.destroy();
+    },
+  );
 });
 
 describe('the requests that make an object', () => {
@@ -256,6 +284,13 @@ describe('the check of a sink that locks', () => {
     );
   });
 
+  test('names the settings that a server refuses without words', async () => {
+    server.fault = ({ operation }) =>
+      operation === 'CreateMultipartUpload' ? { kind: 'answer', status: 400, code: 'InvalidArgument' } : undefined;
+    const failure = await failureOf(sinkWith({ tags: true, serverSideEncryption: { kind: 'AES256' } }).check(never));
+    expect(failure.message).toContain('sink.serverSideEncryption or sink.tags asks for, with InvalidArgument');
+  });
+
   test('fails where the server does not say that it encrypts as asked', async () => {
     const other = { serverSideEncryption: { kind: 'aws:kms:dsse' } } as const;
     await sinkWith(other).check(never);
@@ -395,5 +430,75 @@ describe('the number of attempts', () => {
     server.fault = () => ({ kind: 'answer', status: 500, code: 'InternalError' });
     await failureOf(sinkWith({ retry: { attempts: 3, firstWaitMs: 10, longestWaitMs: 20 } }).check(never));
     expect(server.requests).toHaveLength(3);
+  });
+});
+
+describe('the bandwidth cap of a sink', () => {
+  /** A line whose waits end when the test says so. */
+  function heldPace() {
+    const waits: { ms: number; end: () => void }[] = [];
+    let ms = 0;
+    const { promise: firstWait, resolve: waiting } = Promise.withResolvers<void>();
+    const pace = {
+      now: () => ms,
+      sleep: async (waitMs: number, signal: AbortSignal) => {
+        const { promise, resolve, reject } = Promise.withResolvers<void>();
+        signal.addEventListener('abort', () => reject(signal.reason));
+        waits.push({
+          ms: waitMs,
+          end: () => {
+            ms += waitMs;
+            resolve();
+          },
+        });
+        waiting();
+        await promise;
+      },
+    };
+    return { pace, waits, firstWait };
+  }
+
+  test('holds a part back until the line is free, and only one is on its way', async () => {
+    const { pace, waits, firstWait } = heldPace();
+    const sink = sinkWith({ maxBytesPerSecond: 2 ** 20 }, { pace });
+    const stored = store(sink, LARGE);
+    await firstWait;
+    // 5 MiB at 1 MiB/s.
+    expect(waits.map(({ ms }) => ms)).toEqual([5000]);
+    expect(headersOf('UploadPart')).toHaveLength(1);
+    waits[0]?.end();
+    await stored;
+    expect(server.objects.get(KEY)?.equals(LARGE)).toBe(true);
+  });
+
+  test('is shared by all objects of the sink', async () => {
+    const { pace, waits, firstWait } = heldPace();
+    const sink = sinkWith({ maxBytesPerSecond: 65_536 }, { pace });
+    await store(sink, SMALL);
+    const other = await sink.open('other', { contentType: 'a/b', signal: never });
+    await other.write(SMALL);
+    const stored = other.commit();
+    await firstWait;
+    expect(waits[0]?.ms).toBeCloseTo((1000 / 65_536) * 1000, 3);
+    waits[0]?.end();
+    expect(await stored).toBe('stored');
+  });
+
+  test.each([
+    ['an abort', (end: AbortController) => end.abort(new Error('enough'))],
+    ['a timeout', (end: AbortController) => end.abort(new DOMException('late', 'TimeoutError'))],
+  ])('lets go at once after %s, and leaves nothing', async (_, finish) => {
+    const { pace, firstWait } = heldPace();
+    const end = new AbortController();
+    const sink = sinkWith({ maxBytesPerSecond: 65_536 }, { pace });
+    const object = await sink.open(KEY, { contentType: 'a/b', signal: end.signal });
+    await object.write(LARGE);
+    const commit = object.commit();
+    commit.catch(() => {});
+    await firstWait;
+    finish(end);
+    await expect(commit).rejects.toSatisfy((error) => isExhibitError(error, 'cancelled'));
+    await object[Symbol.asyncDispose]();
+    expect([server.objects.size, server.uploads.size, headersOf('UploadPart').length]).toEqual([0, 0, 1]);
   });
 });
