@@ -268,7 +268,7 @@ export const manifestSchema = z.strictObject({
   node: z.string(),
   /**
    * `complete`: every step captured. `partial`: gaps, or a step failed. `cancelled`: ended early by request. `truncated`: the
-   * agent died during the capture, and a later one sealed what had reached the sink.
+   * agent died during the capture, or no sink took any more; what had reached this one was sealed.
    */
   outcome: z.enum(['complete', 'partial', 'cancelled', 'truncated']),
   startedAt: time,

@@ -199,7 +199,7 @@ export function sealing({ agent, sink, outcome, at }: SealingFacts): CustodyEntr
 /** What the first sink that knows another clock says, or what the kernel believes of its own. */
 export function clockOf(sinks: readonly NamedSink[]): ClockOffset | undefined {
   for (const { sink } of sinks) {
-    const clock = (sink as { clock?: () => ClockOffset | undefined }).clock?.();
+    const clock = sink.clock?.();
     if (clock !== undefined) return clock;
   }
   const kernel = readClockDiscipline();

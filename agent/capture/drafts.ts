@@ -67,8 +67,9 @@ function recordOf(nowMs: number, change: DraftChange, custody: readonly CustodyN
 class DraftFile implements Draft {
   readonly state: DraftState;
   readonly #parts: DraftParts;
-  /** Nothing is appended after a record that may be half there. */
-  #full = false;
+  /** Nothing is appended any more: after a record that could not be, or because the draft is gone. */
+  #closed = false;
+  #last: Promise<void> = Promise.resolve();
 
   constructor(parts: DraftParts, state: DraftState) {
     this.#parts = parts;
@@ -81,19 +82,26 @@ class DraftFile implements Draft {
     return this.append(record);
   }
 
-  async append(record: DraftRecord): Promise<void> {
-    if (this.#full) return;
+  append(record: DraftRecord): Promise<void> {
+    this.#last = this.#last.then(() => this.#append(record));
+    return this.#last;
+  }
+
+  async #append(record: DraftRecord): Promise<void> {
+    if (this.#closed) return;
+    const { captureId } = this.state;
     try {
-      await this.#parts.vault.append(fileOf(this.state.captureId), record);
+      await this.#parts.vault.append(fileOf(captureId), record);
     } catch (error) {
-      if (this.#full) return;
-      this.#full = true;
-      const { captureId } = this.state;
+      this.#closed = true;
       this.#parts.log.error({ captureId, error: explain(error) }, 'draft not written: only this agent can seal it');
     }
   }
 
-  remove(): Promise<void> {
-    return this.#parts.vault.remove(fileOf(this.state.captureId));
+  /** A record that is on its way must not make the file anew. */
+  async remove(): Promise<void> {
+    this.#closed = true;
+    await this.#last;
+    await this.#parts.vault.remove(fileOf(this.state.captureId));
   }
 }

@@ -25,6 +25,8 @@ export async function openNoted(object: NotedObjectOptions, options: BundleOptio
     openSeveral(sinks, `${draft.state.path}/${name}`, {
       contentType: mediaType,
       about: subjectOf(draft.state, volatility),
+      // Before anything is read, a sink that will not have it may say so.
+      refusable: artifact === undefined,
       signal,
       ...(estimatedBytes === undefined ? {} : { estimatedBytes }),
     }),

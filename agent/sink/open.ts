@@ -30,6 +30,7 @@ export const sinkSchema = z
     ifNoneMatch: z.boolean().optional(),
     maxPartsInFlight: z.number().int().min(1).max(MOST_PARTS_IN_FLIGHT).optional(),
     partBytes: z.number().int().min(MIN_PART_BYTES).max(MAX_PART_BYTES).optional(),
+    writeAhead: z.boolean().optional(),
     checksum: z.enum(CHECKSUMS).optional(),
     serverSideEncryption: encryptionSchema.optional(),
     objectLock: objectLockSchema.optional(),

@@ -17,6 +17,8 @@ export interface LineOptions {
   readonly breaks: boolean;
   /** Any request that changes nothing; what it throws tells whether there was an answer. */
   readonly probe: (signal: AbortSignal) => Promise<unknown>;
+  /** S3 has answered again. */
+  readonly onBack?: (() => void) | undefined;
   readonly log?: { warn(fields: object, event: string): void } | undefined;
   readonly firstProbeMs?: number | undefined;
   readonly patienceMs?: number | undefined;
@@ -43,11 +45,6 @@ export class S3Line implements AsyncDisposable {
 
   get away(): boolean {
     return this.#away !== undefined;
-  }
-
-  /** Resolves when S3 has answered again; at once when it is not known to be away. */
-  async untilBack(): Promise<void> {
-    await this.#away?.back;
   }
 
   /**
@@ -103,7 +100,7 @@ export class S3Line implements AsyncDisposable {
   }
 
   async #probeUntilBack(): Promise<void> {
-    const { probe, log, random = Math.random } = this.#options;
+    const { probe, log, onBack, random = Math.random } = this.#options;
     const end = this.#end.signal;
     while (!end.aborted) {
       const delayMs = this.#delayMs * (0.5 + random() / 2);
@@ -112,8 +109,10 @@ export class S3Line implements AsyncDisposable {
       if (end.aborted) return;
       if (await isAnswered(probe, AbortSignal.any([end, AbortSignal.timeout(PATIENCE_MS)]))) break;
     }
+    if (end.aborted) return;
     this.#away = undefined;
-    if (!end.aborted) log?.warn({}, 'S3 answers again');
+    log?.warn({}, 'S3 answers again');
+    onBack?.();
   }
 }
 

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { S3Client } from '@aws-sdk/client-s3';
-import { ExhibitError, isExhibitError } from '../../evidence/error.ts';
+import { ExhibitError } from '../../evidence/error.ts';
 import { Bandwidth, type Pace } from './bandwidth.ts';
 import { keySegments } from './key.ts';
 import { type AttributesConfig, attributesOf, attributesRecord, probeAttributes } from './s3-attributes.ts';
@@ -14,10 +14,11 @@ import { S3Object, untilAborted } from './s3-object.ts';
 import { DEFAULT_PARTS_IN_FLIGHT, MIN_PART_BYTES, partBytesUnderCap, partsUnderCap } from './s3-parts.ts';
 import type { RetryConfig } from './s3-retry.ts';
 import { findRights } from './s3-rights.ts';
-import { noteSafely, type SettleContext, settleError, settleObject } from './s3-settle.ts';
+import type { SettleContext } from './s3-settle.ts';
+import { createSettler } from './s3-settler.ts';
 import { abortUpload, type ObjectTarget } from './s3-upload.ts';
-import type { ObjectSubject, OpenOptions, Settled, Sink } from './sink.ts';
-import { type Ledger, spoolOf } from './spool.ts';
+import type { ObjectSubject, OpenOptions, Sink } from './sink.ts';
+import { spoolOf } from './spool.ts';
 import type { Vault } from './vault.ts';
 
 /** Objects that are written to one sink at once; a capture writes two or three. */
@@ -41,6 +42,11 @@ export interface S3SinkConfig extends AttributesConfig {
   /** Of all objects together; no limit when absent. */
   readonly maxBytesPerSecond?: number | undefined;
   readonly retry?: RetryConfig | undefined;
+  /**
+   * With a vault: each part lies in it before it is sent, so that no whole part is lost with this process. False unless told: it
+   * costs about as much CPU as all the rest. Small objects are always written ahead.
+   */
+  readonly writeAhead?: boolean | undefined;
 }
 
 /** What a composition root or a test may bring along. */
@@ -51,8 +57,6 @@ export interface S3SinkParts
   readonly spoolBytes?: number;
   /** Of this sink, among those that share the vault. */
   readonly name?: string;
-  /** Each part lies in the vault before it is sent, so that nothing of it is lost with this process. True for a vault in memory. */
-  readonly writeAhead?: boolean;
   /** For tests: how soon S3 is asked whether it is back, and how long a request may take before the spool takes over. */
   readonly firstProbeMs?: number;
   readonly patienceMs?: number;
@@ -116,6 +120,9 @@ export function openS3Sink(config: S3SinkConfig, parts: S3SinkParts = {}): Sink 
     log,
     // Under a cap a part waits for all that are on their way before it, of several objects.
     slowestBytesPerSecond: maxBytesPerSecond && maxBytesPerSecond / (CAPPED_OBJECTS * maxPartsInFlight),
+    onBack: () => {
+      tidied = settler.tidy(end.signal);
+    },
     firstProbeMs: parts.firstProbeMs,
     patienceMs: parts.patienceMs,
   });
@@ -131,18 +138,16 @@ export function openS3Sink(config: S3SinkConfig, parts: S3SinkParts = {}): Sink 
         ? log?.warn(fields, 'an upload may be open whose id is not known')
         : log?.warn({ ...fields, err: error }, 'upload could not be aborted'),
   });
-  const settleLedger = async (ledger: Ledger, signal: AbortSignal): Promise<Settled> => {
-    const { opened } = ledger.state;
-    try {
-      return await settleObject(context(target(opened.key, opened.contentType, opened.about)), ledger, signal);
-    } catch (error) {
-      if (ledger.state.settled !== undefined) return ledger.state.settled;
-      if (!isExhibitError(error, 'sink-exists')) throw settleError(error, ledger, place, signal);
-      await noteSafely(ledger, { kind: 'settled', settled: { kind: 'lost', why: error.message } });
-      await ledger.discardAll();
-      return { kind: 'lost', why: error.message };
-    }
-  };
+  const settler = createSettler({
+    spool,
+    sinkName: name,
+    url,
+    place,
+    contextOf: ({ key, contentType, about }) => context(target(key, contentType, about)),
+    log,
+  });
+  const end = new AbortController();
+  let tidied: Promise<void> | undefined;
   return {
     url,
     async check(signal) {
@@ -161,11 +166,13 @@ export function openS3Sink(config: S3SinkConfig, parts: S3SinkParts = {}): Sink 
     async open(key: string, options: OpenOptions) {
       const to = target(key, options.contentType, options.about);
       keySegments(to.key);
+      // What an earlier agent could not abort.
+      tidied ??= settler.tidy(end.signal);
       const { contentType, about } = options;
       return new S3Object({
         opened: { kind: 'opened', sinkUrl: url, key, contentType, about, atMs: now() },
         context: context(to),
-        spool: spool && { spool, sinkName: name, writeAhead: parts.writeAhead ?? spool.vault.inMemory },
+        spool: spool && { spool, sinkName: name, writeAhead: config.writeAhead ?? false },
         estimatedBytes: options.estimatedBytes ?? 0,
         minimumPartBytes,
         maxPartsInFlight,
@@ -173,35 +180,17 @@ export function openS3Sink(config: S3SinkConfig, parts: S3SinkParts = {}): Sink 
         signal: options.signal,
       });
     },
-    async settle(key, signal) {
-      const ledger = await spool?.find(name, key);
-      if (ledger === undefined) return { kind: 'lost', why: `nothing is known of ${key}` };
-      expectSettleable(ledger, url);
-      return await ledger.inTurn(() => settleLedger(ledger, signal));
-    },
-    async forget(key) {
-      const ledger = await spool?.find(name, key);
-      if (ledger === undefined) return;
-      if (ledger.state.settled === undefined) throw new ExhibitError('internal', `${key} is not settled yet`);
-      await spool?.remove(ledger);
-    },
+    settle: settler.settle,
+    forget: settler.forget,
     describe: (about) => ({ url, ...attributesRecord(config, about) }),
     clock: () => clock.offset,
     async [Symbol.asyncDispose]() {
+      end.abort(new Error('the sink was closed'));
+      await tidied;
       await line[Symbol.asyncDispose]();
       if (parts.client === undefined) client.destroy();
     },
   };
-}
-
-function expectSettleable({ active, state }: Ledger, url: string): void {
-  const { key, sinkUrl } = state.opened;
-  if (active) throw new ExhibitError('sink-failed', `${key} is still being written`);
-  if (sinkUrl === url) return;
-  throw new ExhibitError(
-    'sink-failed',
-    `${key} was begun in ${sinkUrl}, and this sink is ${url} now; give it its old url back, or the new one another name`,
-  );
 }
 
 /** @throws ExhibitError `config` */

@@ -86,9 +86,8 @@ export class Spool {
   readonly #ledgers = new Map<string, Ledger>();
   readonly #unreadable = new Map<string, unknown>();
   #loaded: Promise<void> | undefined;
-  /** Room is given to one at a time; nothing in it waits for more than the file system. */
+  /** Nothing in it waits for more than the file system. */
   #turn: Promise<unknown> = Promise.resolve();
-  #claimedBytes = 0;
   #room: { readonly atMs: number; readonly memory: Promise<MemoryRoom> } | undefined;
 
   constructor(vault: Vault, limitBytes: number, memory: () => Promise<MemoryRoom>, log?: SpoolLog) {
@@ -146,37 +145,35 @@ export class Spool {
    */
   async keep(ledger: Ledger, number: number, bytes: Uint8Array, { ahead }: { ahead: boolean }): Promise<boolean> {
     if (!ledger.lasting) return false;
-    if (ledger.kept.has(number)) return true;
-    if (!(await this.#claim(ledger, bytes.length, ahead))) return false;
+    // One at a time: of two that do not both fit, the one that asked first is there, whole.
+    return await this.#inTurn(async () => {
+      await this.#load();
+      if (ledger.kept.has(number)) return true;
+      const missingBytes = bytes.length - (await this.#roomBytes());
+      if (missingBytes > 0 && (ahead || !(await this.#giveUp(ledger, missingBytes)))) return false;
+      if (await this.#write(ledger, number, bytes)) return true;
+      // A file system that is full is a spool that is full.
+      return !ahead && (await this.#giveUp(ledger, bytes.length)) && (await this.#write(ledger, number, bytes));
+    });
+  }
+
+  async #write(ledger: Ledger, number: number, bytes: Uint8Array): Promise<boolean> {
     try {
       await ledger.keep(number, bytes);
       return true;
     } catch (error) {
       this.#unwritable(error);
-      if (ahead || !(await this.#inTurn(() => this.#giveUp(ledger, bytes.length)))) return false;
-    } finally {
-      this.#claimedBytes -= bytes.length;
+      return false;
     }
-    return await ledger.keep(number, bytes).then(
-      () => true,
-      () => false,
-    );
   }
 
   #unwritable(error: unknown): void {
     this.#log?.warn({ error: explain(error) }, 'the spool cannot be written');
   }
 
-  #claim(ledger: Ledger, sizeBytes: number, ahead: boolean): Promise<boolean> {
-    return this.#inTurn(async () => {
-      await this.#load();
-      const held = this.vault.usedBytes + this.#claimedBytes;
-      const limitBytes = spoolLimit(this.#limitBytes, held, this.vault.inMemory ? await this.#memoryNow() : undefined);
-      const neededBytes = held + sizeBytes - limitBytes;
-      if (neededBytes > 0 && (ahead || !(await this.#giveUp(ledger, neededBytes)))) return false;
-      this.#claimedBytes += sizeBytes;
-      return true;
-    });
+  async #roomBytes(): Promise<number> {
+    const { usedBytes, inMemory } = this.vault;
+    return spoolLimit(this.#limitBytes, usedBytes, inMemory ? await this.#memoryNow() : undefined) - usedBytes;
   }
 
   /** Drops what is less volatile than the ledger's object. False, and nothing dropped, where that is too little. */

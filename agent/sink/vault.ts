@@ -209,13 +209,12 @@ class FolderVault implements Vault {
   }
 
   async #open(name: string, suffix: string, flags: 'a' | 'w'): Promise<FileHandle> {
-    const folders = keySegments(name).slice(0, -1);
     for (let tries = 1; ; tries += 1) {
-      await makeFolders(this.folder, folders);
       try {
         return await open(`${this.#path(name)}${suffix}`, flags, FILE_MODE);
       } catch (error) {
         if (tries === TRIES_OF_A_FOLDER || !isErrno(error, 'ENOENT')) throw error;
+        await makeFolders(this.folder, keySegments(name).slice(0, -1));
       }
     }
   }

@@ -178,7 +178,7 @@ describe('an agent that is killed while a checkpoint is made', () => {
     expect(await images()).toEqual([]);
     await expectRuns(pod);
     const { stdout } = await next.exhibit('captures', '--json');
-    expect(stdout).toContain('interrupted');
+    expect(stdout).toContain('truncated');
     await pod.stop();
   });
 });

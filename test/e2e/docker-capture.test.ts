@@ -249,7 +249,7 @@ describe('with Docker’s own ways', () => {
     await expectRuns(node, initPid);
     await expect.poll(isPaused, { timeout: 10_000 }).toBe(false);
     await using next = await startAgent(node, { config: pausing, folder: agent.folder });
-    expect((await next.exhibit('captures', '--json')).stdout).toContain('interrupted');
+    expect((await next.exhibit('captures', '--json')).stdout).toContain('truncated');
   });
 
   test('dockerd killed in the pause: the capture ends with what it has, and the container runs', async () => {

@@ -1,4 +1,4 @@
-import { existsSync, globSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, globSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -102,7 +102,7 @@ describe('what the agent needs and does not have', () => {
     expect(await alive(api, 'api')).toBe(true);
   });
 
-  test('a sink that is full in the middle ends the capture with a sentence, unsealed, and the container runs', async () => {
+  test('a sink that is full in the middle ends the capture with a sentence, sealed as truncated, and the container runs', async () => {
     const small = path.join(node.hostRoot, 'tmp/small');
     await node.exec(['sh', '-c', 'mkdir /tmp/small && mount -t tmpfs -o size=1m small /tmp/small']);
     await using poor = await startAgent(node, { config: { sink: { url: `file://${small}` } } });
@@ -110,8 +110,15 @@ describe('what the agent needs and does not have', () => {
     expect(code).toBe(1);
     expect(stderr).toMatch(/no (space|room)|full/i);
     const bundle = path.join(small, 'lab', 'lab-node', readdirSync(path.join(small, 'lab', 'lab-node'))[0] ?? '');
-    expect(readdirSync(bundle)).not.toContain('manifest.json');
     expect(readdirSync(bundle).filter((name) => name.includes('partial'))).toEqual([]);
+    // What was dropped left room for the end of the bundle.
+    expect(json<Manifest>(bundle, 'manifest.json').outcome).toBe('truncated');
+    // Of another mount namespace: a reader sees it under a path of its own.
+    const copy = mkdtempSync(path.join(tmpdir(), 'exhibit-full-'));
+    cpSync(bundle, copy, { recursive: true });
+    const verified = await runCli(['verify', copy]);
+    rmSync(copy, { recursive: true });
+    expect(verified.code, verified.stdout).toBe(0);
     expect(frozenNow(cgroupEvents())).toBe(false);
     expect(await alive(heavy, 'heavy')).toBe(true);
   });
@@ -194,11 +201,19 @@ describe('sudden ends', () => {
     expect(stderr).not.toBe('');
 
     await using heir = await startAgent(node, { folder, config });
+    const bundle = path.join(folder, 'evidence', 'lab', 'lab-node', id);
+    await until(() => existsSync(path.join(bundle, 'manifest.dsse.json')), 'the seal');
     const shown = await heir.exhibit('show', id, '--json');
-    expect(shown.stdout).toMatch(/"state": ?"interrupted"/);
-    const verified = await runCli(['verify', path.join(folder, 'evidence', 'lab', 'lab-node', id)]);
-    expect(verified.code).toBe(1);
-    expect(verified.stdout).toMatch(/never sealed/);
+    expect(shown.stdout).toMatch(/"state": ?"truncated"/);
+    const manifest = manifestOf(path.join(folder, 'evidence'), id);
+    expect(manifest.outcome).toBe('truncated');
+    expect(manifest.artifacts.map(({ name, reason }) => [name, reason])).toEqual([
+      ['memory', 'the agent ended during the capture'],
+    ]);
+    expect(manifest.freeze.notes.join()).toMatch(/a guard thawed it/);
+    const verified = await runCli(['verify', bundle]);
+    expect(verified.code, verified.stdout).toBe(0);
+    expect(verified.stdout).toMatch(/^INTACT/m);
     const again = await heir.exhibit('capture', 'prod/heavy-0', '--artifacts', 'memory');
     expect(again.code, again.stderr).toBe(0);
   });

@@ -170,6 +170,19 @@ describe('captures', () => {
     ).rejects.toMatchObject({ code: 'usage' });
   });
 
+  test('what was sealed later is in the journal, and what was cut on the way makes less of it', async () => {
+    const captures = create(async (_id, _request, { emit, waiting }) => {
+      emit(accept);
+      await waiting(['s3']);
+      return { state: 'complete' };
+    });
+    const handle = await captures.start(request);
+    const last = (await collect(handle.events())).at(-1);
+    expect(last).toMatchObject({ kind: 'ended', capture: { state: 'complete', waiting: ['s3'] } });
+    await captures.delivered({ captureId: handle.captureId, outcome: 'partial', waiting: [] });
+    expect(captures.get(handle.captureId)).toMatchObject({ state: 'partial', waiting: [] });
+  });
+
   test('draining waits, then cancels, and takes nothing new', async () => {
     const captures = create(async (_id, _request, { emit, signal }) => {
       emit(accept);

@@ -1,11 +1,17 @@
 import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { JournalEntry } from '../../../agent/capture/journal.ts';
+import { openSink } from '../../../agent/sink/open.ts';
+import type { NamedSink } from '../../../agent/sink/several.ts';
 import type { Vault } from '../../../agent/sink/vault.ts';
-import { keyOf, manifestIn, startAgent, type TestAgent, verified } from './agent.ts';
+import { openBundle } from '../../../evidence/bundle.ts';
+import { verifyBundle } from '../../../evidence/verify.ts';
+import { ID, keyOf, manifestIn, startAgent, type TestAgent, verified } from './agent.ts';
 import type { Collect } from './spine.ts';
 import { SpoolingSink } from './spooling-sink.ts';
 
@@ -18,7 +24,7 @@ let folder: string;
 let one: SpoolingSink;
 let two: SpoolingSink;
 beforeEach(async () => {
-  folder = await mkdtemp(path.join(os.tmpdir(), 'exhibit-killed-'));
+  folder = await mkdtemp(path.join(existsSync('/dev/shm') ? '/dev/shm' : os.tmpdir(), 'exhibit-killed-'));
   one = new SpoolingSink('mem://one');
   two = new SpoolingSink('mem://two');
 });
@@ -29,18 +35,26 @@ const sinks = () => [
   { name: 'two', sink: two.ofAgent() },
 ];
 
+/** What stands still is kept, or its open files would be closed at some moment of the garbage collector's. */
+const stuck: unknown[] = [];
+
 /** Stands still for ever before or after the record of that number: the last thing that the agent does. */
 function dyingAt(record: number, when: 'before' | 'after', died: () => void): (vault: Vault) => Vault {
   let appended = 0;
-  let dead = false;
-  const forEver = () => {
-    dead = true;
-    died();
-    return new Promise<never>(() => undefined);
+  // One at a time: nothing is under way any more when it dies, as the kernel would see to.
+  let last: Promise<unknown> = Promise.resolve();
+  const alive = <T>(step: () => Promise<T>): Promise<T> => {
+    const mine = last.then(step);
+    last = mine.catch(() => undefined);
+    return mine;
   };
-  const alive = <T>(step: () => Promise<T>): Promise<T> => (dead ? new Promise<never>(() => undefined) : step());
+  const forEver = () => {
+    died();
+    return new Promise<never>((resolve) => stuck.push(resolve));
+  };
   return (vault) => ({
     folder: vault.folder,
+    inMemory: vault.inMemory,
     usedBytes: vault.usedBytes,
     write: (name, bytes) => alive(() => vault.write(name, bytes)),
     read: (name) => alive(() => vault.read(name)),
@@ -74,10 +88,15 @@ const memory: Collect = async (context) => {
 };
 
 /** One agent does what it has to do and dies there. False when it came to its end before. */
-async function diesAt(record: number, when: 'before' | 'after', work: (agent: TestAgent) => Promise<unknown>) {
+async function diesAt(
+  record: number,
+  when: 'before' | 'after',
+  work: (agent: TestAgent) => Promise<unknown>,
+  into: readonly NamedSink[] = sinks(),
+): Promise<boolean> {
   const death = Promise.withResolvers<boolean>();
   const around = dyingAt(record, when, () => death.resolve(true));
-  const ended = startAgent({ folder, sinks: sinks(), around })
+  const ended = startAgent({ folder, sinks: into, around })
     .then(work)
     .then(
       () => false,
@@ -108,6 +127,21 @@ async function expectSealedOnce(sink: SpoolingSink, what: string): Promise<void>
   expect(sink.calls.filter((call) => call === 'open manifest.dsse.json').length, what).toBeGreaterThan(0);
   expect(sink.ledger.size, what).toBe(0);
 }
+
+/** As `recover` leaves it. */
+const INTERRUPTED: JournalEntry = {
+  captureId: ID,
+  requestKey: 'key',
+  state: 'interrupted',
+  target: 'prod/web-0/web',
+  caseId: 'C-1',
+  reason: 'alert',
+  bundleUrl: 'mem://one',
+  startedAtMs: 1,
+  finishedAtMs: 2,
+  error: 'the agent ended during the capture',
+  stages: [],
+};
 
 describe('an agent that is killed', () => {
   test.each(['before', 'after'] as const)(
@@ -141,6 +175,24 @@ describe('an agent that is killed', () => {
     120_000,
   );
 
+  test('at any record leaves a folder that the next one seals, with nothing half written in it', async () => {
+    const evidence = path.join(folder, 'evidence');
+    const opened = () => [{ name: 'one', sink: openSink({ url: `file://${evidence}` }) }];
+    let record = 1;
+    for (; ; record += 1) {
+      for (const one of [evidence, path.join(folder, 'vault')]) await rm(one, { recursive: true, force: true });
+      const capture = (agent: TestAgent) => agent.capture({ collectors: { memory } });
+      if (!(await diesAt(record, 'after', capture, opened()))) break;
+      await using next = await startAgent({ folder, sinks: opened() });
+      await next.settled();
+      await using reader = await openBundle(path.join(evidence, keyOf('')));
+      const { findings, intact } = await verifyBundle(reader);
+      const bad = findings.filter(({ severity, code }) => severity === 'error' || code === 'custody-disagrees');
+      expect({ record, intact, bad: bad.map(({ message }) => message) }).toEqual({ record, intact: true, bad: [] });
+    }
+    expect(record).toBeGreaterThan(25);
+  }, 120_000);
+
   test('says of each artifact how far it came, and from which byte on nothing is there', async () => {
     const slow: Collect = async (context) => {
       const archive = await context.archive('memory.tar.zst');
@@ -148,11 +200,14 @@ describe('an agent that is killed', () => {
       await new Promise(() => undefined);
     };
     const agent = await startAgent({ folder, sinks: sinks() });
+    await agent.journal.put(INTERRUPTED);
     void agent.capture({ collectors: { memory: slow } });
     while (![one, two].every((sink) => sink.heldBytes(keyOf('memory.tar.zst')) > 1 << 20)) await nextTurn();
     for (const sink of [one, two]) sink.kill();
     await using next = await startAgent({ folder, sinks: sinks() });
     await next.settled();
+    expect(next.journal.get(ID)).toMatchObject({ state: 'truncated', waiting: ['one', 'two'] });
+    expect(next.delivered.at(-1)).toEqual({ captureId: ID, outcome: 'truncated', waiting: [] });
     const { outcome, artifacts, objects } = manifestIn(one);
     expect(outcome).toBe('truncated');
     expect(artifacts.map(({ name, status, reason }) => [name, status, reason])).toEqual([

@@ -100,6 +100,7 @@ describe('captures', () => {
           pauseMs: 41.5,
           error: null,
           stages: [],
+          waitingSinks: [],
         },
       ],
     });
@@ -128,6 +129,14 @@ describe('show', () => {
     expect(ran.stdout.toString()).toContain('checkpoint  failed  0 B     1.2 s  -       0     criu: no such binary\n');
     expect(agent.requests).toEqual([{ call: 'GetCapture', message: { captureId: '019cab12' } }]);
     expect(ran.code).toBe(0);
+  });
+
+  test('names the sinks that a capture waits for', async () => {
+    await using agent = await startFakeAgent({ capture: someCapture({ waitingSinks: ['s3', 'lab'] }) });
+    const ran = await exhibit(['show', '019cab12', '--socket', agent.socket]);
+    expect(ran.stdout.toString()).toContain('state     complete, waits for s3, lab\n');
+    const json = await exhibit(['show', '019cab12', '--json', '--socket', agent.socket]);
+    expect(JSON.parse(json.stdout.toString())).toMatchObject({ state: 'complete', waitingSinks: ['s3', 'lab'] });
   });
 
   test('tells a pod from a container, and takes an older agent at its word', async () => {

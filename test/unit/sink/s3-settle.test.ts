@@ -36,9 +36,9 @@ afterEach(async () => {
 /** As another process would open it. */
 const vaultAgain = () => openVault(folder, SECRET);
 
-function sinkOn(vault: Vault, parts: S3SinkParts = {}): Sink {
+function sinkOn(vault: Vault, parts: S3SinkParts = {}, writeAhead = false): Sink {
   const sink = openS3Sink(
-    { url: `s3://${BUCKET}`, endpoint: server.endpoint, forcePathStyle: true, partBytes: PART_BYTES },
+    { url: `s3://${BUCKET}`, endpoint: server.endpoint, forcePathStyle: true, partBytes: PART_BYTES, writeAhead },
     {
       credentials: { accessKeyId: 'key', secretAccessKey: 'secret' },
       maxAttempts: 1,
@@ -176,7 +176,7 @@ describe('an object of the S3 sink with a vault', () => {
             if (isAwayFirst) away();
             const dying = killedAt(await vaultAgain(), step);
             const outcome = await Promise.race([
-              store(sinkOn(dying.vault, { writeAhead }), bytes),
+              store(sinkOn(dying.vault, {}, writeAhead), bytes),
               dying.killed.then(() => 'killed' as const),
             ]);
             back();
@@ -191,7 +191,7 @@ describe('an object of the S3 sink with a vault', () => {
                 if (event === 'an upload may be open whose id is not known') unnamed.push(fields);
               },
             };
-            const sink = sinkOn(next, { writeAhead, log });
+            const sink = sinkOn(next, { log }, writeAhead);
             const settled = await sink.settle(KEY, never);
             expect(await sink.settle(KEY, never)).toEqual(settled);
             const found = server.objects.get(KEY);

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { openLocalSink } from '../../../agent/sink/local.ts';
-import { openSeveral } from '../../../agent/sink/several.ts';
+import { openSeveral, pickSinks } from '../../../agent/sink/several.ts';
 import type { OpenOptions, Sink, SinkObject } from '../../../agent/sink/sink.ts';
 import { type ErrorCode, ExhibitError, explain, isExhibitError } from '../../../evidence/error.ts';
 
@@ -206,6 +206,24 @@ describe('an object in several sinks', () => {
     await using object = await openSeveral([bad, faulty('a')], KEY, OPTIONS);
     await object.write(Buffer.from('x'));
     expect((await object.commit()).get('bad')).toMatchObject({ kind: 'failed', error: { code: 'internal' } });
+  });
+});
+
+describe('the sinks of a request', () => {
+  const sinks = [faulty('west'), faulty('here'), faulty('east')];
+
+  test('are all of them where it names none', () => {
+    expect(pickSinks(sinks, undefined)).toEqual(sinks);
+  });
+
+  test('are those it names, in its order, each once', () => {
+    expect(pickSinks(sinks, ['east', 'west', 'east'])).toEqual([sinks[2], sinks[0]]);
+  });
+
+  test('are none that the agent does not have, whatever the name', () => {
+    expect(() => pickSinks(sinks, ['east', 'constructor', 'x'.repeat(10_000)])).toThrow(
+      `There is no sink "constructor", "${'x'.repeat(60)}" in the agent's configuration; choose among west, here, east`,
+    );
   });
 });
 
