@@ -63,16 +63,30 @@ export async function readManifest(reader: BundleReader, signal: AbortSignal): P
   throw corrupt(`${MANIFEST_OBJECT} has not the shape of format version 1`, parsed.error);
 }
 
-/** What an object holds, decompressed. */
+/** The object ends before its content did, and the manifest says so: everything that can be read of it was read. */
+export class EndsEarly extends ExhibitError {
+  constructor(object: string, why: string) {
+    super(
+      'bundle-corrupt',
+      `${object} is a first part only, as the manifest says (${why}): nothing can be read after it.`,
+    );
+  }
+}
+
+/** What an object holds, decompressed. Throws `EndsEarly` after the last whole frame of one that is truncated. */
 export async function* readContent(
   reader: BundleReader,
-  object: Pick<StoredObject, 'name' | 'mediaType'>,
+  object: Pick<StoredObject, 'name' | 'mediaType' | 'truncated'>,
   signal: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
   const stored = until(reader.read(object.name), signal);
-  if (!isZstd(object.mediaType)) return yield* stored;
-  const { decodeFrames } = await import('../evidence/frame-decoder.ts');
-  yield* decodeFrames(stored);
+  const { decodeFrames, StreamCut } = await import('../evidence/frame-decoder.ts');
+  try {
+    yield* isZstd(object.mediaType) ? decodeFrames(stored) : stored;
+  } catch (error) {
+    if (object.truncated === undefined || !(error instanceof StreamCut)) throw error;
+  }
+  if (object.truncated !== undefined) throw new EndsEarly(object.name, object.truncated);
 }
 
 /** The members of an archive in its order, from the manifest or from the object that lists them. */
@@ -83,6 +97,7 @@ export async function* readMembers(
   signal: AbortSignal,
 ): AsyncGenerator<ListedMember> {
   const { membersIn } = object;
+  if (object.truncated !== undefined) return yield* membersThere(reader, object, signal);
   if (membersIn === undefined) {
     if (object.members !== undefined) return yield* object.members;
     const mend = `\`exhibit extract BUNDLE ${object.name} | tar -tv\` shows what can be read`;
@@ -93,6 +108,21 @@ export async function* readMembers(
   }
   const { readMemberLines } = await import('../evidence/members.ts');
   yield* readMemberLines(until(reader.read(membersIn), signal));
+}
+
+/** Of an archive that ends early nobody has listed the members: those that are whole, as they are met. */
+async function* membersThere(
+  reader: BundleReader,
+  object: StoredObject,
+  signal: AbortSignal,
+): AsyncGenerator<ListedMember> {
+  const { RunningDigest } = await import('../evidence/frames.ts');
+  const { readTar, toMember } = await import('../evidence/tar-reader.ts');
+  for await (const entry of readTar(readContent(reader, object, signal))) {
+    const digest = new RunningDigest();
+    for await (const chunk of entry.body) digest.update(chunk);
+    yield toMember(entry.header, digest);
+  }
 }
 
 /** `source` until the signal: a read that hangs (a network) ends with it. */

@@ -45,7 +45,7 @@ async function read(
 ): Promise<ChainReport> {
   const { openCaptureFolder } = await import('../evidence/captures.ts');
   const { verifyChains } = await import('../evidence/verify-chain.ts');
-  const folder = await openCaptureFolder(url, {
+  await using folder = await openCaptureFolder(url, {
     ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
     ...(options.region === undefined ? {} : { region: options.region }),
     ...(options.pathStyle === undefined ? {} : { forcePathStyle: options.pathStyle }),
@@ -76,8 +76,10 @@ export function describeChains(report: ChainReport): string {
     ...report.chains.slice(0, MAX_SHOWN_CHAINS).map((chain) => ['chain', describeChain(chain)] as const),
     ['found', `${formatCount(report.counts.errors, 'error')}, ${formatCount(report.counts.warnings, 'warning')}`],
   ]);
+  const isChained = report.chains.length > 0;
+  const verdict = !report.whole ? 'CHAIN BROKEN' : isChained ? 'CHAIN WHOLE' : 'NO CHAIN: nothing links these captures';
   return [
-    `${report.whole ? 'CHAIN WHOLE' : 'CHAIN BROKEN'}\n`,
+    `${verdict}\n`,
     fields,
     section('Findings:', [...shown.map(describeFinding), ...(hidden > 0 ? [`${hidden} more, see --json`] : [])]),
     section('This proves:', report.proves),

@@ -30,6 +30,11 @@ export async function withMemory<Result>(
   if (!isTar(object.mediaType)) {
     throw new ExhibitError('bundle-corrupt', `${object.name} is no archive: run \`exhibit verify\` on this bundle.`);
   }
+  if (object.truncated !== undefined) {
+    // The seek table and the list of members come after the content.
+    const mend = `take what there is with \`exhibit extract BUNDLE ${object.name} --out part.tar\` and read its cores`;
+    throw new ExhibitError('bundle-corrupt', `${object.name} is a first part only (${object.truncated}): ${mend}.`);
+  }
   const { openMemoryArchive } = await import('../evidence/memory-archive.ts');
   const readRange = async (start: number, end: number): Promise<Uint8Array> => {
     const chunks: Uint8Array[] = [];

@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import { Command, Option } from 'commander';
 import { examples } from './command.ts';
 import { registerAgent } from './commands/agent.ts';
@@ -7,6 +6,7 @@ import { registerCapture } from './commands/capture.ts';
 import { registerCaptures } from './commands/captures.ts';
 import { registerContainers } from './commands/containers.ts';
 import { registerCore } from './commands/core.ts';
+import { registerCustody } from './commands/custody.ts';
 import { registerDoctor } from './commands/doctor.ts';
 import { registerExtract } from './commands/extract.ts';
 import { registerFindings } from './commands/findings.ts';
@@ -18,6 +18,7 @@ import { registerStrings } from './commands/strings.ts';
 import { registerTimeline } from './commands/timeline.ts';
 import { registerVerify } from './commands/verify.ts';
 import type { Session } from './session.ts';
+import { packageVersion } from './version.ts';
 
 /** Where the DaemonSet puts it; only root can enter the folder. */
 export const DEFAULT_SOCKET = '/run/exhibit/exhibit.sock';
@@ -57,6 +58,7 @@ export function buildProgram(session: Session, printed: Printed): Command {
   registerCancel(program, session);
   registerDoctor(program, session);
   registerVerify(program, session);
+  registerCustody(program, session);
   registerExtract(program, session);
   registerFindings(program, session);
   registerImage(program, session);
@@ -84,9 +86,3 @@ export function buildProgram(session: Session, printed: Printed): Command {
 
 /** Help is the same on a terminal, in a pipe and in the manual. */
 const HELP_WIDTH = 110;
-
-export function packageVersion(): string {
-  const parsed: unknown = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
-  if (typeof parsed === 'object' && parsed !== null && 'version' in parsed) return String(parsed.version);
-  return 'unknown';
-}

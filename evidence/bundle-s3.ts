@@ -1,15 +1,32 @@
 import { GetObjectCommand, ListObjectsV2Command, S3Client, S3ServiceException } from '@aws-sdk/client-s3';
 import type { BundleEntry, BundleReader, OpenBundleOptions } from './bundle.ts';
+import type { CaptureFolder } from './captures.ts';
 import { ExhibitError } from './error.ts';
 
 /** Names are bounded by S3 itself (1,024 bytes a key, 1,000 keys a page). */
 export function openS3Bundle(url: string, options: OpenBundleOptions): BundleReader {
   const { bucket, prefix } = parseS3Url(url);
   const client = openClient(options);
+  return readerOf(client, bucket, prefix, async () => client.destroy());
+}
+
+function readerOf(client: S3Client, bucket: string, prefix: string, dispose: () => Promise<void>): BundleReader {
   return {
     url: `s3://${bucket}/${prefix.replace(/\/$/, '')}`,
     list: () => listObjects(client, bucket, prefix),
     read: (name, range) => readObject(client, bucket, prefix, name, range?.start ?? 0, range?.end),
+    [Symbol.asyncDispose]: dispose,
+  };
+}
+
+/** The captures right below `url`, all read by one client. */
+export function openS3Captures(url: string, options: OpenBundleOptions): CaptureFolder {
+  const { bucket, prefix } = parseS3Url(url);
+  const client = openClient(options);
+  return {
+    url,
+    list: () => listFolders(client, bucket, prefix),
+    open: async (name) => readerOf(client, bucket, `${prefix}${name}/`, async () => undefined),
     async [Symbol.asyncDispose]() {
       client.destroy();
     },
@@ -27,20 +44,14 @@ function openClient(options: OpenBundleOptions): S3Client {
   });
 }
 
-/** The names right below `url` that hold something: what a file system would call its folders. */
-export async function* listS3Folders(url: string, options: OpenBundleOptions): AsyncGenerator<string> {
-  const { bucket, prefix } = parseS3Url(url);
-  const client = openClient(options);
-  try {
-    for (let token: string | undefined, more = true; more; ) {
-      const input = { Bucket: bucket, Prefix: prefix, Delimiter: '/', ContinuationToken: token };
-      const page = await ask(`list s3://${bucket}/${prefix}`, () => client.send(new ListObjectsV2Command(input)));
-      for (const { Prefix: found = '' } of page.CommonPrefixes ?? []) yield found.slice(prefix.length, -1);
-      token = page.NextContinuationToken;
-      more = page.IsTruncated === true && token !== undefined;
-    }
-  } finally {
-    client.destroy();
+/** The names right below `prefix` that hold something: what a file system would call its folders. */
+async function* listFolders(client: S3Client, bucket: string, prefix: string): AsyncGenerator<string> {
+  for (let token: string | undefined, more = true; more; ) {
+    const input = { Bucket: bucket, Prefix: prefix, Delimiter: '/', ContinuationToken: token };
+    const page = await ask(`list s3://${bucket}/${prefix}`, () => client.send(new ListObjectsV2Command(input)));
+    for (const { Prefix: found = '' } of page.CommonPrefixes ?? []) yield found.slice(prefix.length, -1);
+    token = page.NextContinuationToken;
+    more = page.IsTruncated === true && token !== undefined;
   }
 }
 

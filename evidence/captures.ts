@@ -6,27 +6,28 @@ import { openFolderBundle } from './bundle-folder.ts';
 import { ExhibitError } from './error.ts';
 
 /** The captures of one node in one sink: `<sink>/<cluster>/<node>/`, with a folder for each capture. */
-export interface CaptureFolder {
+export interface CaptureFolder extends AsyncDisposable {
   /** For people: `file:///evidence/c1/n1` or `s3://bucket/...`. */
   readonly url: string;
   /** The names of the folders, in no order; whether they hold captures is not known. */
   list(): AsyncIterable<string>;
-  /** Throws ExhibitError `bundle-not-found`. */
+  /** Throws ExhibitError `bundle-not-found`. What it opens is to be closed before the folder is. */
   open(name: string): Promise<BundleReader>;
 }
 
 /** The folder of captures at `url`, as a bundle's reader has it: `file:///...` or `s3://...`. */
 export async function openCaptureFolder(url: string, options: OpenBundleOptions = {}): Promise<CaptureFolder> {
   if (url.startsWith('s3://')) {
-    const { listS3Folders, openS3Bundle } = await import('./bundle-s3.ts');
-    return {
-      url,
-      list: () => listS3Folders(url, options),
-      open: async (name) => openS3Bundle(`${url}/${name}`, options),
-    };
+    const { openS3Captures } = await import('./bundle-s3.ts');
+    return openS3Captures(url, options);
   }
   const folder = fileURLToPath(url);
-  return { url, list: () => listFolders(folder), open: (name) => openFolderBundle(join(folder, name)) };
+  return {
+    url,
+    list: () => listFolders(folder),
+    open: (name) => openFolderBundle(join(folder, name)),
+    async [Symbol.asyncDispose]() {},
+  };
 }
 
 /** Where the bundle at `url` lies with its siblings, and its name there. Throws ExhibitError `usage` where there is no such place. */

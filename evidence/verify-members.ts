@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto';
 import { explain, isExhibitError } from './error.ts';
+import { StreamCut } from './frame-decoder.ts';
 import { RunningDigest } from './frames.ts';
 import type { Member, StoredObject } from './manifest.ts';
 import { pathBytes, staysInside } from './member-path.ts';
@@ -112,7 +113,7 @@ async function readMember(entry: TarEntry): Promise<Member> {
 
 async function nextLine(
   expected: AsyncGenerator<ListedMember>,
-  { findings, where }: ObjectContext,
+  { findings, where, truncated }: ObjectContext,
   object: StoredObject,
 ): Promise<ListedMember | 'end' | 'broken'> {
   try {
@@ -120,6 +121,11 @@ async function nextLine(
     return next.done === true ? 'end' : next.value;
   } catch (error) {
     if (isExhibitError(error, 'cancelled')) throw error;
+    if (error instanceof StreamCut && truncated.has(object.membersIn ?? '')) {
+      const message = `the list of the members of ${object.name} ends early, as the manifest says: those after it were not compared`;
+      findings.add('warning', 'members-not-listed', message, where);
+      return 'broken';
+    }
     const message = `the list of the members of ${object.name} cannot be read: ${explain(error)}`;
     findings.add('error', 'members-list-corrupt', message, { ...where, object: object.membersIn ?? object.name });
     return 'broken';

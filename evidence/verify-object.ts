@@ -21,6 +21,8 @@ export interface ObjectContext {
   /** Stored bytes as they are read. */
   readonly onBytes: (bytes: number) => void;
   readonly onMember: () => void;
+  /** Objects of which the manifest says that they end early. */
+  readonly truncated: ReadonlySet<string>;
 }
 
 export async function verifyObject(object: StoredObject, context: ObjectContext): Promise<void> {

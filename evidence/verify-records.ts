@@ -108,8 +108,8 @@ async function readRecord<T>(
   if (typeof bytes === 'string') return undefined;
   try {
     const value = parseJson(bytes, kind.limitBytes, kind.object);
-    lookAtSpelling(bytes, kind.object, findings);
     const parsed = schema.safeParse(value);
+    lookAtSpelling(bytes, kind.object, parsed.success, findings);
     if (!parsed.success) {
       const issues = parsed.error.issues
         .slice(0, MAX_ISSUES)
@@ -124,11 +124,12 @@ async function readRecord<T>(
   }
 }
 
-/** Of bytes that are JSON: written as only we write them? */
-function lookAtSpelling(bytes: Uint8Array, object: string, findings: Findings): void {
-  if (isCanonical(bytes)) return;
+/** Of bytes that are JSON: written as only we write them? Of what has another shape only one thing is worth saying. */
+function lookAtSpelling(bytes: Uint8Array, object: string, hasShape: boolean, findings: Findings): void {
+  if (hasShape && isCanonical(bytes)) return;
   const twice = duplicateKey(bytes);
   if (twice === undefined) {
+    if (!hasShape) return;
     findings.add('error', 'not-canonical', `${object} is not written the canonical way: it was edited`, { object });
     return;
   }

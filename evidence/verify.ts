@@ -143,6 +143,9 @@ async function verifyObjects(
   const counts = { objects: 0, members: 0, bytes: 0 };
   const manifest = records.manifest?.value;
   if (manifest === undefined) return counts;
+  const truncated = new Set(
+    manifest.objects.filter((object) => object.truncated !== undefined).map(({ name }) => name),
+  );
   const totalBytes = manifest.objects.reduce((sum, object) => sum + object.stored.sizeBytes, 0);
   for (const object of manifest.objects) {
     if (signal?.aborted === true) {
@@ -161,6 +164,7 @@ async function verifyObjects(
         findings,
         where,
         signal,
+        truncated,
         onBytes(bytes) {
           counts.bytes += bytes;
           onProgress?.({ object: object.name, doneBytes: counts.bytes, totalBytes });

@@ -4,7 +4,15 @@ import { ExhibitError } from '../../evidence/error.ts';
 import { isTar } from '../../evidence/layout.ts';
 import type { Digest, Manifest, StoredObject } from '../../evidence/manifest.ts';
 import type { ListedMember } from '../../evidence/members.ts';
-import { type BundleOptions, openBundle, readContent, readManifest, readMembers, takesBundle } from '../bundle.ts';
+import {
+  type BundleOptions,
+  EndsEarly,
+  openBundle,
+  readContent,
+  readManifest,
+  readMembers,
+  takesBundle,
+} from '../bundle.ts';
 import { examples, GROUPS, optionsOf } from '../command.ts';
 import { chooseObject, describeMember, isMember, withContent } from '../contents.ts';
 import { type Destination, openDestination } from '../destination.ts';
@@ -90,9 +98,10 @@ async function take(from: Source, wanted: string | undefined, options: Options):
   const name = listed?.path ?? object.name.replace(/\.zst$/, '');
   await using destination = await openDestination(session, options.out, name);
   const bytes = listed === undefined ? contentOf(from) : memberOf(from, listed);
-  const got = await pour(bytes, destination);
+  const got = await pour(bytes, destination, listed === undefined);
   if (got === undefined) return;
   await destination.commit();
+  if (got.early !== undefined) return await concludeEarly(from, destination, got, got.early, options);
   const expected: Expected = listed ?? object.content ?? object.stored;
   const isHashed = expected.sha256 !== undefined;
   const matches = (!isHashed || got.sha256 === expected.sha256) && got.sizeBytes === expected.sizeBytes;
@@ -108,15 +117,40 @@ async function take(from: Source, wanted: string | undefined, options: Options):
 }
 
 /** Undefined when the reader of stdout hung up: what was not read cannot be judged. */
-async function pour(bytes: AsyncIterable<Uint8Array>, destination: Destination): Promise<Digest | undefined> {
+async function pour(
+  bytes: AsyncIterable<Uint8Array>,
+  destination: Destination,
+  mayEndEarly: boolean,
+): Promise<(Digest & { readonly early?: EndsEarly }) | undefined> {
   const { RunningDigest } = await import('../../evidence/frames.ts');
   const digest = new RunningDigest();
-  for await (const chunk of bytes) {
-    if (destination.hungUp.aborted) return undefined;
-    digest.update(chunk);
-    await destination.write(chunk);
+  try {
+    for await (const chunk of bytes) {
+      if (destination.hungUp.aborted) return undefined;
+      digest.update(chunk);
+      await destination.write(chunk);
+    }
+  } catch (error) {
+    if (!mayEndEarly || !(error instanceof EndsEarly)) throw error;
+    return { ...digest.digest(), early: error };
   }
   return digest.digest();
+}
+
+/** All that there is of a truncated object was written: kept, told, and a failure all the same. */
+async function concludeEarly(
+  { session, object }: Source,
+  { file }: Destination,
+  { sizeBytes, sha256 }: Digest,
+  early: EndsEarly,
+  options: Options,
+): Promise<never> {
+  if (options.json === true && file !== undefined) {
+    const report = { object: object.name, member: null, file, sizeBytes, sha256, matches: false };
+    await session.stdout.write(`${toJson({ ...report, truncated: object.truncated }, 2)}\n`);
+  }
+  const where = file === undefined ? 'were written' : `are in ${file}`;
+  throw new ExhibitError('bundle-corrupt', `${early.message} The ${sizeBytes} bytes before that ${where}.`);
 }
 
 function contentOf({ session, reader, object }: Source): AsyncIterable<Uint8Array> {

@@ -23,6 +23,7 @@ describe('help', () => {
       'cancel',
       'doctor',
       'verify',
+      'custody',
       'extract',
       'findings',
       'agent',

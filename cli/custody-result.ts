@@ -1,0 +1,97 @@
+import { TIMESTAMP_OBJECT } from '../evidence/layout.ts';
+import type { CustodyFacts } from './custody-record.ts';
+import { type Block, code, type Inline } from './document.ts';
+import { describeFinding } from './finding-words.ts';
+
+/** Findings that are printed; more are `verify`'s to tell. */
+const MAX_FINDINGS = 100;
+const MAX_CHAINS = 20;
+
+/** Who vouches for the bundle, its place among the others, and what a check of it said just now. */
+export function custodyResult(facts: CustodyFacts): Block[] {
+  return [
+    { kind: 'heading', text: 'Seal and chain' },
+    { kind: 'fields', rows: [...sealRows(facts), ...chainRows(facts)] },
+    { kind: 'heading', text: `Verification at ${facts.now.toISOString()}` },
+    ...checkBlocks(facts),
+  ];
+}
+
+function sealRows({ records, sealSha256, hasTimestamp }: CustodyFacts): (readonly [string, Inline])[] {
+  const { seal, signer } = records;
+  if (seal === undefined) return [['Signed by', 'nobody: there is no good seal']];
+  return [
+    ...seal.signers.map(({ keyId }) => ['Signed by key', code(keyId)] as const),
+    [
+      'Trust',
+      signer?.trusted === true
+        ? `${signer.keyId} is a key that you trust`
+        : 'no key that you named as trusted signed it',
+    ],
+    ...(sealSha256 === undefined ? [] : [['SHA-256 of the seal', code(sealSha256)] as const]),
+    ['Timestamp (RFC 3161)', hasTimestamp ? code(TIMESTAMP_OBJECT) : 'none'],
+  ];
+}
+
+function chainRows({ records, chain }: CustodyFacts): (readonly [string, Inline])[] {
+  const link = records.manifest?.value.chain;
+  const place: (readonly [string, Inline])[] =
+    link === undefined
+      ? [['Chain', 'the manifest names none']]
+      : [
+          ['Chain', code(`${link.chainId}, number ${link.sequence}`)],
+          [
+            'Capture before it',
+            link.previous === undefined
+              ? 'none: the chain begins here'
+              : code(`${link.previous.captureId}, seal ${link.previous.sealSha256}`),
+          ],
+        ];
+  if (chain === undefined) return [...place, ['Captures beside it', 'not looked at']];
+  return [
+    ...place,
+    [
+      'Captures beside it',
+      `${chain.captures} looked at: ${chain.whole ? 'none is missing between those that are there' : 'the chain is broken'}`,
+    ],
+    ...chain.chains
+      .slice(0, MAX_CHAINS)
+      .map(
+        ({ chainId, newest }) =>
+          [
+            'Newest there',
+            code(`${newest.captureId}, number ${newest.sequence} of ${chainId}, seal ${newest.sealSha256}`),
+          ] as const,
+      ),
+  ];
+}
+
+function checkBlocks({ check, chain }: CustodyFacts): Block[] {
+  const looked =
+    check.kind === 'all'
+      ? 'Checked: seal, records, custody log, every object to its last byte and member.'
+      : 'Checked: seal, request, manifest and custody log. The other objects were not read (--verify reads them).';
+  const verdict = check.good
+    ? check.kind === 'all'
+      ? 'INTACT: nothing differs from what was sealed.'
+      : 'The records are what was sealed.'
+    : 'NOT INTACT: the findings say what differs from what was sealed.';
+  const findings = [...check.findings, ...(chain?.findings ?? [])];
+  const shown = findings.slice(0, MAX_FINDINGS).map(describeFinding);
+  const hidden = findings.length - shown.length;
+  return [
+    { kind: 'paragraph', text: looked },
+    { kind: 'paragraph', text: verdict },
+    ...titled('Findings', hidden > 0 ? [...shown, `${hidden} more, see exhibit verify`] : shown),
+    ...titled('This proves', [...check.proves, ...(chain?.proves ?? [])]),
+    ...titled('This does not prove', [...check.doesNotProve, ...(chain?.doesNotProve ?? [])]),
+  ];
+}
+
+function titled(title: string, items: readonly string[]): Block[] {
+  if (items.length === 0) return [];
+  return [
+    { kind: 'paragraph', text: `${title}:` },
+    { kind: 'list', items },
+  ];
+}
