@@ -10,8 +10,14 @@ import { labObstacle, requireLab, requireS3, s3Obstacle } from '../lab/requires.
 
 const FILES = 12;
 const MOMENTS = 20;
-/** A moment may lie behind the end of its capture, which is one more thing that can happen. */
-const OVERSHOOT = 1.2;
+/**
+ * Moments are counted from the first request of a capture to S3, in lengths of one that was left alone. What comes before it is
+ * as long again: a target is looked up, nothing is read. And a moment may lie behind the end.
+ */
+const EARLIEST = -0.2;
+const LATEST = 1.2;
+/** Longest that a capture takes from its command to its first request. */
+const BEGIN_TIMEOUT_MS = 30_000;
 const runs = labObstacle() === undefined && s3Obstacle() === undefined;
 const ARTIFACTS = 'processes,network,memory,rootfs,logs,spec';
 
@@ -44,6 +50,16 @@ function seeded(seed: number): () => number {
   };
 }
 
+/** The first request of a capture arrived. False when none came in time. */
+async function begun(id: string): Promise<boolean> {
+  const deadline = performance.now() + BEGIN_TIMEOUT_MS;
+  while (!lab.proxy.requests.some(({ key }) => key.includes(id))) {
+    if (performance.now() > deadline) return false;
+    await sleep(2);
+  }
+  return true;
+}
+
 describe('SIGKILL of the agent', () => {
   test('at twenty random moments leaves no byte without an account, no upload open and nothing frozen', async () => {
     const seed = Number(process.env.EXHIBIT_TEST_SEED ?? Date.now() % 2 ** 31);
@@ -51,16 +67,17 @@ describe('SIGKILL of the agent', () => {
     const random = seeded(seed);
     let agent = await lab.agent({ folder });
     const whole = captureIdOf(0x2000);
-    const startedMs = performance.now();
     const first = await agent.exhibit('capture', lab.selector, '--id', whole, '--artifacts', ARTIFACTS);
     expect(first.code, first.stderr).toBe(0);
-    const tookMs = performance.now() - startedMs;
+    const seen = lab.proxy.requests.filter(({ key }) => key.includes(whole)).map(({ atMs }) => atMs);
+    const tookMs = Math.max(...seen) - Math.min(...seen);
     const outcomes: string[] = [];
     for (let moment = 1; moment <= MOMENTS; moment += 1) {
       const id = captureIdOf(0x2000 + moment);
-      const afterMs = random() * OVERSHOOT * tookMs;
+      const afterMs = (EARLIEST + random() * (LATEST - EARLIEST)) * tookMs;
       const client = agent.exhibit('capture', lab.selector, '--id', id, '--artifacts', ARTIFACTS);
-      await sleep(afterMs);
+      if (afterMs < 0) await sleep(-afterMs);
+      else if (await begun(id)) await sleep(afterMs);
       await agent.kill();
       await client;
       agent = await lab.agent({ folder });

@@ -34,6 +34,8 @@ export interface SeenRequest {
   /** As the signature names it. */
   readonly accessKeyId: string;
   readonly headers: IncomingHttpHeaders;
+  /** When it came, as performance.now() counts. */
+  readonly atMs: number;
   /** Of the body, as many as were taken from the client so far. */
   bodyBytes: number;
   /** What the client was answered; undefined while it was not. */
@@ -186,6 +188,7 @@ function seenRequest(
     earlierHere: same.filter((one) => one.key === key && one.part === part).length,
     accessKeyId: /Credential=([^/]+)/.exec(headers.authorization ?? '')?.[1] ?? '',
     headers,
+    atMs: performance.now(),
     bodyBytes: 0,
     status: undefined,
   };
