@@ -173,6 +173,26 @@ describe('an object on its way to radosgw', () => {
     ]);
   });
 
+  test('rides over a clock that is set right by 20 minutes half way', async () => {
+    await using proxy = await startS3Proxy(radosgw.endpoint);
+    const now = Date.now;
+    let offMs = 20 * 60_000;
+    const key = newKey();
+    {
+      using _clock = vi.spyOn(Date, 'now').mockImplementation(() => now() + offMs);
+      await using sink = sinkThrough(proxy);
+      await using object = await sink.open(key, { contentType: 'application/octet-stream', signal: never });
+      const half = 2 * PART_BYTES + 1;
+      await object.write(LARGE.subarray(0, half));
+      await vi.waitFor(() => expect(proxy.requests.at(-1)).toMatchObject({ part: 2, status: 200 }), 20_000);
+      // The SDK has learned the old offset, and signs with it.
+      offMs = 0;
+      await object.write(LARGE.subarray(half));
+      expect(await object.commit()).toBe('stored');
+    }
+    expect(await stored(key)).toBe(sha256(LARGE));
+  });
+
   test('goes on when the credentials expire half way and are given anew', async () => {
     await using proxy = await startS3Proxy(radosgw.endpoint);
     const { accessKeyId, secretAccessKey } = radosgw;

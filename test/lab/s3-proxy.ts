@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import {
+  type ClientRequest,
   createServer,
   type IncomingHttpHeaders,
   type IncomingMessage,
@@ -91,11 +92,12 @@ export async function startS3Proxy(upstream: string, options: ProxyOptions = {})
   let port = 0;
   const listen = async () => {
     if (server !== undefined) return;
-    const next = createServer((incoming, response) => {
-      serve({ proxy, requests, refused, to, allow: options.allow ?? (() => false) }, incoming, response).catch(() =>
-        incoming.socket.resetAndDestroy(),
-      );
-    });
+    const allow = options.allow ?? (() => false);
+    const take = (incoming: IncomingMessage, response: ServerResponse) => {
+      serve({ proxy, requests, refused, to, allow }, incoming, response).catch(() => incoming.socket.resetAndDestroy());
+    };
+    // A client that asks before it sends a body hears the server's own answer to that.
+    const next = createServer(take).on('checkContinue', take);
     // A stalled request is the client's to give up.
     next.requestTimeout = 0;
     next.listen(port, '127.0.0.1');
@@ -157,11 +159,13 @@ async function serve(serving: Serving, incoming: IncomingMessage, response: Serv
   const fault = await serving.proxy.fault(seen);
   switch (fault?.kind) {
     case 'answer':
+      if (incoming.headers.expect !== undefined) response.writeContinue();
       incoming.resume();
       if (!incoming.readableEnded) await once(incoming, 'end');
       return answer(response, fault);
     case 'reset':
     case 'stall':
+      if (incoming.headers.expect !== undefined) response.writeContinue();
       return await breakOff(serving.to, incoming, fault);
     default:
       return await passOn(serving.to, incoming, response, fault?.kind);
@@ -204,11 +208,20 @@ function operationOf(method: string, url: URL): S3Operation | undefined {
   return method === 'DELETE' && ofUpload ? 'AbortMultipartUpload' : undefined;
 }
 
-function upstreamRequest(to: URL, incoming: IncomingMessage) {
-  // The client has had its `100 Continue` from here.
-  const { expect: _, ...headers } = incoming.headers;
+function upstreamRequest(to: URL, incoming: IncomingMessage, headers: IncomingHttpHeaders) {
   const { method, url: path } = incoming;
   return openRequest({ host: to.hostname, port: to.port, method, path, headers, agent: false, setHost: false });
+}
+
+/** False where the server answers a client that asked first with its refusal. */
+async function wantsBody(
+  incoming: IncomingMessage,
+  outgoing: ClientRequest,
+  answer: Promise<unknown>,
+): Promise<boolean> {
+  if (incoming.headers.expect === undefined) return true;
+  outgoing.flushHeaders();
+  return await Promise.race([once(outgoing, 'continue').then(() => true), answer.then(() => false)]);
 }
 
 type AnswerFault = 'stall-answer' | 'lose-answer' | 'cut-answer' | 'wrong-checksum';
@@ -219,12 +232,16 @@ async function passOn(
   response: ServerResponse,
   fault?: AnswerFault,
 ): Promise<void> {
-  const outgoing = upstreamRequest(to, incoming);
+  const outgoing = upstreamRequest(to, incoming, incoming.headers);
   incoming.once('close', () => {
     if (!incoming.complete) outgoing.destroy();
   });
-  incoming.pipe(outgoing);
-  const [answered] = (await once(outgoing, 'response')) as [IncomingMessage];
+  const answer = once(outgoing, 'response') as Promise<[IncomingMessage]>;
+  if (await wantsBody(incoming, outgoing, answer)) {
+    if (incoming.headers.expect !== undefined) response.writeContinue();
+    incoming.pipe(outgoing);
+  }
+  const [answered] = await answer;
   const chunks: Buffer[] = [];
   for await (const chunk of answered) chunks.push(chunk as Buffer);
   const body = Buffer.concat(chunks);
@@ -249,7 +266,9 @@ async function breakOff(
   { kind, afterBytes }: { readonly kind: 'reset' | 'stall'; readonly afterBytes: number },
 ): Promise<void> {
   if (kind === 'reset' && afterBytes === 0) return void incoming.socket.resetAndDestroy();
-  const outgoing = upstreamRequest(to, incoming);
+  // The client was told to go on already.
+  const { expect: _, ...headers } = incoming.headers;
+  const outgoing = upstreamRequest(to, incoming, headers);
   outgoing.on('error', () => undefined); // It is to break.
   outgoing.flushHeaders();
   const { socket } = incoming;
