@@ -5,9 +5,10 @@ import { readAtMost } from './byte-sink.ts';
 import { explain, isExhibitError } from './error.ts';
 import type { Findings } from './findings.ts';
 import { isCanonical, parseJson } from './json.ts';
-import { MANIFEST_OBJECT, REQUEST_OBJECT, SEAL_OBJECT } from './layout.ts';
+import { MANIFEST_OBJECT, REQUEST_OBJECT, SEAL_OBJECT, storedName } from './layout.ts';
 import { type Manifest, manifestSchema, type RequestRecord, requestSchema } from './manifest.ts';
 import { type CheckedSeal, checkSeal, keyIdOf, MAX_SEAL_BYTES } from './seal.ts';
+import { readSealedRecord, recordNames } from './verify-encrypted.ts';
 
 /** The three records of a bundle: its seal, its manifest, its request. What cannot be read is absent, and a finding. */
 export interface Records {
@@ -15,6 +16,8 @@ export interface Records {
   readonly signer?: { readonly keyId: string; readonly trusted: boolean; readonly words: string };
   readonly manifest?: ReadRecord<Manifest>;
   readonly request?: ReadRecord<RequestRecord>;
+  /** The names of manifest and request in the sink, which the seal covers. */
+  readonly names: Record<'request' | 'manifest', string>;
 }
 
 export interface ReadRecord<T> {
@@ -49,6 +52,7 @@ export async function readRecords(
     invalid: 'request-invalid',
   });
   return {
+    names: recordNames(reader),
     ...(seal === undefined ? {} : { seal }),
     ...(signer === undefined ? {} : { signer }),
     ...(manifest === undefined ? {} : { manifest }),
@@ -103,9 +107,12 @@ async function readRecord<T>(
   kind: RecordKind,
 ): Promise<ReadRecord<T> | undefined> {
   const where = { object: kind.object };
-  const bytes = await readWhole(reader, kind.object, kind.limitBytes, findings);
-  if (bytes === 'missing') findings.add('error', kind.missing, `there is no ${kind.object}`, where);
-  if (typeof bytes === 'string') return undefined;
+  // Without an identity it cannot be read, and that is said once (verify-encrypted.ts).
+  if (reader.encryption?.locked !== undefined) return undefined;
+  const record = await readRecordBytes(reader, kind.object, kind.limitBytes, findings);
+  if (record === 'missing') findings.add('error', kind.missing, `there is no ${kind.object}`, where);
+  if (typeof record === 'string') return undefined;
+  const { bytes, sha256 } = record;
   try {
     const parsed = schema.safeParse(parseJson(bytes, kind.limitBytes, kind.object));
     if (!parsed.success) {
@@ -118,22 +125,37 @@ async function readRecord<T>(
     if (!isCanonical(bytes)) {
       findings.add('error', 'not-canonical', `${kind.object} is not written the canonical way: it was edited`, where);
     }
-    return { value: parsed.data, sha256: createHash('sha256').update(bytes).digest('hex') };
+    return { value: parsed.data, sha256 };
   } catch (error) {
     findings.add('error', kind.invalid, explain(error), where);
     return undefined;
   }
 }
 
-async function readWhole(
-  reader: BundleReader,
+type Unread = 'missing' | 'unreadable';
+
+function readWhole(reader: BundleReader, object: string, limitBytes: number, findings: Findings) {
+  return unlessUnread(object, limitBytes, findings, () => readAtMost(reader.read(object), limitBytes));
+}
+
+/** The bytes of a record, and the digest of them as they are stored. */
+function readRecordBytes(reader: BundleReader, object: string, limitBytes: number, findings: Findings) {
+  return unlessUnread(object, limitBytes, findings, async () => {
+    if (reader.encryption !== undefined) return await readSealedRecord(reader.encryption, object, limitBytes);
+    const bytes = await readAtMost(reader.read(object), limitBytes);
+    return bytes && { bytes, sha256: createHash('sha256').update(bytes).digest('hex') };
+  });
+}
+
+async function unlessUnread<T>(
   object: string,
   limitBytes: number,
   findings: Findings,
-): Promise<Uint8Array | 'missing' | 'unreadable'> {
+  read: () => Promise<T | undefined>,
+): Promise<T | Unread> {
   try {
-    const bytes = await readAtMost(reader.read(object), limitBytes);
-    if (bytes !== undefined) return bytes;
+    const found = await read();
+    if (found !== undefined) return found;
     findings.add('error', 'object-size', `${object} is larger than any ${object} is: ${limitBytes} bytes`, { object });
   } catch (error) {
     if (isExhibitError(error, 'bundle-not-found')) return 'missing';
@@ -204,16 +226,16 @@ function lookAtManifest(manifest: Manifest, records: Records, findings: Findings
 
 /** The seal's subjects must be exactly the bundle's objects, with the digests that the manifest and the files have. */
 export function compareSubjects(records: Records, findings: Findings): void {
-  const { seal, manifest, request } = records;
+  const { seal, manifest, request, names } = records;
   if (seal === undefined) return;
   const { subject, predicate } = seal.statement;
   const add = (message: string, object: string) => findings.add('error', 'seal-disagrees', message, { object });
-  const expected = new Map((manifest?.value.objects ?? []).map((object) => [object.name, object.stored.sha256]));
-  if (manifest !== undefined) expected.set(MANIFEST_OBJECT, manifest.sha256);
+  const expected = new Map((manifest?.value.objects ?? []).map((object) => [storedName(object), object.stored.sha256]));
+  if (manifest !== undefined) expected.set(names.manifest, manifest.sha256);
   if (request !== undefined) {
-    const declared = expected.get(REQUEST_OBJECT);
+    const declared = expected.get(names.request);
     if (declared !== undefined && declared !== request.sha256) {
-      add(`${REQUEST_OBJECT} is altered: its SHA-256 is not the manifest's`, REQUEST_OBJECT);
+      add(`${names.request} is altered: its SHA-256 is not the manifest's`, names.request);
     }
   }
   const sealedNames = new Set<string>();

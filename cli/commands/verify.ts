@@ -38,11 +38,7 @@ async function verify(session: Session, bundle: string, options: Options): Promi
   let report: VerifyReport;
   try {
     // A read that hangs (a network) ends with Ctrl-C.
-    const readable = {
-      ...reader,
-      read: (...args: Parameters<BundleReader['read']>) => until(reader.read(...args), session.signal),
-    };
-    report = await verifyBundle(readable, {
+    report = await verifyBundle(interruptible(reader, session.signal), {
       trustedKeys,
       signal: session.signal,
       ...(progress === undefined ? {} : { onProgress: progress.show }),
@@ -54,8 +50,20 @@ async function verify(session: Session, bundle: string, options: Options): Promi
     progress?.stop();
   }
   session.signal.throwIfAborted();
-  if (!report.intact) session.exitCode = 1;
+  if (!report.intact) session.exitCode = report.intactAsStored ? EXIT_AS_STORED : 1;
   await answer(session, options, { document: report, words: () => describeReport(report) });
+}
+
+/** The stored bytes are what was sealed, and what they hold was not looked at: neither a success nor a fault. */
+const EXIT_AS_STORED = 3;
+
+function interruptible(reader: BundleReader, signal: AbortSignal): BundleReader {
+  const { encryption } = reader;
+  return {
+    ...reader,
+    read: (name, range) => until(reader.read(name, range), signal),
+    ...(encryption && { encryption: { ...encryption, stored: interruptible(encryption.stored, signal) } }),
+  };
 }
 
 async function readKeys(files: readonly string[]) {
@@ -76,7 +84,6 @@ const MAX_SHOWN_FINDINGS = 40;
 /** The verdict first, then who sealed it, what is wrong, what follows from it and what does not. */
 export function describeReport(report: VerifyReport): string {
   const { counts } = report;
-  const verdict = report.intact ? 'INTACT' : report.sealed ? 'NOT INTACT' : 'NOT INTACT: this capture was never sealed';
   const fields = formatFields([
     ['bundle', report.url],
     ['capture', report.captureId],
@@ -84,6 +91,7 @@ export function describeReport(report: VerifyReport): string {
       'checked',
       `${formatCount(counts.objects, 'object')}, ${formatCount(counts.members, 'member')}, ${formatBytes(counts.bytes)}`,
     ],
+    ['encryption', report.encryption && (report.encryption.read ? 'age, opened' : 'age, not opened')],
     ['signer', report.signer?.words ?? 'none'],
     ['found', `${formatCount(counts.errors, 'error')}, ${formatCount(counts.warnings, 'warning')}`],
   ]);
@@ -91,12 +99,19 @@ export function describeReport(report: VerifyReport): string {
   const hidden = report.findings.length - shown.length;
   const more = hidden > 0 ? [`${hidden} more, see --json`] : [];
   return [
-    `${verdict}\n`,
+    `${verdictOf(report)}\n`,
     fields,
     section('Findings:', [...shown.map(describeFinding), ...more]),
     section('This proves:', report.proves),
     section('This does not prove:', report.doesNotProve),
   ].join('');
+}
+
+function verdictOf({ intact, intactAsStored, sealed }: VerifyReport): string {
+  if (intact) return 'INTACT';
+  if (intactAsStored)
+    return 'INTACT AS STORED: every stored byte is what was sealed; what it holds is encrypted and was not checked';
+  return sealed ? 'NOT INTACT' : 'NOT INTACT: this capture was never sealed';
 }
 
 /** `error object-digest: memory.tar.zst ... (memory)` */
