@@ -137,6 +137,15 @@ const schema = z.strictObject({
       keyFile: absolutePath.optional(),
     })
     .prefault({}),
+  /** To whom evidence is encrypted on the node; docs/encryption.md. */
+  encryption: z
+    .strictObject({
+      recipients: z
+        .array(z.string().regex(/^age1/, { error: 'a recipient of age (age1...), never an identity' }))
+        .default([]),
+      recipientsFile: absolutePath.optional(),
+    })
+    .prefault({}),
   signing: z.strictObject({ keyFile: absolutePath.optional() }).prefault({}),
   log: z
     .strictObject({ level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']).default('info') })
@@ -154,6 +163,7 @@ const ENVIRONMENT: ReadonlyArray<readonly [string, readonly string[]]> = [
   ['EXHIBIT_HOST_ROOT', ['runtime', 'hostRoot']],
   ['EXHIBIT_PROC_ROOT', ['runtime', 'procRoot']],
   ['EXHIBIT_SINK_URL', ['sink', 'url']],
+  ['EXHIBIT_RECIPIENTS_FILE', ['encryption', 'recipientsFile']],
   ['EXHIBIT_SIGNING_KEY_FILE', ['signing', 'keyFile']],
   ['EXHIBIT_LOG_LEVEL', ['log', 'level']],
 ];

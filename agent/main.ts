@@ -2,8 +2,9 @@ import { readFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { type Logger, pino } from 'pino';
+import type { Encrypt } from '../evidence/age-writer.ts';
 import { ExhibitError, explain, isExhibitError } from '../evidence/error.ts';
-import { MANIFEST_OBJECT } from '../evidence/layout.ts';
+import { MANIFEST_OBJECT, storedName } from '../evidence/layout.ts';
 import { generateSigner, loadSigner } from '../evidence/seal.ts';
 import { captureExecutor } from './capture/capture.ts';
 import { type Captures, createCaptures } from './capture/captures.ts';
@@ -14,6 +15,7 @@ import { allCollectors } from './collect/all.ts';
 import { type Config, loadConfig } from './config.ts';
 import type { Check } from './doctor/check.ts';
 import { examine } from './doctor/doctor.ts';
+import { openEncryption } from './encryption.ts';
 import { cleanStaleFifos } from './host/fifo.ts';
 import { makeFolder } from './host/folder.ts';
 import { type Host, reach } from './host/host.ts';
@@ -53,6 +55,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     );
   });
 
+  const encrypt = await openEncryption(config.encryption);
   const vault = await openSpoolVault(config.spool, reach(host, stateDir));
   const sink = stack.use(openSink(config.sink, { log, vault, spoolBytes: config.spool.bytes }));
   const hostRuntime = stack.use(openHostRuntime({ host }));
@@ -74,6 +77,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     config,
     host,
     sink,
+    encrypt,
     runtimes,
     collectors: allCollectors(stateDir, config),
     signer: keyFile === undefined ? generateSigner() : await loadSigner(keyFile),
@@ -89,7 +93,8 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     captures,
     runtime,
     defaults: { artifacts: config.artifacts, consistency: config.memory.consistency, scope: config.scope },
-    examine: (signal) => examine({ config, host, runtime, sink, storedKey: () => storedKey(captures, sink), signal }),
+    examine: (signal) =>
+      examine({ config, host, runtime, sink, storedKey: () => storedKey(captures, sink, encrypt), signal }),
     log,
   });
   stack.use(trigger);
@@ -99,12 +104,13 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
 }
 
 /** The manifest of the newest bundle that was sealed in this sink. */
-function storedKey(captures: Captures, sink: Sink): string | undefined {
+function storedKey(captures: Captures, sink: Sink, encrypt: Encrypt | undefined): string | undefined {
   const folder = `${sink.url}/`;
+  const manifest = storedName({ name: MANIFEST_OBJECT, encryption: encrypt && 'age' });
   const sealed = captures
     .list(Number.POSITIVE_INFINITY)
     .find(({ state, bundleUrl }) => (state === 'complete' || state === 'partial') && bundleUrl.startsWith(folder));
-  return sealed === undefined ? undefined : `${sealed.bundleUrl.slice(folder.length)}/${MANIFEST_OBJECT}`;
+  return sealed === undefined ? undefined : `${sealed.bundleUrl.slice(folder.length)}/${manifest}`;
 }
 
 /** The doctor without an agent: the same adapters, none of its work. The configuration is the agent's. */

@@ -191,8 +191,8 @@ async function* readDecrypted(
   }
 }
 
-/** The error with the object's name before its words. */
-function named(error: unknown, name: string): unknown {
+/** An error of decrypting with the object's name before its words. */
+export function named(error: unknown, name: string): unknown {
   if (error instanceof NoIdentity) {
     return new ExhibitError('bundle-encrypted', `${name}: ${error.message}.`, { cause: error });
   }

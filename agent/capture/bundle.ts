@@ -1,3 +1,4 @@
+import type { Encrypt } from '../../evidence/age-writer.ts';
 import type { Manifest, StoredObject } from '../../evidence/manifest.ts';
 import type { Signer } from '../../evidence/seal.ts';
 import { type BundleWriter, createBundleWriter } from '../../evidence/write.ts';
@@ -21,10 +22,11 @@ export interface BundleOptions {
   readonly path: string;
   /** zstd's. */
   readonly level: number;
+  readonly encrypt?: Encrypt | undefined;
   readonly signal: AbortSignal;
 }
 
-export function openBundle({ sink, path, level, signal }: BundleOptions): Bundle {
+export function openBundle({ sink, path, level, encrypt, signal }: BundleOptions): Bundle {
   const objects: StoredObject[] = [];
   const writer = (until: AbortSignal): BundleWriter =>
     createBundleWriter(
@@ -34,7 +36,7 @@ export function openBundle({ sink, path, level, signal }: BundleOptions): Bundle
           signal: until,
           ...(estimatedBytes === undefined ? {} : { estimatedBytes }),
         }),
-      { level, onStored: (object) => objects.push(object) },
+      { level, encrypt, onStored: (object) => objects.push(object) },
     );
   const open = writer(signal);
   return {

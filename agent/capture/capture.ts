@@ -1,4 +1,5 @@
 import type { Logger } from 'pino';
+import type { Encrypt } from '../../evidence/age-writer.ts';
 import type { CheckpointPlan } from '../../evidence/dump.ts';
 import { isExhibitError } from '../../evidence/error.ts';
 import { type ArtifactName, bundlePath, FORMAT_VERSION, REQUEST_OBJECT } from '../../evidence/layout.ts';
@@ -37,6 +38,8 @@ export interface CaptureParts extends RecordParts {
   readonly runtimes: readonly Runtime[];
   readonly collectors: Readonly<Record<ArtifactName, Collector>>;
   readonly startFreezer: typeof startFreezer;
+  /** Absent where evidence is stored as it is. */
+  readonly encrypt?: Encrypt | undefined;
   readonly log: Logger;
 }
 
@@ -60,7 +63,13 @@ export function captureExecutor(parts: CaptureParts): Execute {
     const { runtime, target, conclude, plan } = await resolveAndPlan(parts, request, hooks.signal);
     const { config } = parts;
     const path = bundlePath(config.cluster, config.node, captureId);
-    const bundle = openBundle({ sink: parts.sink, path, level: config.compression.level, signal: hooks.signal });
+    const bundle = openBundle({
+      sink: parts.sink,
+      path,
+      level: config.compression.level,
+      encrypt: parts.encrypt,
+      signal: hooks.signal,
+    });
     const record = await requestRecord(parts, captureId, request, { runtime, target, plan, signal: hooks.signal });
     await bundle.json(REQUEST_OBJECT, record);
     hooks.emit({
