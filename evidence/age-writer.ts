@@ -62,7 +62,9 @@ export async function createEncryption(recipients: readonly string[]): Promise<E
       if (!X25519_RECIPIENT.test(recipient)) throw new Error('it is not age1 and 58 characters');
       await begin([recipient]);
     } catch (cause) {
-      const words = `${recipient} is no X25519 recipient of age; \`age-keygen\` makes an identity and tells its recipient`;
+      // Only what claims to be a recipient is shown: anything else might be a key.
+      const shown = recipient.startsWith('age1') ? recipient : 'a line that does not begin with age1';
+      const words = `${shown} is no X25519 recipient of age; \`age-keygen\` makes an identity and tells its recipient`;
       throw new ExhibitError('config', words, { cause });
     }
   }

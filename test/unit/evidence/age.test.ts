@@ -257,6 +257,7 @@ describe('age files', () => {
       const error = await createEncryption([good, recipient]).catch((reason: unknown) => reason);
       expect(error).toMatchObject({ code: 'config' });
       expect(String(error)).toMatch(/is no X25519 recipient of age/);
+      if (!recipient.startsWith('age1')) expect(String(error)).toContain('a line that does not begin with age1');
     }
     await expect(createEncryption([])).rejects.toThrow(/one recipient at least/);
     await expect(createEncryption(Array.from({ length: 33 }, () => good))).rejects.toThrow(/32 recipients at most/);
