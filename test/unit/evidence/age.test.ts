@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { Decrypter, Encrypter, generateX25519Identity, identityToRecipient } from 'age-encryption';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { nodeSeal, openNativeSeal, tryNativeSeal } from '../../../evidence/age-cipher.ts';
 import { AgeCut, AgeError, CHUNK_BYTES, contentBytesOf, MAX_HEADER_BYTES } from '../../../evidence/age-format.ts';
 import { parseIdentities } from '../../../evidence/age-identity.ts';
 import { decryptFile, decryptRange, NoIdentity, readKey, storedRange } from '../../../evidence/age-reader.ts';
@@ -276,6 +277,44 @@ describe('age files', () => {
     const held = 64 * (CHUNK_BYTES + TAG_BYTES) - stored;
     expect(held).toBeLessThanOrEqual(CHUNK_BYTES + TAG_BYTES);
     expect(stream.end().bytes.length).toBe(CHUNK_BYTES + TAG_BYTES);
+  });
+});
+
+describe('sealing a chunk', () => {
+  it('gives the same bytes by Node and by libcrypto, whatever the content and its parts', (context) => {
+    const native = tryNativeSeal();
+    if (native === undefined) return context.skip('needs koffi, which has no build for this platform');
+    const bytes = (length: number) => fc.uint8Array({ minLength: length, maxLength: length });
+    fc.assert(
+      fc.property(
+        bytes(32),
+        bytes(12),
+        fc.array(fc.uint8Array({ minLength: 1, maxLength: 5000 }), { maxLength: 3 }),
+        (key, nonce, parts) => {
+          const [one, two] = [Buffer.alloc(20_000), Buffer.alloc(20_000)];
+          expect(native(key, nonce, parts, two)).toBe(nodeSeal(key, nonce, parts, one));
+          expect(two.equals(one)).toBe(true);
+        },
+      ),
+      { numRuns: 200 },
+    );
+    const chunk = randomBytes(CHUNK_BYTES);
+    const [key, nonce] = [randomBytes(32), randomBytes(12)];
+    const [one, two] = [Buffer.alloc(CHUNK_BYTES + TAG_BYTES), Buffer.alloc(CHUNK_BYTES + TAG_BYTES)];
+    nodeSeal(key, nonce, [chunk], one);
+    native(key, nonce, [chunk], two);
+    expect(two.equals(one)).toBe(true);
+  });
+
+  it('is refused where there is no room, rather than written beyond it', (context) => {
+    const native = tryNativeSeal();
+    if (native === undefined) return context.skip('needs koffi, which has no build for this platform');
+    const seal = () => native(Buffer.alloc(32), Buffer.alloc(12), [Buffer.alloc(100)], Buffer.alloc(115));
+    expect(seal).toThrow(/no room for a chunk/);
+  });
+
+  it('is not offered by a library that lacks what is needed', () => {
+    expect(() => openNativeSeal('libc.so.6')).toThrow();
   });
 });
 
