@@ -47,11 +47,15 @@ export const DEFAULT_FRAME_BYTES = 1024 * 1024;
 export const DEFAULT_IN_FLIGHT = 6;
 const DEFAULT_LEVEL = 1;
 
-/** Each frame in flight holds its content, room for its stored form and zstd's own tables (below 1 MiB up to level 1). */
+/**
+ * Each frame in flight holds its content, room for its stored form and zstd's own tables (below 1 MiB up to level 1); with
+ * encryption, once more its stored form.
+ */
 export function memoryBound(options: FrameOptions = {}): number {
   const frameBytes = options.frameBytes ?? DEFAULT_FRAME_BYTES;
   const inFlight = options.inFlight ?? DEFAULT_IN_FLIGHT;
-  return (inFlight + 1) * (frameBytes + frameBound(frameBytes) + 1024 * 1024);
+  const stored = frameBound(frameBytes) * (options.encryption === undefined ? 1 : 2);
+  return (inFlight + 1) * (frameBytes + stored + 1024 * 1024);
 }
 
 /** `out` may not keep a chunk whose write has resolved: its memory is that of a later frame. */
