@@ -9,7 +9,7 @@ import { CONTENT_CLASSES } from '../evidence/volumes.ts';
 import { LOGS_DEFAULTS, NODE_LOG_SOURCES } from './collect/logs-options.ts';
 import { INCLUDABLE, WHEN_LARGER } from './collect/memory-choices.ts';
 import { VOLUMES_POLICY, WAITING } from './collect/volumes-policy.ts';
-import { sinkSchema } from './sink/open.ts';
+import { EVEN_WITH_FAULTS, type SinkConfig, sinkSchema, sinksSchema } from './sink/open.ts';
 
 const UNITS = new Map([
   ['', 1],
@@ -105,7 +105,7 @@ const volumesSchema = z.strictObject({
   waiting: z.enum(WAITING).default(VOLUMES_POLICY.waiting),
 });
 
-const schema = z.strictObject({
+const commonSchema = z.strictObject({
   cluster: z.string().min(1).default('local'),
   node: z
     .string()
@@ -116,7 +116,6 @@ const schema = z.strictObject({
   /** Journal and FIFOs; on a tmpfs, so that the node's disk is not written. A path both the agent and the runtime see. */
   stateDir: absolutePath.default('/run/exhibit'),
   runtime: runtimeSchema.prefault({}),
-  sink: sinkSchema,
   artifacts: z
     .array(z.enum(ARTIFACTS))
     .min(1)
@@ -151,7 +150,35 @@ const schema = z.strictObject({
     .strictObject({ level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']).default('info') })
     .prefault({}),
 });
-export type Config = z.output<typeof schema>;
+
+/** One sink, named `default`. */
+const oneSinkSchema = commonSchema
+  .extend({ sink: sinkSchema, defaultSinks: z.undefined({ error: 'nothing: this goes with sinks' }).optional() })
+  .transform(({ sink, ...rest }) => ({ ...rest, sinks: [{ name: 'default', sink }] }));
+
+const severalSinksSchema = commonSchema
+  .extend({
+    sinks: sinksSchema,
+    /** Where a capture goes whose request does not say; all of them unless told. */
+    defaultSinks: z.array(z.string()).min(1, { error: 'a name of a sink or more' }).optional(),
+    sink: z.undefined({ error: 'nothing: sinks is given, so make this one of them' }).optional(),
+  })
+  .superRefine(({ sinks, defaultSinks }, context) => {
+    const known = Object.keys(sinks ?? {});
+    for (const [index, name] of (Array.isArray(defaultSinks) ? defaultSinks : []).entries()) {
+      if (known.includes(name)) continue;
+      context.addIssue({ code: 'custom', path: ['defaultSinks', index], message: `one of ${known.join(', ')}` });
+    }
+  }, EVEN_WITH_FAULTS)
+  .transform(({ sink: _, sinks, ...rest }) => ({
+    ...rest,
+    sinks: Object.entries(sinks).map(([name, sink]) => ({ name, sink })),
+  }));
+
+export type Config = z.output<typeof commonSchema> & {
+  readonly sinks: readonly { readonly name: string; readonly sink: SinkConfig }[];
+  readonly defaultSinks?: readonly string[] | undefined;
+};
 
 /** What Kubernetes injects wins over the file: environment variable -> path in the configuration. */
 const ENVIRONMENT: ReadonlyArray<readonly [string, readonly string[]]> = [
@@ -190,9 +217,16 @@ export function parseConfig(text: string, file: string, env: NodeJS.ProcessEnv):
   if (fault !== undefined)
     throw new ExhibitError('config', `${file} is not valid YAML: ${fault.message.split('\n')[0]}`);
   const given: unknown = document.toJS({ maxAliasCount: 100 }) ?? {};
-  const parsed = schema.safeParse(withEnvironment(given, env));
-  if (parsed.success) return parsed.data;
-  const faults = parsed.error.issues.flatMap((issue) => issueLines(issue, given));
+  const several = isRecord(given) && 'sinks' in given;
+  // A url of its own would be of none of the sinks.
+  const stray = several && (env.EXHIBIT_SINK_URL ?? '') !== '';
+  const merged = withEnvironment(given, stray ? { ...env, EXHIBIT_SINK_URL: '' } : env);
+  const parsed = (several ? severalSinksSchema : oneSinkSchema).safeParse(merged);
+  if (parsed.success && !stray) return parsed.data;
+  const faults = [
+    ...(stray ? ['EXHIBIT_SINK_URL: expected nothing, since sinks is given: write the url into one of them'] : []),
+    ...(parsed.error?.issues ?? []).flatMap((issue) => issueLines(issue, given)),
+  ];
   throw new ExhibitError(
     'config',
     [`${file} has ${faults.length === 1 ? 'a fault' : `${faults.length} faults`}:`, ...faults].join('\n  '),
@@ -220,6 +254,10 @@ function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
+function ownValue(at: unknown, key: PropertyKey): unknown {
+  return typeof at === 'object' && at !== null && Object.hasOwn(at, key) ? Reflect.get(at, key) : undefined;
+}
+
 function issueLines(issue: z.core.$ZodIssue, given: unknown): string[] {
   const path = issue.path.join('.');
   if (issue.code === 'unrecognized_keys') {
@@ -227,7 +265,12 @@ function issueLines(issue: z.core.$ZodIssue, given: unknown): string[] {
       (key) => `${[...issue.path, key].join('.')}: unknown key, expected one of the keys in docs/configuration.md`,
     );
   }
-  const found = issue.path.reduce<unknown>((at, key) => (isRecord(at) ? at[String(key)] : undefined), given);
+  if (issue.code === 'invalid_key') {
+    return [
+      `${path}: expected ${issue.issues[0]?.message ?? issue.message}, found ${JSON.stringify(issue.path.at(-1))}`,
+    ];
+  }
+  const found = issue.path.reduce<unknown>((at, key) => ownValue(at, key), given);
   const expected = issue.message.replace(/^Invalid (input|option): expected /, '');
   return [
     `${path === '' ? 'the file' : path}: expected ${expected}, found ${found === undefined ? 'nothing' : JSON.stringify(found)}`,

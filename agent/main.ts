@@ -57,7 +57,10 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
 
   const encrypt = await openEncryption(config.encryption);
   const vault = await openSpoolVault(config.spool, reach(host, stateDir));
-  const sink = stack.use(openSink(config.sink, { log, vault, spoolBytes: config.spool.bytes }));
+  const sinks = config.sinks.map(({ name, sink }) => ({
+    name,
+    sink: stack.use(openSink(sink, { name, log, vault, spoolBytes: config.spool.bytes })),
+  }));
   const hostRuntime = stack.use(openHostRuntime({ host }));
   const runtimes: Runtime[] = [...containerRuntimes(config, host).map((runtime) => stack.use(runtime)), hostRuntime];
   // Before anything of an earlier agent is tidied up: it might still be there.
@@ -76,7 +79,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   const execute = captureExecutor({
     config,
     host,
-    sink,
+    sinks,
     encrypt,
     runtimes,
     collectors: allCollectors(stateDir, config),
@@ -93,8 +96,9 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     captures,
     runtime,
     defaults: { artifacts: config.artifacts, consistency: config.memory.consistency, scope: config.scope },
+    sinks: sinks.map(({ name }) => name),
     examine: (signal) =>
-      examine({ config, host, runtime, sink, storedKey: () => storedKey(captures, sink, encrypt), signal }),
+      examine({ config, host, runtime, sinks, storedKey: (sink) => storedKey(captures, sink, encrypt), signal }),
     log,
   });
   stack.use(trigger);
@@ -118,9 +122,9 @@ export async function examineNode(configFile: string, env: NodeJS.ProcessEnv, si
   const config = await loadConfig(configFile, env);
   const host: Host = { procRoot: config.runtime.procRoot, hostRoot: config.runtime.hostRoot };
   await using stack = new AsyncDisposableStack();
-  const sink = stack.use(openSink(config.sink));
+  const sinks = config.sinks.map(({ name, sink }) => ({ name, sink: stack.use(openSink(sink, { name })) }));
   const runtime = stack.use(containerRuntimes(config, host)[0] ?? openHostRuntime({ host }));
-  return await examine({ config, host, runtime, sink, storedKey: () => undefined, signal });
+  return await examine({ config, host, runtime, sinks, storedKey: () => undefined, signal });
 }
 
 function containerRuntimes(config: Config, host: Host): Runtime[] {

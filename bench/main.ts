@@ -7,6 +7,7 @@
  *   npm run bench -- checkpoint [...]        see checkpoint.ts
  *   npm run bench -- processes [...]         see processes.ts
  *   npm run bench -- rootfs [...]            see rootfs.ts
+ *   npm run bench -- sink [...]              see sink.ts
  *
  * Every way is taken in turn, several rounds, on the same container; the medians are printed as a table and all figures
  * are kept as JSON. Absolute times are this machine's: compare the ratios.
@@ -26,6 +27,7 @@ import { type Load, startLoad } from './load.ts';
 import { memory } from './memory.ts';
 import { processes } from './processes.ts';
 import { rootfs } from './rootfs.ts';
+import { sink } from './sink.ts';
 
 interface Figure {
   readonly way: string;
@@ -96,6 +98,7 @@ async function main(): Promise<void> {
   if (process.argv[2] === 'memory') return memory(process.argv.slice(3));
   if (process.argv[2] === 'checkpoint') return checkpoint(process.argv.slice(3));
   if (process.argv[2] === 'rootfs') return rootfs(process.argv.slice(3));
+  if (process.argv[2] === 'sink') return sink(process.argv.slice(3));
   return capture();
 }
 

@@ -13,6 +13,9 @@ export interface CaptureOptions {
   readonly id?: string;
   readonly consistency?: 'frozen' | 'live';
   readonly scope?: Scope;
+  readonly sink?: readonly string[];
+  readonly exhibit?: string;
+  readonly acquirer?: string;
 }
 
 /** The message for the agent. */
@@ -28,6 +31,9 @@ export function captureRequest(
     reason: options.reason ?? '',
     consistency: options.consistency ?? '',
     scope: options.scope ?? '',
+    sinks: [...(options.sink ?? [])],
+    exhibitNumber: options.exhibit ?? '',
+    acquirer: options.acquirer ?? '',
   };
 }
 
@@ -61,6 +67,15 @@ export function parseArtifacts(text: string): ArtifactName[] {
     throw new ExhibitError('usage', `${what}: choose from ${ARTIFACTS.join(', ')}.`);
   }
   return [...new Set(names.filter(isArtifactName))];
+}
+
+/** `--sink` again and again, or names with commas: each once, in the order given. Which there are the agent knows. */
+export function parseSinks(text: string, before: readonly string[] = []): string[] {
+  const names = text.split(',').map((name) => name.trim());
+  if (names.some((name) => name === '')) {
+    throw new ExhibitError('usage', '--sink wants names of sinks of the agent, as its configuration has them.');
+  }
+  return [...new Set([...before, ...names])];
 }
 
 /** RFC 9562, in lower case as the agent keeps it. Version 7 sorts by time; `uuidgen` makes others, which work too. */

@@ -1,7 +1,7 @@
 import type { Logger } from 'pino';
 import type { Encrypt } from '../../evidence/age-writer.ts';
 import type { CheckpointPlan } from '../../evidence/dump.ts';
-import { isExhibitError } from '../../evidence/error.ts';
+import { ExhibitError, isExhibitError } from '../../evidence/error.ts';
 import { type ArtifactName, bundlePath, FORMAT_VERSION, REQUEST_OBJECT } from '../../evidence/layout.ts';
 import type {
   ArtifactRecord,
@@ -20,6 +20,7 @@ import { agentDiskWriteBytes } from '../host/self.ts';
 import { OF_ONE_CONTAINER, ownTarget, podScoped } from '../runtime/pod.ts';
 import { asPid, type Runtime, type Target } from '../runtime/runtime.ts';
 import { parseSelector, resolveTarget } from '../runtime/select.ts';
+import { type NamedSink, pickSinks } from '../sink/several.ts';
 import type { Sink } from '../sink/sink.ts';
 import { type Bundle, openBundle } from './bundle.ts';
 import type { CaptureHooks, CaptureRequest, Execute } from './captures.ts';
@@ -33,7 +34,8 @@ import { displayName, type RecordParts, requestRecord } from './record.ts';
 import { runStep, skippedStep } from './step.ts';
 
 export interface CaptureParts extends RecordParts {
-  readonly sink: Sink;
+  /** Those of the configuration, among which a request picks. */
+  readonly sinks: readonly NamedSink[];
   /** In the order in which they are asked for a target. */
   readonly runtimes: readonly Runtime[];
   readonly collectors: Readonly<Record<ArtifactName, Collector>>;
@@ -63,19 +65,29 @@ export function captureExecutor(parts: CaptureParts): Execute {
     const { runtime, target, conclude, plan } = await resolveAndPlan(parts, request, hooks.signal);
     const { config } = parts;
     const path = bundlePath(config.cluster, config.node, captureId);
+    const sinks = pickSinks(parts.sinks, request.sinks ?? config.defaultSinks);
+    const [first] = sinks;
+    if (first === undefined) throw new ExhibitError('internal', 'the agent has no sink');
+    const { sink } = first;
     const bundle = openBundle({
-      sink: parts.sink,
+      sink,
       path,
       level: config.compression.level,
       encrypt: parts.encrypt,
       signal: hooks.signal,
     });
-    const record = await requestRecord(parts, captureId, request, { runtime, target, plan, signal: hooks.signal });
+    const record = await requestRecord(parts, captureId, request, {
+      runtime,
+      target,
+      plan,
+      sinks: [first],
+      signal: hooks.signal,
+    });
     await bundle.json(REQUEST_OBJECT, record);
     hooks.emit({
       kind: 'accepted',
       target: displayName(target.record),
-      bundleUrl: `${parts.sink.url.replace(/\/$/, '')}/${path}`,
+      bundleUrl: `${sink.url.replace(/\/$/, '')}/${path}`,
       stages: [...plan.steps.map((step) => step.artifact), 'seal'],
     });
     return carryOut({
@@ -86,6 +98,7 @@ export function captureExecutor(parts: CaptureParts): Execute {
       target,
       conclude,
       plan,
+      sink,
       bundle,
       hooks,
       lock,
@@ -184,6 +197,7 @@ interface Run extends Resolved {
   readonly captureId: string;
   readonly record: RequestRecord;
   readonly plan: Plan;
+  readonly sink: Sink;
   readonly bundle: Bundle;
   readonly hooks: CaptureHooks;
   readonly lock: Lock;
@@ -224,7 +238,7 @@ async function carryOut(run: Run): Promise<{ state: 'complete' | 'partial' | 'ca
     artifacts,
     objects: [...bundle.objects],
     agent: run.record.agent,
-    nodeBytesWritten: parts.sink.url.startsWith('file:') ? Math.max(0, written - bundle.storedBytes()) : written,
+    nodeBytesWritten: run.sink.url.startsWith('file:') ? Math.max(0, written - bundle.storedBytes()) : written,
   };
   await bundle.seal(manifest, parts.signer, AbortSignal.timeout(SEAL_TIMEOUT_MS));
   const wallMs = Math.round(performance.now() - sealStartedMs);

@@ -17,6 +17,12 @@ export interface CaptureRequest {
   readonly reason: string;
   readonly consistency: 'frozen' | 'live';
   readonly scope: Scope;
+  /** Names of the agent's sinks; absent: those that the configuration says. */
+  readonly sinks?: readonly string[];
+  /** The number that the exhibit has in its case. */
+  readonly exhibitNumber?: string;
+  /** Who acquires the evidence, as the requester claims. */
+  readonly acquirer?: string;
   readonly requester: { readonly trigger: string; readonly identity: string };
 }
 
@@ -85,10 +91,12 @@ function remember(history: CaptureEvent[], event: CaptureEvent): void {
 }
 
 export function requestKey(request: CaptureRequest): string {
-  const { selector, artifacts, caseId, reason, consistency, scope } = request;
-  return createHash('sha256')
-    .update(JSON.stringify([selector, [...artifacts].sort(), caseId, reason, consistency, scope]))
-    .digest('hex');
+  const { selector, artifacts, caseId, reason, consistency, scope, sinks, exhibitNumber, acquirer } = request;
+  const asked: unknown[] = [selector, [...artifacts].sort(), caseId, reason, consistency, scope];
+  // Only where given: a request that was made before there were such must still find its capture.
+  const more = { ...(sinks === undefined ? {} : { sinks: [...new Set(sinks)].sort() }), exhibitNumber, acquirer };
+  if (Object.values(more).some((value) => value !== undefined)) asked.push(more);
+  return createHash('sha256').update(JSON.stringify(asked)).digest('hex');
 }
 
 export function createCaptures(options: {

@@ -5,6 +5,7 @@ import type { Config } from '../config.ts';
 import type { Host } from '../host/host.ts';
 import { hostIdentity } from '../host/identity.ts';
 import type { Runtime, Target } from '../runtime/runtime.ts';
+import type { NamedSink } from '../sink/several.ts';
 import type { CaptureRequest } from './captures.ts';
 
 /** What of the agent goes into the record. */
@@ -33,7 +34,7 @@ export async function requestRecord(
   parts: RecordParts,
   captureId: string,
   request: CaptureRequest,
-  found: { runtime: Runtime; target: Target; plan: Plan; signal: AbortSignal },
+  found: { runtime: Runtime; target: Target; plan: Plan; sinks: readonly NamedSink[]; signal: AbortSignal },
 ): Promise<RequestRecord> {
   const { config, now } = parts;
   const [identity, host]: [{ name: string; version: string }, HostRecord] = await Promise.all([
@@ -48,7 +49,10 @@ export async function requestRecord(
     requestedAt: new Date(now()).toISOString(),
     requester: request.requester,
     ...(request.caseId === '' ? {} : { caseId: request.caseId }),
+    ...(request.exhibitNumber === undefined ? {} : { exhibitNumber: request.exhibitNumber }),
+    ...(request.acquirer === undefined ? {} : { acquirer: request.acquirer }),
     ...(request.reason === '' ? {} : { reason: request.reason }),
+    sinks: found.sinks.map(({ name }) => name),
     selector: request.selector,
     artifacts: [...request.artifacts],
     runtime: { name: identity.name, version: identity.version },

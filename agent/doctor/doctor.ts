@@ -24,7 +24,7 @@ import {
 } from './agent.ts';
 import { checkNodeLogs, checkVolumes } from './artifacts.ts';
 import { type Check, type Group, line } from './check.ts';
-import { checkAppendOnly, checkClock, checkSigning, checkSink } from './evidence.ts';
+import { checkAppendOnly, checkClock, checkSigning, checkSinks, ofSink } from './evidence.ts';
 import { checkCgroup, checkKernel } from './kernel.ts';
 import { examineCheckpoint, examineRuntime } from './node.ts';
 import { inTime, type Patient, type Shared } from './patient.ts';
@@ -72,7 +72,7 @@ const EXAMINATIONS: ReadonlyArray<readonly [Group, name: string, Examination]> =
   ['agent', 'state', examineState],
   ['agent', 'memory', async ({ config }) => [checkMemory(await memoryRoom(), config.memory.bufferBytes)]],
   ['agent', 'settings', async ({ config }) => [checkSettings(config)]],
-  ['evidence', 'sink', examineSink],
+  ['evidence', 'sink', examineSinks],
   ['evidence', 'append-only', examineRights],
   ['evidence', 'signing', async ({ config }) => [checkSigning(config.signing.keyFile)]],
   ['evidence', 'clock', async ({ host }) => [checkClock(hostIdentity(host, Date.now).clock)]],
@@ -102,11 +102,18 @@ async function examineState({ config, host }: Patient, shared: Shared): Promise<
 }
 
 /** A sink that does not answer fails every capture, so here an overdue answer is a failure as well. */
-async function examineSink({ sink, signal }: Patient): Promise<Check[]> {
-  const why = await inTime(sink.check(signal), signal).then(() => undefined, explain);
-  return [checkSink(sink.url, why)];
+async function examineSinks({ sinks, signal }: Patient): Promise<Check[]> {
+  const found = sinks.map(async ({ name, sink }) => {
+    const why = await inTime(sink.check(signal), signal).then(() => undefined, explain);
+    return { name, url: sink.url, why };
+  });
+  return checkSinks(await Promise.all(found));
 }
 
-async function examineRights({ sink, storedKey, signal }: Patient): Promise<Check[]> {
-  return [checkAppendOnly(sink.url, await sink.rights(storedKey(), signal))];
+async function examineRights({ sinks, storedKey, signal }: Patient): Promise<Check[]> {
+  const found = sinks.map(async ({ name, sink }) => {
+    const rights = await sink.rights(storedKey(sink), signal);
+    return ofSink(checkAppendOnly(sink.url, rights), name, sinks.length);
+  });
+  return await Promise.all(found);
 }

@@ -15,6 +15,22 @@ export function checkSink(url: string, why: string | undefined): Check {
   );
 }
 
+/** Every sink of the agent. One that takes nothing spoils no capture as long as another one does. */
+export function checkSinks(
+  found: readonly { readonly name: string; readonly url: string; readonly why: string | undefined }[],
+): Check[] {
+  const working = found.filter(({ why }) => why === undefined).length;
+  return found.map(({ name, url, why }) => {
+    const check = ofSink(checkSink(url, why), name, found.length);
+    if (why === undefined || working === 0) return check;
+    return { ...check, status: 'warning', meaning: 'captures are stored in the other sinks alone' };
+  });
+}
+
+/** The line of one of `count` sinks: with its name where there are several, so that no two lines have one name. */
+export const ofSink = (check: Check, name: string, count: number): Check =>
+  count === 1 ? check : { ...check, name: `${check.name}:${name}` };
+
 export function checkAppendOnly(url: string, rights: SinkRights): Check {
   const say = line('evidence', 'append-only');
   if (!url.startsWith('s3:')) {
@@ -34,6 +50,13 @@ export function checkAppendOnly(url: string, rights: SinkRights): Check {
       `whoever takes over this node can ${verbs.join(' and ')} evidence`,
       'allow the agent s3:PutObject and s3:AbortMultipartUpload alone (docs/sinks.md)',
     ]);
+  }
+  if (rights.lockMissing === true) {
+    return say.failure(
+      `${found}; sink.objectLock is configured and the bucket has no Object Lock`,
+      'a capture would fail before it begins: its evidence would not be locked',
+      'enable Object Lock on the bucket (aws s3api put-object-lock-configuration, versioning first), or remove sink.objectLock',
+    );
   }
   if (kept.fault !== undefined) faults.push(kept.fault);
   if (rights.overwrites) {

@@ -3,6 +3,7 @@ import type { Config } from '../config.ts';
 import type { Daemon } from '../host/daemon.ts';
 import type { Host } from '../host/host.ts';
 import type { Runtime, RuntimeDescription, RuntimeIdentity } from '../runtime/runtime.ts';
+import type { NamedSink } from '../sink/several.ts';
 import type { Sink } from '../sink/sink.ts';
 
 /** Whom the doctor examines. */
@@ -10,9 +11,9 @@ export interface Patient {
   readonly config: Config;
   readonly host: Host;
   readonly runtime: Runtime;
-  readonly sink: Sink;
-  /** Key of an object that this agent has stored; undefined when it knows of none. */
-  readonly storedKey: () => string | undefined;
+  readonly sinks: readonly NamedSink[];
+  /** Key of an object that this agent has stored in a sink; undefined when it knows of none. */
+  readonly storedKey: (sink: Sink) => string | undefined;
   readonly signal: AbortSignal;
 }
 

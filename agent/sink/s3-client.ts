@@ -1,5 +1,8 @@
 import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3';
+import type { S3Clock } from './s3-clock.ts';
+import { Renewal } from './s3-credentials.ts';
 import { errorNames, httpStatus } from './s3-errors.ts';
+import { type RetryConfig, retryStrategy } from './s3-retry.ts';
 
 /** A TCP and TLS handshake takes three round trips; nothing on this planet needs longer. */
 export const CONNECT_TIMEOUT_MS = 5_000;
@@ -10,12 +13,6 @@ export const CONNECT_TIMEOUT_MS = 5_000;
 export const IDLE_TIMEOUT_MS = 30_000;
 /** One request in all, so that a connection that trickles ends too: a part of 5 GiB at 6 MB/s. */
 export const REQUEST_TIMEOUT_MS = 15 * 60_000;
-/**
- * The SDK's standard mode waits 100 ms, doubled each time up to 20 s, times a random fraction, and spends from a bucket of
- * tokens: eight attempts ride over about ten seconds of refusals. It sends again what is throttled, 5xx, reset, timed out
- * or refused, never AccessDenied and the like.
- */
-export const MAX_ATTEMPTS = 8;
 
 export interface ClientOptions {
   readonly endpoint?: string | undefined;
@@ -25,6 +22,8 @@ export interface ClientOptions {
   readonly connectTimeoutMs?: number | undefined;
   readonly idleTimeoutMs?: number | undefined;
   readonly requestTimeoutMs?: number | undefined;
+  readonly retry?: RetryConfig | undefined;
+  /** Over `retry.attempts`. */
   readonly maxAttempts?: number | undefined;
 }
 
@@ -38,9 +37,11 @@ export function createS3Client(options: ClientOptions): S3Client {
     ...(region === undefined ? {} : { region }),
     ...(credentials === undefined ? {} : { credentials }),
     ...(forcePathStyle === undefined ? {} : { forcePathStyle }),
-    retryMode: 'standard',
-    maxAttempts: options.maxAttempts ?? MAX_ATTEMPTS,
-    // The sink sends a SHA-256 of its own with every body; the SDK need not add a CRC.
+    retryStrategy: retryStrategy({
+      ...options.retry,
+      ...(options.maxAttempts === undefined ? {} : { attempts: options.maxAttempts }),
+    }),
+    // The sink sends a checksum of its own with every body; the SDK need not add another.
     requestChecksumCalculation: 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',
     requestHandler: {
@@ -79,30 +80,81 @@ export function isUnclear(error: unknown): boolean {
   return status === undefined || (status >= 500 && !names.includes('SlowDown'));
 }
 
+type Handler<Args extends object, Result> = (args: Args) => Promise<Result>;
+
 /**
- * Teaches a client two things. It signs a body with the SHA-256 that is sent as its checksum anyway, so a part is hashed
- * once and not three times. And it remembers, across the SDK's own retries, whether an attempt ended unclear.
+ * Teaches a client what the SDK does not do: to sign the hash of a body that is known already, and to let bodies wait for
+ * their turn; to remember, across retries, whether an attempt ended unclear; to renew credentials that have expired; to read
+ * the server's clock.
  */
-export function instrument(client: S3Client): void {
-  client.middlewareStack.add(signChecksum, { step: 'build', name: 'exhibitPayloadHash', override: true });
-  client.middlewareStack.addRelativeTo(watchAttempts, {
+export function instrument(client: S3Client, clock: S3Clock): void {
+  const renewal = new Renewal(async (options) => await client.config.credentials(options));
+  const renewExpired =
+    <Args extends object, Result>(next: Handler<Args, Result>): Handler<Args, Result> =>
+    (args) =>
+      renewal.around(() => next(args));
+  const readClock =
+    <Args extends object, Result extends object>(next: Handler<Args, Result>): Handler<Args, Result> =>
+    async (args) => {
+      const sentAtMs = Date.now();
+      const result = await next(args);
+      const headers = headersOf(result, 'response');
+      clock.see({ sentAtMs, receivedAtMs: Date.now(), date: headers?.date, age: headers?.age });
+      return result;
+    };
+  const { middlewareStack } = client;
+  middlewareStack.add(signSha256, { step: 'build', name: 'exhibitPayloadHash', override: true });
+  // The outermost, because the SDK asks for credentials in more than one place.
+  middlewareStack.add(renewExpired, { step: 'initialize', priority: 'high', name: 'exhibitRenewal', override: true });
+  middlewareStack.addRelativeTo(watchAttempts, {
     relation: 'after',
     toMiddleware: 'retryMiddleware',
     name: 'exhibitAttempts',
     override: true,
   });
+  middlewareStack.addRelativeTo(awaitTurn, {
+    relation: 'before',
+    toMiddleware: 'httpSigningMiddleware',
+    name: 'exhibitTurn',
+    override: true,
+  });
+  middlewareStack.add(readClock, { step: 'deserialize', priority: 'low', name: 'exhibitClock', override: true });
 }
 
-type Handler<Args extends object, Result> = (args: Args) => Promise<Result>;
+interface Prepared {
+  readonly sha256: Buffer;
+  /** Awaited before each attempt is signed and sent. */
+  readonly turn: () => Promise<void>;
+}
 
-function signChecksum<Args extends object, Result>(next: Handler<Args, Result>): Handler<Args, Result> {
+const preparedBodies = new WeakMap<object, Prepared>();
+
+/** The body is signed with this SHA-256 and not hashed again, and waits for its turn. `body` is this very object. */
+export function prepareBody(body: Buffer, prepared: Prepared): void {
+  preparedBodies.set(body, prepared);
+}
+
+function preparedFor(args: object): Prepared | undefined {
+  if (!('input' in args) || typeof args.input !== 'object' || args.input === null) return undefined;
+  if (!('Body' in args.input) || typeof args.input.Body !== 'object' || args.input.Body === null) return undefined;
+  return preparedBodies.get(args.input.Body);
+}
+
+function signSha256<Args extends object, Result>(next: Handler<Args, Result>): Handler<Args, Result> {
   return (args) => {
-    const headers = headersOf(args);
-    const checksum = headers?.['x-amz-checksum-sha256'];
-    if (headers !== undefined && typeof checksum === 'string') {
-      headers['x-amz-content-sha256'] = Buffer.from(checksum, 'base64').toString('hex');
+    const headers = headersOf(args, 'request');
+    const prepared = preparedFor(args);
+    if (headers !== undefined && prepared !== undefined) {
+      headers['x-amz-content-sha256'] = prepared.sha256.toString('hex');
     }
     return next(args);
+  };
+}
+
+function awaitTurn<Args extends object, Result>(next: Handler<Args, Result>): Handler<Args, Result> {
+  return async (args) => {
+    await preparedFor(args)?.turn();
+    return await next(args);
   };
 }
 
@@ -120,9 +172,9 @@ function watchAttempts<Args extends object, Result>(next: Handler<Args, Result>)
   };
 }
 
-function headersOf(args: object): Record<string, unknown> | undefined {
-  if (!('request' in args) || typeof args.request !== 'object' || args.request === null) return undefined;
-  const { request } = args;
-  if (!('headers' in request) || typeof request.headers !== 'object' || request.headers === null) return undefined;
-  return request.headers as Record<string, unknown>;
+function headersOf(of: object, message: 'request' | 'response'): Record<string, unknown> | undefined {
+  const found: unknown = message in of ? (of as Record<string, unknown>)[message] : undefined;
+  if (typeof found !== 'object' || found === null || !('headers' in found)) return undefined;
+  const { headers } = found;
+  return typeof headers === 'object' && headers !== null ? (headers as Record<string, unknown>) : undefined;
 }

@@ -1,4 +1,6 @@
+import type { ClockOffset } from '../../evidence/custody.ts';
 import { ExhibitError, explain, isExhibitError } from '../../evidence/error.ts';
+import { skewWords } from './s3-clock.ts';
 
 /** Where a request went, for messages. Never holds credentials. */
 export interface S3Place {
@@ -6,6 +8,10 @@ export interface S3Place {
   readonly prefix: string;
   /** Undefined for AWS itself. */
   readonly endpoint: string | undefined;
+  /** What the sink's settings need beside the two rights of every sink: `s3:PutObjectRetention`. */
+  readonly actions?: readonly string[];
+  /** What is known of S3's clock by now. */
+  readonly clock?: () => ClockOffset | undefined;
 }
 
 type Remedy = (place: S3Place) => string;
@@ -13,8 +19,13 @@ type Remedy = (place: S3Place) => string;
 const objects = ({ bucket, prefix }: S3Place) => `arn:aws:s3:::${bucket}/${prefix === '' ? '*' : `${prefix}/*`}`;
 const server = ({ endpoint }: S3Place) => endpoint ?? 'Amazon S3';
 
+const actions = ({ actions = [] }: S3Place) => {
+  const all = ['s3:PutObject', 's3:AbortMultipartUpload', ...actions];
+  return `${all.slice(0, -1).join(', ')} and ${all.at(-1)}`;
+};
+
 const noRights: Remedy = (place) =>
-  `it denies access; allow s3:PutObject and s3:AbortMultipartUpload on ${objects(place)}, and with SSE-KMS kms:GenerateDataKey and kms:Decrypt on the key`;
+  `it denies access; allow ${actions(place)} on ${objects(place)}, and with SSE-KMS kms:GenerateDataKey and kms:Decrypt on the key`;
 const badKey: Remedy = () =>
   'it does not accept the access key; check the credentials, or that endpoint and region are the ones they belong to';
 const expired: Remedy = () =>
@@ -27,6 +38,16 @@ const unreachable: Remedy = (place) =>
   `${server(place)} cannot be reached; check sink.endpoint, routes and security groups`;
 const noAnswer: Remedy = (place) =>
   `${server(place)} did not answer in time; check the network between the node and it`;
+const skewed: Remedy = ({ clock }) => {
+  const offset = clock?.();
+  if (offset === undefined)
+    return "the node's clock differs from S3's by more than 15 minutes; synchronise it (chronyc tracking)";
+  return `the node's clock is ${skewWords(offset)} S3's; synchronise it (chronyc tracking)`;
+};
+const noLock: Remedy = ({ bucket }) =>
+  `the bucket ${bucket} has no Object Lock and sink.objectLock wants it; enable it there (aws s3api put-object-lock-configuration, versioning first) or remove sink.objectLock`;
+const noKey: Remedy = () =>
+  "the KMS key of sink.serverSideEncryption.keyId cannot be used; check that it exists, is enabled and is of the bucket's region";
 const damaged: Remedy = () => 'bytes were changed on the way; look for a proxy or a faulty network card on this node';
 const overloaded: Remedy = () => 'it stays overloaded; try again later or spread captures over prefixes';
 
@@ -43,9 +64,9 @@ const REMEDIES: Readonly<Record<string, Remedy>> = {
   ExpiredToken: expired,
   ExpiredTokenException: expired,
   TokenRefreshRequired: expired,
-  RequestTimeTooSkewed: () =>
-    "the node's clock differs from S3's by more than 15 minutes; synchronise it (chronyc tracking)",
-  RequestExpired: () => "the node's clock differs from S3's; synchronise it (chronyc tracking)",
+  RequestTimeTooSkewed: skewed,
+  RequestExpired: skewed,
+  RequestInTheFuture: skewed,
   CredentialsProviderError: () =>
     'no credentials were found; use EKS Pod Identity or IRSA, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY',
   TokenProviderError: () => 'no credentials were found; use EKS Pod Identity or IRSA',
@@ -66,6 +87,11 @@ const REMEDIES: Readonly<Record<string, Remedy>> = {
   EntityTooLarge: () => 'the object is larger than it allows',
   QuotaExceeded: () => "the bucket's quota is used up; raise it",
   InvalidRetentionPeriod: () => "the bucket's Object Lock does not allow this",
+  ObjectLockConfigurationNotFoundError: noLock,
+  'KMS.NotFoundException': noKey,
+  'KMS.DisabledException': noKey,
+  'KMS.InvalidStateException': noKey,
+  InvalidTag: () => 'it does not take the tags; correct sink.tags or remove it',
   ENOTFOUND: unresolved,
   EAI_AGAIN: unresolved,
   ECONNREFUSED: (place) => `nothing listens at ${server(place)}; check sink.endpoint and that the server runs`,
@@ -105,11 +131,36 @@ export function httpStatus(error: unknown): number | undefined {
   return typeof metadata.httpStatusCode === 'number' ? metadata.httpStatusCode : undefined;
 }
 
+/** As `httpStatus`, of the error or of the nearest of its causes that has one. */
+export function statusAmongCauses(error: unknown): number | undefined {
+  let at: unknown = error;
+  for (let depth = 0; depth < MAX_DEPTH && at instanceof Error; depth += 1) {
+    const status = httpStatus(at);
+    if (status !== undefined) return status;
+    at = at.cause;
+  }
+  return undefined;
+}
+
+/**
+ * AWS answers `InvalidRequest: Bucket is missing Object Lock Configuration` to an object with a lock, and that code to much
+ * else too; its words are all that tells.
+ */
+export function wantsLock(error: unknown): boolean {
+  if (!errorNames(error).includes('InvalidRequest')) return false;
+  return error instanceof Error && /missing ?object ?lock ?configuration/i.test(error.message);
+}
+
+/** For a bucket that was asked, and has no lock. */
+export function noLockError(place: S3Place): ExhibitError {
+  return new ExhibitError('sink-failed', `evidence would not be locked: ${noLock(place)}`);
+}
+
 /** `sink-failed` with a sentence that says what to do; keeps errors that already are one of ours. */
 export function s3Error(error: unknown, action: string, place: S3Place): ExhibitError {
   if (isExhibitError(error)) return error;
   const known = errorNames(error).find((name) => Object.hasOwn(REMEDIES, name));
-  const remedy = known === undefined ? undefined : REMEDIES[known];
+  const remedy = wantsLock(error) ? noLock : known === undefined ? undefined : REMEDIES[known];
   const status = httpStatus(error);
   const words =
     remedy?.(place) ??

@@ -25,7 +25,8 @@ export const MAX_IN_FLIGHT_BYTES = 64 * MIB;
 const PARTS_FOR_ESTIMATE = MAX_PARTS / 2;
 /**
  * Beyond the estimate a part is this fraction of all that went before. Sizes then grow by e every 1,250 parts: from 8 MiB
- * parts, which last for the first 9.7 GiB, 10,000 parts reach more than 10 TiB, and a 100 GiB object has parts of 82 MiB.
+ * parts, which last for the first 9.7 GiB, 10,000 parts reach 9.7 TiB (the last of them are 5 GiB, the most S3 takes), and a
+ * 100 GiB object has parts of up to 82 MiB.
  */
 const GROWTH = 1250;
 
@@ -40,4 +41,20 @@ export function nextPartBytes(sentBytes: number, estimatedBytes: number, minimum
 /** How many parts of this size may be on their way at once. Pure. */
 export function partsInFlight(partBytes: number, most: number): number {
   return Math.max(1, Math.min(most, Math.floor(MAX_IN_FLIGHT_BYTES / partBytes)));
+}
+
+/**
+ * Parts on their way at once under a bandwidth cap: what the line carries in a second, and one at least. More would only
+ * wait for their turns, and hold memory meanwhile. Pure.
+ */
+export function partsUnderCap(partBytes: number, most: number, maxBytesPerSecond: number | undefined): number {
+  if (maxBytesPerSecond === undefined) return most;
+  return Math.max(1, Math.min(most, Math.floor(maxBytesPerSecond / partBytes)));
+}
+
+/** The smallest part where none is configured: a slow line is not held by one object for longer than it must be. Pure. */
+export function partBytesUnderCap(maxBytesPerSecond: number | undefined): number {
+  return maxBytesPerSecond !== undefined && maxBytesPerSecond < DEFAULT_PART_BYTES
+    ? MIN_PART_BYTES
+    : DEFAULT_PART_BYTES;
 }

@@ -7,7 +7,7 @@ import {
   type S3Client,
 } from '@aws-sdk/client-s3';
 import { ExhibitError } from '../../evidence/error.ts';
-import { httpStatus } from './s3-errors.ts';
+import { errorNames, httpStatus } from './s3-errors.ts';
 import type { Permission, SinkRights } from './sink.ts';
 
 export interface Bucket {
@@ -20,20 +20,21 @@ export interface Bucket {
  * Four questions that change nothing. Listing asks for names below a key that nobody has, so that none comes back. Reading
  * asks for the headers of an object that is known to exist: for a missing one S3 answers 403 to whoever may not list,
  * readers included (API reference, HeadObject). Deleting is not tried: with versions kept, even the deletion of a key that
- * does not exist leaves a delete marker.
+ * does not exist leaves a delete marker. `locksObjects`: the sink asks for a lock with every object.
  */
 export async function findRights(
   where: Bucket,
   knownKey: string | undefined,
+  locksObjects: boolean,
   signal: AbortSignal,
 ): Promise<Omit<SinkRights, 'overwrites'>> {
   try {
     const [list, read, retention] = await Promise.all([
       mayList(where, signal),
       mayRead(where, knownKey, signal),
-      retentionOf(where, signal),
+      retentionOf(where, locksObjects, signal),
     ]);
-    return { list, read, retention };
+    return { list, read, ...retention };
   } catch (cause) {
     throw new ExhibitError('cancelled', `asking for the rights on ${where.bucket} was cancelled`, { cause });
   }
@@ -64,15 +65,39 @@ async function mayRead({ client, bucket, prefix }: Bucket, key: string | undefin
   return permission(client.send(command, { abortSignal: signal }), signal);
 }
 
-async function retentionOf({ client, bucket }: Bucket, signal: AbortSignal): Promise<SinkRights['retention']> {
+/**
+ * `default`: objects are locked even when nobody asks for it. `enabled`: those that ask. `unknown`: not told. Throws only when the
+ * signal does.
+ */
+export type BucketLock = 'default' | 'enabled' | 'missing' | 'unknown';
+
+export async function lockOfBucket({ client, bucket }: Bucket, signal: AbortSignal): Promise<BucketLock> {
   try {
     const lock = await client.send(new GetObjectLockConfigurationCommand({ Bucket: bucket }), { abortSignal: signal });
-    if (lock.ObjectLockConfiguration?.Rule?.DefaultRetention !== undefined) return 'locked';
+    if (lock.ObjectLockConfiguration?.ObjectLockEnabled !== 'Enabled') return 'missing';
+    return lock.ObjectLockConfiguration.Rule?.DefaultRetention === undefined ? 'enabled' : 'default';
   } catch (error) {
     signal.throwIfAborted();
-    // 404 is how S3 says that the bucket has no lock.
-    if (httpStatus(error) !== 404) return 'unknown';
+    // 404 is how S3 says that the bucket has no lock, and also that there is no such bucket.
+    return httpStatus(error) === 404 && !errorNames(error).includes('NoSuchBucket') ? 'missing' : 'unknown';
   }
+}
+
+async function retentionOf(
+  where: Bucket,
+  locksObjects: boolean,
+  signal: AbortSignal,
+): Promise<Pick<SinkRights, 'retention' | 'lockMissing'>> {
+  const lock = await lockOfBucket(where, signal);
+  if (lock === 'unknown') return { retention: 'unknown' };
+  if (lock === 'default' || (lock === 'enabled' && locksObjects)) return { retention: 'locked' };
+  return {
+    retention: await versionsOf(where, signal),
+    ...(locksObjects ? { lockMissing: true } : {}),
+  };
+}
+
+async function versionsOf({ client, bucket }: Bucket, signal: AbortSignal): Promise<SinkRights['retention']> {
   try {
     const answer = await client.send(new GetBucketVersioningCommand({ Bucket: bucket }), { abortSignal: signal });
     return answer.Status === 'Enabled' ? 'versioned' : 'none';

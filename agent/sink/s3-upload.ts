@@ -1,23 +1,34 @@
-import { createHash } from 'node:crypto';
 import {
   AbortMultipartUploadCommand,
   CompleteMultipartUploadCommand,
+  type CompleteMultipartUploadCommandOutput,
   CreateMultipartUploadCommand,
   PutObjectCommand,
+  type PutObjectCommandOutput,
   type S3Client,
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
 import { ExhibitError } from '../../evidence/error.ts';
-import { followsUnclearAttempt, isUnclear } from './s3-client.ts';
+import type { Bandwidth } from './bandwidth.ts';
+import type { ObjectAttributes } from './s3-attributes.ts';
+import {
+  bodyFields,
+  type ChecksumKind,
+  completionFields,
+  digestsOf,
+  expectChecksum,
+  isDamage,
+  sentChecksum,
+  type UploadedPart,
+  uploadFields,
+  wholeChecksum,
+} from './s3-checksum.ts';
+import { followsUnclearAttempt, isUnclear, prepareBody } from './s3-client.ts';
 import { type CommitAnswer, judgeComplete, judgePut } from './s3-commit.ts';
 import { errorNames, httpStatus } from './s3-errors.ts';
+import { withDigest } from './s3-labels.ts';
 
-/** One part as CompleteMultipartUpload lists it. */
-export interface UploadedPart {
-  readonly number: number;
-  readonly etag: string;
-  readonly sha256: Buffer;
-}
+export type { UploadedPart } from './s3-checksum.ts';
 
 export interface ObjectTarget {
   readonly client: S3Client;
@@ -26,6 +37,12 @@ export interface ObjectTarget {
   readonly contentType: string;
   /** Ask the server to refuse when the key exists. */
   readonly ifNoneMatch: boolean;
+  /** SHA-256 when absent. */
+  readonly checksum?: ChecksumKind | undefined;
+  /** Encryption, lock, metadata, tags. */
+  readonly attributes?: ObjectAttributes | undefined;
+  /** Shared by all objects of a sink; no limit when absent. */
+  readonly bandwidth?: Bandwidth | undefined;
 }
 
 /** A part that arrived damaged is sent again; damage twice in a row is not chance. */
@@ -33,19 +50,28 @@ const SENDS_OF_A_PART = 3;
 /** S3 answers 409 while another conditional write of the same key is under way: ask again until that one has ended. */
 const SENDS_OF_A_CONFLICT = 3;
 
-/** The five requests, each with our own SHA-256 end to end; nothing else is ever sent, so append-only rights are enough. */
+/** The five requests, each with our own checksum end to end; nothing else is ever sent, so append-only rights are enough. */
 export async function createUpload(target: ObjectTarget, signal: AbortSignal): Promise<string> {
-  const { UploadId } = await target.client.send(
+  return (await beginUpload(target, signal)).uploadId;
+}
+
+/** Also tells how the server says that it will encrypt. */
+export async function beginUpload(
+  target: ObjectTarget,
+  signal: AbortSignal,
+): Promise<{ uploadId: string; encryption: string | undefined }> {
+  const { UploadId, ServerSideEncryption } = await target.client.send(
     new CreateMultipartUploadCommand({
       Bucket: target.bucket,
       Key: target.key,
       ContentType: target.contentType,
-      ChecksumAlgorithm: 'SHA256',
+      ...uploadFields(checksumOf(target)),
+      ...target.attributes,
     }),
     { abortSignal: signal },
   );
   if (UploadId === undefined) throw new ExhibitError('sink-failed', 'S3 began an upload without an id for it');
-  return UploadId;
+  return { uploadId: UploadId, encryption: ServerSideEncryption };
 }
 
 export async function uploadPart(
@@ -55,23 +81,23 @@ export async function uploadPart(
   body: Buffer,
   signal: AbortSignal,
 ): Promise<UploadedPart> {
-  const sha256 = createHash('sha256').update(body).digest();
-  const command = {
+  const digests = await digestsOf(checksumOf(target), body);
+  prepareBody(body, { sha256: digests.sha256, turn: turnOf(target, body, signal) });
+  const input = {
     Bucket: target.bucket,
     Key: target.key,
     UploadId: uploadId,
     PartNumber: number,
     Body: body,
     ContentLength: body.length,
-    ChecksumAlgorithm: 'SHA256' as const,
-    ChecksumSHA256: sha256.toString('base64'),
+    ...bodyFields(digests),
   };
   for (let sends = 1; ; sends += 1) {
     try {
-      const answer = await target.client.send(new UploadPartCommand(command), { abortSignal: signal });
+      const answer = await target.client.send(new UploadPartCommand(input), { abortSignal: signal });
       if (answer.ETag === undefined) throw new ExhibitError('sink-failed', `S3 took part ${number} without an ETag`);
-      expectChecksum(`part ${number}`, sha256.toString('base64'), answer.ChecksumSHA256);
-      return { number, etag: answer.ETag, sha256 };
+      expectChecksum(`part ${number}`, checksumOf(target), sentChecksum(digests), answer);
+      return { number, etag: answer.ETag, sizeBytes: body.length, ...digests };
     } catch (error) {
       if (sends === SENDS_OF_A_PART || !isDamage(error)) throw error;
     }
@@ -80,21 +106,24 @@ export async function uploadPart(
 
 /** Stores a small object in one request. */
 export async function putObject(target: ObjectTarget, body: Buffer, signal: AbortSignal): Promise<CommitAnswer> {
-  const checksum = createHash('sha256').update(body).digest('base64');
+  const { attributes } = target;
+  const digests = await digestsOf(checksumOf(target), body);
+  prepareBody(body, { sha256: digests.sha256, turn: turnOf(target, body, signal) });
   const input = {
     Bucket: target.bucket,
     Key: target.key,
     Body: body,
     ContentLength: body.length,
     ContentType: target.contentType,
-    ChecksumAlgorithm: 'SHA256' as const,
-    ChecksumSHA256: checksum,
+    ...bodyFields(digests),
+    ...attributes,
+    ...(attributes?.Metadata === undefined ? {} : { Metadata: withDigest(attributes.Metadata, digests.sha256) }),
     ...conditional(target),
   };
   for (let sends = 1; ; sends += 1) {
-    let answered: string | undefined;
+    let answered: PutObjectCommandOutput;
     try {
-      answered = (await target.client.send(new PutObjectCommand(input), { abortSignal: signal })).ChecksumSHA256;
+      answered = await target.client.send(new PutObjectCommand(input), { abortSignal: signal });
     } catch (error) {
       if (sends < SENDS_OF_A_CONFLICT && httpStatus(error) === 409) continue;
       if (sends < SENDS_OF_A_PART && isDamage(error)) continue;
@@ -103,7 +132,7 @@ export async function putObject(target: ObjectTarget, body: Buffer, signal: Abor
       if (answer.kind === 'failed') throw error;
       return answer;
     }
-    expectChecksum('the object', checksum, answered);
+    expectChecksum('the object', checksumOf(target), sentChecksum(digests), answered);
     return { kind: 'stored' };
   }
 }
@@ -122,22 +151,16 @@ export async function completeUpload(
     UploadId: uploadId,
     // S3 refuses when what it has is not of this size.
     MpuObjectSize: sizeBytes,
-    MultipartUpload: {
-      Parts: parts.map(({ number, etag, sha256 }) => ({
-        PartNumber: number,
-        ETag: etag,
-        ChecksumSHA256: sha256.toString('base64'),
-      })),
-    },
+    ...completionFields(checksumOf(target), parts),
     ...conditional(target),
   });
-  let answered: string | undefined;
+  let answered: CompleteMultipartUploadCommandOutput;
   try {
-    answered = (await target.client.send(command, { abortSignal: signal })).ChecksumSHA256;
+    answered = await target.client.send(command, { abortSignal: signal });
   } catch (error) {
     return await afterFailedCompletion(target, uploadId, error, signal);
   }
-  expectChecksum('the object', compositeSha256(parts), answered);
+  expectChecksum('the object', checksumOf(target), wholeChecksum(checksumOf(target), parts), answered);
   return { kind: 'stored' };
 }
 
@@ -173,27 +196,16 @@ export async function abortUpload(target: ObjectTarget, uploadId: string, signal
   }
 }
 
-/** S3's composite checksum: SHA-256 over the parts' raw digests, a hyphen, their number (User Guide, "Checking object integrity"). */
-export function compositeSha256(parts: readonly UploadedPart[]): string {
-  const hash = createHash('sha256');
-  for (const part of parts) hash.update(part.sha256);
-  return `${hash.digest('base64')}-${parts.length}`;
-}
+const checksumOf = (target: ObjectTarget): ChecksumKind => target.checksum ?? 'sha256';
 
-class ChecksumMismatch extends ExhibitError {}
-
-/** Some servers answer no checksum; they have still checked the one that was sent, or ignored it (docs/sinks.md). */
-function expectChecksum(what: string, sent: string, answered: string | undefined): void {
-  if (answered === undefined || answered === sent) return;
-  throw new ChecksumMismatch(
-    'sink-failed',
-    `S3 stored ${what} with the SHA-256 ${answered} but ${sent} was sent; the server or the network damages data`,
-  );
-}
-
-function isDamage(error: unknown): boolean {
-  if (error instanceof ChecksumMismatch) return true;
-  return errorNames(error).some((name) => ['BadDigest', 'XAmzContentSHA256Mismatch', 'IncompleteBody'].includes(name));
+/** Awaited before each attempt: the bytes of one that failed were on the line too. */
+function turnOf({ bandwidth, key }: ObjectTarget, body: Buffer, signal: AbortSignal): () => Promise<void> {
+  return async () => {
+    await bandwidth?.turn(key, body.length, signal).catch((cause: unknown) => {
+      // The SDK takes any other name for a fault of the network, a TimeoutError for one, and would try again.
+      throw Object.assign(new Error('the wait for a turn was given up', { cause }), { name: 'AbortError' });
+    });
+  };
 }
 
 function conditional(target: ObjectTarget): { IfNoneMatch?: '*' } {

@@ -1,17 +1,23 @@
 import { randomUUID } from 'node:crypto';
 import type { S3Client } from '@aws-sdk/client-s3';
 import { ExhibitError } from '../../evidence/error.ts';
+import { Bandwidth, type Pace } from './bandwidth.ts';
 import { keySegments } from './key.ts';
+import { type AttributesConfig, attributesOf, attributesRecord, probeAttributes } from './s3-attributes.ts';
+import { proveSink } from './s3-check.ts';
+import type { ChecksumKind } from './s3-checksum.ts';
 import { type ClientOptions, createS3Client, instrument } from './s3-client.ts';
+import { S3Clock } from './s3-clock.ts';
 import { type S3Place, s3Error } from './s3-errors.ts';
-import { ABORT_TIMEOUT_MS, S3Object, untilAborted } from './s3-object.ts';
-import { DEFAULT_PART_BYTES, DEFAULT_PARTS_IN_FLIGHT, MIN_PART_BYTES } from './s3-parts.ts';
+import { S3Object, untilAborted } from './s3-object.ts';
+import { DEFAULT_PARTS_IN_FLIGHT, MIN_PART_BYTES, partBytesUnderCap, partsUnderCap } from './s3-parts.ts';
+import type { RetryConfig } from './s3-retry.ts';
 import { findRights } from './s3-rights.ts';
-import { abortUpload, createUpload, type ObjectTarget } from './s3-upload.ts';
-import type { OpenOptions, Sink } from './sink.ts';
+import type { ObjectTarget } from './s3-upload.ts';
+import type { ObjectSubject, OpenOptions, Sink } from './sink.ts';
 import type { Vault } from './vault.ts';
 
-export interface S3SinkConfig {
+export interface S3SinkConfig extends AttributesConfig {
   /** `s3://bucket` or `s3://bucket/prefix`. */
   readonly url: string;
   /** For servers other than AWS: `http://127.0.0.1:7480`. */
@@ -25,6 +31,10 @@ export interface S3SinkConfig {
   readonly maxPartsInFlight?: number | undefined;
   /** The smallest part; larger objects take larger ones. 5 MiB at least. */
   readonly partBytes?: number | undefined;
+  readonly checksum?: ChecksumKind | undefined;
+  /** Of all objects together; no limit when absent. */
+  readonly maxBytesPerSecond?: number | undefined;
+  readonly retry?: RetryConfig | undefined;
 }
 
 /** What a composition root or a test may bring along. */
@@ -35,6 +45,8 @@ export interface S3SinkParts
   readonly spoolBytes?: number;
   /** Used in place of one of our own; the caller destroys it. */
   readonly client?: S3Client;
+  /** For the bandwidth cap. */
+  readonly pace?: Pace;
   /** Events an operator wants to see: uploads that could not be aborted, commits that had to be concluded. */
   readonly log?: { warn(fields: object, event: string): void };
 }
@@ -46,22 +58,41 @@ export interface S3SinkParts
  */
 export function openS3Sink(config: S3SinkConfig, parts: S3SinkParts = {}): Sink {
   const { bucket, prefix } = parseS3Url(config.url);
-  const place: S3Place = { bucket, prefix, endpoint: config.endpoint };
-  const client = parts.client ?? createS3Client({ ...config, ...parts });
-  instrument(client);
   const url = prefix === '' ? `s3://${bucket}` : `s3://${bucket}/${prefix}`;
-  const target = (key: string, contentType: string): ObjectTarget => ({
+  const clock = new S3Clock(config.endpoint ?? 'Amazon S3', (offset) =>
+    parts.log?.warn(offset, 'node clock differs from the sink by more than it allows'),
+  );
+  const place: S3Place = {
+    bucket,
+    prefix,
+    endpoint: config.endpoint,
+    actions: extraActions(config),
+    clock: () => clock.offset,
+  };
+  const client = parts.client ?? createS3Client({ ...config, ...parts });
+  instrument(client, clock);
+  const { maxBytesPerSecond } = config;
+  const bandwidth = maxBytesPerSecond === undefined ? undefined : new Bandwidth(maxBytesPerSecond, parts.pace);
+  const minimumPartBytes = Math.max(config.partBytes ?? partBytesUnderCap(maxBytesPerSecond), MIN_PART_BYTES);
+  const target = (key: string, contentType: string, about?: ObjectSubject): ObjectTarget => ({
     client,
     bucket,
     key: prefix === '' ? key : `${prefix}/${key}`,
     contentType,
     ifNoneMatch: config.ifNoneMatch ?? true,
+    checksum: config.checksum,
+    attributes: attributesOf(config, about, Date.now()),
+    bandwidth,
+  });
+  const probed = (): ObjectTarget => ({
+    ...target(`.exhibit-check-${randomUUID()}`, 'application/octet-stream'),
+    attributes: probeAttributes(config, Date.now()),
   });
   return {
     url,
     async check(signal) {
       try {
-        await untilAborted(probe(target(`.exhibit-check-${randomUUID()}`, 'application/octet-stream')), signal);
+        await untilAborted(proveSink(probed(), config, place), signal);
       } catch (error) {
         if (signal.aborted)
           throw new ExhibitError('cancelled', `checking ${url} was cancelled`, { cause: signal.reason });
@@ -69,17 +100,21 @@ export function openS3Sink(config: S3SinkConfig, parts: S3SinkParts = {}): Sink 
       }
     },
     rights: async (knownKey, signal) => ({
-      ...(await findRights({ client, bucket, prefix }, knownKey, signal)),
+      ...(await findRights({ client, bucket, prefix }, knownKey, config.objectLock !== undefined, signal)),
       overwrites: config.ifNoneMatch === false,
     }),
     async open(key: string, options: OpenOptions) {
-      const to = target(key, options.contentType);
+      const to = target(key, options.contentType, options.about);
       keySegments(to.key);
       return new S3Object(to, {
         place,
         estimatedBytes: options.estimatedBytes ?? 0,
-        minimumPartBytes: Math.max(config.partBytes ?? DEFAULT_PART_BYTES, MIN_PART_BYTES),
-        maxPartsInFlight: config.maxPartsInFlight ?? DEFAULT_PARTS_IN_FLIGHT,
+        minimumPartBytes,
+        maxPartsInFlight: partsUnderCap(
+          minimumPartBytes,
+          config.maxPartsInFlight ?? DEFAULT_PARTS_IN_FLIGHT,
+          maxBytesPerSecond,
+        ),
         signal: options.signal,
         onOrphan: ({ error, ...fields }) => parts.log?.warn({ ...fields, err: error }, 'upload could not be aborted'),
         onConcluded: (fields) => parts.log?.warn(fields, 'commit concluded without an answer'),
@@ -87,7 +122,8 @@ export function openS3Sink(config: S3SinkConfig, parts: S3SinkParts = {}): Sink 
     },
     settle: async (key) => ({ kind: 'lost', why: `nothing is known of ${key}` }),
     forget: async () => {},
-    describe: () => ({ url }),
+    describe: (about) => ({ url, ...attributesRecord(config, about) }),
+    clock: () => clock.offset,
     async [Symbol.asyncDispose]() {
       if (parts.client === undefined) client.destroy();
     },
@@ -115,12 +151,12 @@ export function parseS3Url(url: string): { bucket: string; prefix: string } {
   return { bucket: match[1], prefix };
 }
 
-/**
- * Beginning a multipart upload needs the right to put objects there, and aborting it leaves nothing: no object was ever
- * made, so neither a read nor a delete is needed, and an Object Lock retains nothing. Goes on to its end when the caller
- * stops waiting, or the upload would stay.
- */
-async function probe(target: ObjectTarget): Promise<void> {
-  const uploadId = await createUpload(target, AbortSignal.timeout(ABORT_TIMEOUT_MS));
-  await abortUpload(target, uploadId, AbortSignal.timeout(ABORT_TIMEOUT_MS));
+/** What AWS wants beside s3:PutObject for the headers of a request that makes an object (User Guide, "Object Lock", "Tagging"). */
+function extraActions({ objectLock, tags }: S3SinkConfig): string[] {
+  const all = objectLock === undefined ? [] : [objectLock, ...(objectLock.cases ?? [])];
+  return [
+    ...(all.some(({ mode }) => mode !== undefined) ? ['s3:PutObjectRetention'] : []),
+    ...(all.some(({ legalHold }) => legalHold === true) ? ['s3:PutObjectLegalHold'] : []),
+    ...(tags === undefined || tags === false ? [] : ['s3:PutObjectTagging']),
+  ];
 }

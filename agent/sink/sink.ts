@@ -1,3 +1,4 @@
+import type { ClockOffset } from '../../evidence/custody.ts';
 import type { SinkRecord } from '../../evidence/manifest.ts';
 
 /**
@@ -38,6 +39,8 @@ export interface Sink extends AsyncDisposable {
   forget(key: string): Promise<void>;
   /** What the manifest says of the store for a capture. */
   describe(about: ObjectSubject): Omit<SinkRecord, 'name'>;
+  /** How the node's clock stands to the store's, where the store has told; a folder has no clock of its own. */
+  clock?(): ClockOffset | undefined;
 }
 
 export type Settled =
@@ -58,6 +61,8 @@ export interface SinkRights {
   readonly overwrites: boolean;
   /** What the store does against removal: a default retention under lock, versions of everything, or nothing. */
   readonly retention: 'locked' | 'versioned' | 'none' | 'unknown';
+  /** The sink is configured to lock each object, and the store is known to have no lock. */
+  readonly lockMissing?: boolean;
 }
 
 /** What an object is part of: for metadata, tags, retention, and for what is kept longest when room is short. */

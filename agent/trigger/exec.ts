@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { chmod, lstat, rm } from 'node:fs/promises';
 import net from 'node:net';
 import path from 'node:path';
@@ -5,18 +6,18 @@ import grpc from '@grpc/grpc-js';
 import { HealthImplementation } from 'grpc-health-check';
 import type { Logger } from 'pino';
 import { type ErrorCode, ExhibitError, explain, isErrno, isExhibitError } from '../../evidence/error.ts';
-import { ARTIFACTS, isArtifactName } from '../../evidence/layout.ts';
 import type { AgentHandlers } from '../../proto/gen/exhibit/v1/Agent.ts';
 import type { Capture } from '../../proto/gen/exhibit/v1/Capture.ts';
 import type { CaptureEvent as WireEvent } from '../../proto/gen/exhibit/v1/CaptureEvent.ts';
 import type { CaptureRequest__Output } from '../../proto/gen/exhibit/v1/CaptureRequest.ts';
 import { loadExhibit } from '../../proto/load.ts';
-import type { CaptureEvent, CaptureRequest, Captures } from '../capture/captures.ts';
+import type { CaptureEvent, Captures } from '../capture/captures.ts';
 import type { JournalEntry, StageResult } from '../capture/journal.ts';
 import type { Check } from '../doctor/check.ts';
 import { makeFolder } from '../host/folder.ts';
-import { type Runtime, SCOPES } from '../runtime/runtime.ts';
-import { selectorFromProto, selectorText } from '../runtime/select.ts';
+import { describePeer, peerCredentials } from '../host/peer-credentials.ts';
+import type { Runtime } from '../runtime/runtime.ts';
+import { type RequestDefaults, readRequest } from './request.ts';
 
 /**
  * The trigger that `kubectl exec ... exhibit capture` reaches: the agent's API on a Unix socket that only root can open
@@ -31,7 +32,9 @@ export interface ExecOptions {
   readonly captures: Captures;
   /** The first one lists containers. */
   readonly runtime: Runtime;
-  readonly defaults: Pick<CaptureRequest, 'artifacts' | 'consistency' | 'scope'>;
+  readonly defaults: RequestDefaults;
+  /** Names of the sinks that a request may pick. */
+  readonly sinks: readonly string[];
   readonly examine: (signal: AbortSignal) => Promise<Check[]>;
   readonly log: Logger;
 }
@@ -51,13 +54,12 @@ export async function serveExec(options: ExecOptions): Promise<ExecTrigger> {
   const health = new HealthImplementation({ '': 'SERVING', 'exhibit.v1.Agent': 'SERVING' });
   health.addToServer(server);
 
+  const injector = server.createConnectionInjector(grpc.ServerCredentials.createInsecure());
+  const listener = net.createServer((connection) => injector.injectConnection(named(connection)));
   const before = process.umask(0o177);
   try {
-    await new Promise<void>((resolve, reject) => {
-      server.bindAsync(`unix:${socket}`, grpc.ServerCredentials.createInsecure(), (error) =>
-        error === null ? resolve() : reject(error),
-      );
-    });
+    listener.listen(socket);
+    await once(listener, 'listening');
   } catch (cause) {
     throw new ExhibitError(
       'config',
@@ -74,6 +76,7 @@ export async function serveExec(options: ExecOptions): Promise<ExecTrigger> {
     socket,
     [Symbol.asyncDispose]: async () => {
       health.setStatus('', 'NOT_SERVING');
+      listener.close();
       await new Promise<void>((resolve) => {
         const timer = setTimeout(() => {
           server.forceShutdown();
@@ -87,6 +90,17 @@ export async function serveExec(options: ExecOptions): Promise<ExecTrigger> {
       await rm(socket, { force: true });
     },
   };
+}
+
+/** The kernel gives pids as this process sees them, so it is not the /proc of the runtime's. */
+const OWN_PROC = '/proc';
+const UNKNOWN_PEER = 'a local process that may open the root-only socket';
+
+/** gRPC calls a peer by its socket's `remoteAddress`, which a Unix socket has not: here it says who connected. */
+function named(connection: net.Socket): net.Socket {
+  const peer = peerCredentials(connection);
+  const value = peer === undefined ? UNKNOWN_PEER : describePeer(peer, OWN_PROC);
+  return Object.defineProperty(connection, 'remoteAddress', { value });
 }
 
 /** Linux takes 108 bytes with the final NUL (unix(7)); longer ones are cut silently by some callers. */
@@ -175,7 +189,10 @@ async function streamCapture(
   options: ExecOptions,
 ): Promise<void> {
   try {
-    const handle = await options.captures.start(readRequest(call.request, options));
+    const handle = await options.captures.start({
+      ...readRequest(call.request, options),
+      requester: { trigger: 'socket', identity: call.getPeer() },
+    });
     for await (const event of handle.events()) {
       if (call.cancelled) return;
       const room = call.write(wireEvent(handle.captureId, handle.created, event));
@@ -185,31 +202,6 @@ async function streamCapture(
   } catch (error) {
     call.emit('error', wireError(error));
   }
-}
-
-function readRequest(request: CaptureRequest__Output, { defaults }: ExecOptions): CaptureRequest {
-  const unknown = request.artifacts.filter((name) => !isArtifactName(name));
-  if (unknown.length > 0)
-    throw new ExhibitError('usage', `There is no artifact ${unknown.join(', ')}; choose among ${ARTIFACTS.join(', ')}`);
-  const { consistency } = request;
-  if (consistency !== '' && consistency !== 'frozen' && consistency !== 'live') {
-    throw new ExhibitError('usage', `Consistency is frozen or live, not ${JSON.stringify(consistency)}`);
-  }
-  const scope = request.scope === '' ? defaults.scope : SCOPES.find((one) => one === request.scope);
-  if (scope === undefined) {
-    throw new ExhibitError('usage', `Scope is container or pod, not ${JSON.stringify(request.scope)}`);
-  }
-  if (request.selector === null) throw new ExhibitError('usage', 'The request names no target');
-  return {
-    captureId: request.captureId,
-    selector: selectorText(selectorFromProto(request.selector)),
-    artifacts: request.artifacts.length === 0 ? defaults.artifacts : request.artifacts.filter(isArtifactName),
-    caseId: request.caseId,
-    reason: request.reason,
-    consistency: consistency === '' ? defaults.consistency : consistency,
-    scope,
-    requester: { trigger: 'socket', identity: 'a local process that may open the root-only socket' },
-  };
 }
 
 function wireEvent(captureId: string, created: boolean, event: CaptureEvent): WireEvent {

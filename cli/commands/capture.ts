@@ -5,7 +5,7 @@ import type { AgentClient } from '../client.ts';
 import { type CommonOptions, examples, GROUPS, optionsOf, withAgent } from '../command.ts';
 import { escapeText, formatBytes, formatCount, formatDuration, formatFields } from '../print.ts';
 import { describeStage, jsonProgress, type Progress, personProgress } from '../progress.ts';
-import { type CaptureOptions, captureRequest, parseArtifacts, parseCaptureId } from '../request.ts';
+import { type CaptureOptions, captureRequest, parseArtifacts, parseCaptureId, parseSinks } from '../request.ts';
 import { Interruption, type Session } from '../session.ts';
 import { type CaptureView, type EventView, eventView } from '../view.ts';
 
@@ -25,11 +25,18 @@ export function registerCapture(program: Command, session: Session): void {
       'namespace/pod[/container], container id, name:NAME, label=value[,…], pid:N, cgroup:/path or unit:NAME',
     )
     .option('--case <id>', 'case number for the manifest')
+    .option('--exhibit <number>', 'number of the exhibit in its case')
+    .option('--acquirer <name>', 'who acquires the evidence')
     .option('--reason <text>', 'why, for the manifest')
     .option(
       '--artifacts <names>',
       `what to take, with commas: ${ARTIFACTS.join(',')} (default: as configured)`,
       parseArtifacts,
+    )
+    .option(
+      '--sink <names>',
+      "which of the agent's sinks to write to, with commas or several times (default: as configured)",
+      parseSinks,
     )
     .option('--container <name>', "the pod's container, where it has several")
     .option(

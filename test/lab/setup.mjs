@@ -39,7 +39,7 @@ const COMMANDS = {
   demo: { program: 'demo/main.ts', s3: false, old: false, docker: false, zoo: false },
   test: { program: 'test/lab/run-tests.ts', s3: true, old: true, docker: true, zoo: true },
   lab: { program: 'test/lab/main.ts', s3: true, old: true, docker: true, zoo: false },
-  bench: { program: 'bench/main.ts', s3: false, old: false, docker: true, zoo: false },
+  bench: { program: 'bench/main.ts', s3: true, old: false, docker: true, zoo: false },
   tools: { program: undefined, s3: true, old: true, docker: true, zoo: true },
 };
 

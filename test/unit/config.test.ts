@@ -15,7 +15,7 @@ function fault(text: string, env: NodeJS.ProcessEnv = {}): string {
 describe('the configuration', () => {
   test('needs only a sink; everything else has a default', () => {
     const config = parse('sink: { url: "file:///evidence" }');
-    expect(config.sink.url).toBe('file:///evidence');
+    expect(config.sinks[0]?.sink.url).toBe('file:///evidence');
     expect(config.runtime).toEqual({
       kind: 'cri',
       socket: '/run/containerd/containerd.sock',
@@ -84,6 +84,71 @@ describe('the configuration', () => {
     expect(fault('cluster: prod')).toMatch(/sink: expected .*found nothing/);
   });
 
+  test('has the one sink by the name default', () => {
+    const config = parse('sink: { url: "file:///e" }');
+    expect(config.sinks).toEqual([{ name: 'default', sink: { url: 'file:///e' } }]);
+    expect(config.defaultSinks).toBeUndefined();
+  });
+
+  test('has several sinks by their names, in their order', () => {
+    const config = parse(
+      'sinks: { west: { url: "s3://w/p", region: us-west-2 }, here: { url: "file:///e" } }\ndefaultSinks: [here]',
+    );
+    expect(config.sinks).toEqual([
+      { name: 'west', sink: { url: 's3://w/p', region: 'us-west-2' } },
+      { name: 'here', sink: { url: 'file:///e' } },
+    ]);
+    expect(config.defaultSinks).toEqual(['here']);
+  });
+
+  test.each([
+    ['sink: { url: "file:///e" }\nsinks: { a: { url: "file:///f" } }', 'sink: expected nothing: sinks is given'],
+    ['sinks: {}', 'sinks: expected 1 to 8 sinks, each by its name, found {}'],
+    ['sinks:', 'sinks: expected a sink or more, each by its name, found null'],
+    ['sinks: [a]', 'sinks: expected a sink or more, each by its name'],
+    [
+      'sinks: { West: { url: "file:///e" } }',
+      'sinks.West: expected a name of a-z, 0-9 and -, at most 40 characters, found "West"',
+    ],
+    [
+      'sinks: { a: { url: "file:///e", region: x } }',
+      'sinks.a.region: expected nothing: this is for s3:// only, found "x"',
+    ],
+    [
+      'sinks: { a: { url: "http://e" } }',
+      'sinks.a.url: expected file:///folder or s3://bucket/prefix, found "http://e"',
+    ],
+    [
+      'sinks: { a: { url: "s3://b/p" }, b: { url: "s3://b/p/" } }',
+      'sinks.b.url: expected another place than that of the sink a, found "s3://b/p/"',
+    ],
+    ['sinks: { a: { url: "s3://b/p" } }\ndefaultSinks: [a, c]', 'defaultSinks.1: expected one of a, found "c"'],
+    ['sinks: { a: { url: "s3://b/p" } }\ndefaultSinks: []', 'defaultSinks: expected a name of a sink or more'],
+    ['sink: { url: "s3://b/p" }\ndefaultSinks: [default]', 'defaultSinks: expected nothing: this goes with sinks'],
+  ])('refuses %j', (text, words) => {
+    expect(fault(text)).toContain(words);
+  });
+
+  test('names faults of several sinks together', () => {
+    const message = fault(
+      'sinks: { a: { url: "s3://b" }, b: { url: "s3://b", colour: red } }\ndefaultSinks: [constructor]\nsnik: 1',
+    );
+    expect(message).toContain('agent.yaml has 4 faults');
+    for (const path of [
+      'sinks.b.url: expected another',
+      'sinks.b.colour: unknown',
+      'defaultSinks.0: expected one of a, b',
+      'snik',
+    ]) {
+      expect(message).toContain(path);
+    }
+  });
+
+  test('takes no sink from the environment beside several of its own', () => {
+    const message = fault('sinks: { a: { url: "s3://b" } }', { EXHIBIT_SINK_URL: 's3://other' });
+    expect(message).toContain('EXHIBIT_SINK_URL: expected nothing, since sinks is given');
+  });
+
   test('refuses what is not YAML, with the place', () => {
     expect(fault('sink: [')).toMatch(/agent.yaml is not valid YAML: .*line 1/);
   });
@@ -101,7 +166,7 @@ describe('the configuration', () => {
       EXHIBIT_SINK_URL: 'file:///other',
       EXHIBIT_LOG_LEVEL: 'debug',
     });
-    expect([config.cluster, config.node, config.sink.url, config.log.level]).toEqual([
+    expect([config.cluster, config.node, config.sinks[0]?.sink.url, config.log.level]).toEqual([
       'prod',
       'ip-10-0-0-1',
       'file:///other',

@@ -132,7 +132,7 @@ async function capture({
   const execute = captureExecutor({
     config,
     host: { procRoot: '/proc', hostRoot: '' },
-    sink: openSink(config.sink),
+    sinks: config.sinks.map(({ name, sink }) => ({ name, sink: openSink(sink) })),
     runtimes,
     collectors: Object.fromEntries(
       ARTIFACTS.map((artifact) => [artifact, { artifact, collect: collectors[artifact] ?? oneFile(artifact) }]),

@@ -9,6 +9,7 @@ import {
   type Captures,
   createCaptures,
   type Execute,
+  requestKey,
 } from '../../../agent/capture/captures.ts';
 import { type Journal, openJournal } from '../../../agent/capture/journal.ts';
 import { ExhibitError } from '../../../evidence/error.ts';
@@ -48,6 +49,26 @@ async function collect(events: AsyncIterable<CaptureEvent>): Promise<CaptureEven
   for await (const event of events) all.push(event);
   return all;
 }
+
+describe('what a request asked for', () => {
+  test('has the key it had before a request could pick sinks, where it picks none', () => {
+    // Of the request above, by the agent as it was then: its journals must still find their captures.
+    expect(requestKey(request)).toBe('fcd7d0ee8d5e62faa1061dbaae126d3dbba2792db767bd0aed32b55be3dad438');
+  });
+
+  test('differs by sinks, exhibit number and acquirer, but not by the order of the sinks', () => {
+    const keys = [
+      {},
+      { sinks: ['a'] },
+      { sinks: ['a', 'b'] },
+      { exhibitNumber: '1' },
+      { acquirer: '1' },
+      { exhibitNumber: '1', acquirer: '1' },
+    ].map((more) => requestKey({ ...request, ...more }));
+    expect(new Set(keys).size).toBe(keys.length);
+    expect(requestKey({ ...request, sinks: ['b', 'a', 'b'] })).toBe(keys[2]);
+  });
+});
 
 describe('captures', () => {
   test('two callers with one id share one capture and both see all of it', async () => {

@@ -52,6 +52,7 @@ describe('capture --wait', () => {
         agent.socket,
         ...['--id', CAPTURE_ID, '--case', 'IR-7', '--reason', 'alert: "x"', '--container', 'app'],
         ...['--artifacts', 'memory,logs', '--consistency', 'live', '--scope', 'pod'],
+        ...['--sink', 'west,here', '--sink', 'east', '--exhibit', 'KD/7', '--acquirer', 'DC Müller'],
       ),
     );
     expect(agent.requests).toMatchObject([
@@ -65,6 +66,9 @@ describe('capture --wait', () => {
           reason: 'alert: "x"',
           consistency: 'live',
           scope: 'pod',
+          sinks: ['west', 'here', 'east'],
+          exhibitNumber: 'KD/7',
+          acquirer: 'DC Müller',
         },
       },
     ]);

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { asContainerId, asPid } from '../../../agent/runtime/runtime.ts';
-import { captureRequest, parseArtifacts, parseCaptureId, withContainer } from '../../../cli/request.ts';
+import { captureRequest, parseArtifacts, parseCaptureId, parseSinks, withContainer } from '../../../cli/request.ts';
 
 describe('--container', () => {
   const pod = { kind: 'pod', namespace: 'n', pod: 'p' } as const;
@@ -44,5 +44,13 @@ test("what was not asked for stays empty, so that the agent's configuration deci
     reason: '',
     consistency: '',
     scope: '',
+    sinks: [],
+    exhibitNumber: '',
+    acquirer: '',
   });
+});
+
+test('sinks are named with commas or one by one, each once', () => {
+  expect(parseSinks('here', parseSinks('west, here'))).toEqual(['west', 'here']);
+  for (const text of ['', ' , ', 'a,']) expect(() => parseSinks(text)).toThrow('--sink wants names of sinks');
 });

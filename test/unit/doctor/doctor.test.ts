@@ -49,7 +49,7 @@ function patient(over: Partial<Patient> = {}): Patient {
     config: parseConfig(`{ sink: { url: '${url}' }, stateDir: '${folder}/state' }`, 'f', {}),
     host: { procRoot: '/proc', hostRoot: '' },
     runtime: runtime(),
-    sink: openLocalSink({ url }),
+    sinks: [{ name: 'default', sink: openLocalSink({ url }) }],
     storedKey: () => undefined,
     signal: AbortSignal.timeout(60_000),
     ...over,
@@ -86,7 +86,11 @@ describe('the examination', () => {
     const begin = performance.now();
     const sink: Sink = { ...openLocalSink({ url: `file://${folder}` }), check: never, rights: never };
     const silent = runtime({ identify: never, list: never, describe: never });
-    const checks = await byName({ runtime: silent, sink, signal: AbortSignal.timeout(200) });
+    const checks = await byName({
+      runtime: silent,
+      sinks: [{ name: 'default', sink }],
+      signal: AbortSignal.timeout(200),
+    });
     expect(performance.now() - begin).toBeLessThan(10_000);
     expect(checks.get('runtime')?.status).toBe('failure');
     expect(checks.get('sink')?.status).toBe('failure');
@@ -94,10 +98,43 @@ describe('the examination', () => {
     expect(checks.get('signing')?.found).toBe('a key made at start');
   });
 
+  test('looks at every sink, each by its name', async () => {
+    const check = () => Promise.reject(new ExhibitError('sink-failed', 'it denies access'));
+    const good = openLocalSink({ url: `file://${folder}` });
+    const checks = await byName({
+      sinks: [
+        { name: 'west', sink: { ...good, check } },
+        { name: 'here', sink: good },
+      ],
+    });
+    expect(checks.get('sink:west')).toMatchObject({
+      status: 'warning',
+      found: 'it denies access',
+      meaning: 'captures are stored in the other sinks alone',
+    });
+    expect(checks.get('sink:here')?.status).toBe('ok');
+    expect([...checks.keys()]).toEqual(expect.arrayContaining(['append-only:west', 'append-only:here']));
+  });
+
+  test('fails when no sink takes evidence', async () => {
+    const check = () => Promise.reject(new ExhibitError('sink-failed', 'it denies access'));
+    const sink = { ...openLocalSink({ url: `file://${folder}` }), check };
+    const checks = await byName({
+      sinks: [
+        { name: 'a', sink },
+        { name: 'b', sink },
+      ],
+    });
+    expect([checks.get('sink:a')?.status, checks.get('sink:b')?.status]).toEqual(['failure', 'failure']);
+  });
+
   test('is told what the sink failed with', async () => {
     const check = () => Promise.reject(new ExhibitError('sink-failed', 'it denies access'));
     const sink: Sink = { ...openLocalSink({ url: `file://${folder}` }), check };
-    expect((await byName({ sink })).get('sink')).toMatchObject({ status: 'failure', found: 'it denies access' });
+    expect((await byName({ sinks: [{ name: 'default', sink }] })).get('sink')).toMatchObject({
+      status: 'failure',
+      found: 'it denies access',
+    });
   });
 
   test('of a node that shows nothing is words and no stack', async () => {

@@ -21,6 +21,12 @@ describe('where evidence goes', () => {
     ['one that may read', { ...minimal, read: 'allowed' }, 'warning', 's3:PutObject'],
     ['no versions', { ...minimal, retention: 'none' }, 'warning', 'Object Lock'],
     ['versions without a lock', { ...minimal, retention: 'versioned' }, 'warning', 'Object Lock'],
+    [
+      'a lock that is configured and not there',
+      { ...minimal, retention: 'versioned', lockMissing: true },
+      'failure',
+      'enable Object Lock on the bucket',
+    ],
     ['keys that can be written again', { ...minimal, overwrites: true }, 'warning', 'set it to true'],
   ] as const)('%s', (_what, rights, status, mend) => {
     const check = checkAppendOnly('s3://evidence/cases', rights);

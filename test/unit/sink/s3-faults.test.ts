@@ -154,7 +154,6 @@ describe('the S3 sink, when the server or the network is faulty,', () => {
     ['AccessDenied', 403, 'allow s3:PutObject and s3:AbortMultipartUpload on arn:aws:s3:::evidence/*'],
     ['NoSuchBucket', 404, 'there is no bucket evidence; create it or correct sink.url'],
     ['InvalidAccessKeyId', 403, 'does not accept the access key'],
-    ['ExpiredToken', 400, 'the credentials have expired'],
     ['PermanentRedirect', 301, "set sink.region to the bucket's own"],
     ['QuotaExceeded', 403, 'quota is used up'],
   ])('answers %s with a sentence that says what to do, and does not try again', async (code, status, words) => {

@@ -6,7 +6,9 @@ import {
   MAX_PART_BYTES,
   MAX_PARTS,
   nextPartBytes,
+  partBytesUnderCap,
   partsInFlight,
+  partsUnderCap,
 } from '../../../agent/sink/s3-parts.ts';
 
 const MIB = 2 ** 20;
@@ -36,6 +38,27 @@ describe('parts', () => {
       parts: MAX_PARTS,
       largestBytes: MAX_PART_BYTES,
     });
+  });
+
+  test('of an estimate of 48 TiB are no more than 10,000, and no more when it was 1% too low', () => {
+    expect(cut(48 * TIB, 48 * TIB)?.parts).toBe(9831);
+    expect(cut(48.48 * TIB, 48 * TIB)?.parts).toBeLessThanOrEqual(MAX_PARTS);
+  });
+
+  test('of an unknown length grow as the docs say', () => {
+    expect(cut(9.7 * GIB, 0)?.largestBytes).toBe(8 * MIB);
+    expect(cut(9.9 * GIB, 0)?.largestBytes).toBe(9 * MIB);
+    expect(cut(100 * GIB, 0)?.largestBytes).toBe(82 * MIB);
+    expect(cut(9.7 * TIB, 0)?.parts).toBeLessThanOrEqual(MAX_PARTS);
+    expect(cut(9.8 * TIB, 0)).toBeUndefined();
+  });
+
+  test('under a bandwidth cap are small, and on their way for a second together', () => {
+    expect([undefined, 10 * MIB, MIB].map(partBytesUnderCap)).toEqual([8 * MIB, 8 * MIB, 5 * MIB]);
+    expect(partsUnderCap(8 * MIB, 4, undefined)).toBe(4);
+    expect(partsUnderCap(8 * MIB, 4, 1000 * MIB)).toBe(4);
+    expect(partsUnderCap(8 * MIB, 4, 20 * MIB)).toBe(2);
+    expect(partsUnderCap(5 * MIB, 4, MIB)).toBe(1);
   });
 
   test('stay as small as memory likes it for what a node holds', () => {

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { openSink } from '../../../agent/sink/open.ts';
+import { openSink, type SinkConfig } from '../../../agent/sink/open.ts';
 import { isExhibitError } from '../../../evidence/error.ts';
 import { BUCKET, type FakeS3, startFakeS3 } from './fake-s3.ts';
 
@@ -15,7 +15,7 @@ beforeEach(() => {
 
 async function rights(
   knownKey: string | undefined,
-  over: { ifNoneMatch?: boolean } = {},
+  over: Partial<SinkConfig> = {},
   signal = AbortSignal.timeout(30_000),
 ) {
   await using sink = openSink(
@@ -105,6 +105,29 @@ describe('the rights on evidence in S3', () => {
       return { status: 403, code: 'AccessDenied' };
     };
     expect(await rights(undefined)).toMatchObject({ retention });
+  });
+
+  test.each([
+    ['locked', { status: 200, body: lockWith('') }, { retention: 'locked' }],
+    [
+      'known to miss the lock',
+      { status: 404, code: 'ObjectLockConfigurationNotFoundError' },
+      { retention: 'versioned', lockMissing: true },
+    ],
+    ['not known', { status: 403, code: 'AccessDenied' }, { retention: 'unknown' }],
+    ['not known, without a bucket,', { status: 404, code: 'NoSuchBucket' }, { retention: 'unknown' }],
+  ])('are %s where the sink locks each object and the bucket answers %j', async (_, lock, expected) => {
+    server.reply = (question) => {
+      if (question === 'GetObjectLockConfiguration') return lock;
+      if (question === 'GetBucketVersioning') return { status: 200, body: versioning('<Status>Enabled</Status>') };
+      return { status: 403, code: 'AccessDenied' };
+    };
+    expect(await rights(undefined, { objectLock: { mode: 'COMPLIANCE', retainDays: 1 } })).toEqual({
+      list: 'refused',
+      read: 'unknown',
+      overwrites: false,
+      ...expected,
+    });
   });
 
   test('say when nothing keeps a key from being written again', async () => {

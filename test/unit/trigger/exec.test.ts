@@ -45,6 +45,7 @@ async function serve(execute: Execute): Promise<ExecTrigger> {
     captures: createCaptures({ journal, execute, now: Date.now, log }),
     runtime,
     defaults: { artifacts: ['processes', 'memory'], consistency: 'frozen', scope: 'container' },
+    sinks: ['west', 'here'],
     examine: async () => [{ group: 'evidence', name: 'sink', status: 'ok', found: 'f', meaning: 'm', mend: '' }],
     log,
   });
@@ -101,6 +102,54 @@ describe('the API on the node', () => {
       storedBytes: String(2 ** 33),
       gapCount: 2,
       pauseMs: 1.5,
+    });
+  });
+
+  test('says who asked as the kernel knows it, not as the caller says', async () => {
+    const asked: string[] = [];
+    await using _trigger = await serve(async (id, request, hooks) => {
+      asked.push(request.requester.identity);
+      return quick(id, request, hooks);
+    });
+    using client = await connectAgent(socket, signal);
+    await kinds(client, { selector: webPod });
+    const [uid, gid] = [process.getuid?.(), process.getgid?.()];
+    expect(asked).toEqual([expect.stringMatching(`^uid ${uid}, gid ${gid}, pid ${process.pid} \\(node\\)`)]);
+  });
+
+  test('passes on which sinks, exhibit number and acquirer were asked for, and nothing where none were', async () => {
+    const asked: unknown[] = [];
+    await using _trigger = await serve(async (id, { sinks, exhibitNumber, acquirer, ...rest }, hooks) => {
+      asked.push([sinks, exhibitNumber, acquirer]);
+      return quick(id, rest, hooks);
+    });
+    using client = await connectAgent(socket, signal);
+    await kinds(client, { selector: webPod });
+    await kinds(client, { selector: webPod, sinks: ['here'], exhibitNumber: 'KD/7', acquirer: 'DC Müller' });
+    expect(asked).toEqual([
+      [undefined, undefined, undefined],
+      [['here'], 'KD/7', 'DC Müller'],
+    ]);
+  });
+
+  test.each([
+    [
+      { sinks: ['here', 's3://attacker/x'] },
+      'There is no sink "s3://attacker/x" in the agent\'s configuration; choose among west, here',
+    ],
+    [{ sinks: [''] }, 'There is no sink ""'],
+    [{ sinks: ['__proto__'] }, 'There is no sink "__proto__"'],
+    [{ exhibitNumber: 'x'.repeat(101) }, 'The exhibit number is 101 characters long; 100 is the most'],
+    [{ exhibitNumber: 'A1\nacquirer: root' }, 'The exhibit number holds the control character U+000A'],
+    [{ acquirer: 'x'.repeat(201) }, "The acquirer's name is 201 characters long; 200 is the most"],
+    [{ acquirer: 'Ann\u202eeb' }, "The acquirer's name holds the control character U+202E"],
+    [{ acquirer: '  ' }, "The acquirer's name is nothing but spaces"],
+  ])('refuses %j in words', async (given, words) => {
+    await using _trigger = await serve(() => Promise.reject(new Error('not to be asked')));
+    using client = await connectAgent(socket, signal);
+    await expect(kinds(client, { selector: webPod, ...given })).rejects.toMatchObject({
+      code: 'usage',
+      message: expect.stringContaining(words),
     });
   });
 

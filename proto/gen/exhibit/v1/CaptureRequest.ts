@@ -10,6 +10,9 @@ export interface CaptureRequest {
   'reason'?: (string);
   'consistency'?: (string);
   'scope'?: (string);
+  'sinks'?: (string)[];
+  'exhibitNumber'?: (string);
+  'acquirer'?: (string);
 }
 
 export interface CaptureRequest__Output {
@@ -20,4 +23,7 @@ export interface CaptureRequest__Output {
   'reason': (string);
   'consistency': (string);
   'scope': (string);
+  'sinks': (string)[];
+  'exhibitNumber': (string);
+  'acquirer': (string);
 }
