@@ -272,7 +272,7 @@ function issueLines(issue: z.core.$ZodIssue, given: unknown): string[] {
   }
   const found = issue.path.reduce<unknown>((at, key) => ownValue(at, key), given);
   const expected = issue.message.replace(/^Invalid (input|option): expected /, '');
-  return [
-    `${path === '' ? 'the file' : path}: expected ${expected}, found ${found === undefined ? 'nothing' : JSON.stringify(found)}`,
-  ];
+  // What stands where a recipient should may be an identity: it is not repeated.
+  const shown = issue.path[0] === 'encryption' && found !== undefined ? 'something else' : JSON.stringify(found);
+  return [`${path === '' ? 'the file' : path}: expected ${expected}, found ${shown ?? 'nothing'}`];
 }
