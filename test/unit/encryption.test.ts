@@ -74,7 +74,7 @@ describe('the recipients of an agent', () => {
     expect(listed).toMatch(/encryption\.recipients\.0: expected a recipient of age \(age1\.\.\.\), never an identity/);
     expect(listed).not.toContain('1SECRET');
     const alone = message('encryption: { recipients: AGE-SECRET-KEY-1SECRET }');
-    expect(alone).toMatch(/encryption\.recipients: expected array, found something else/);
+    expect(alone).toMatch(/encryption\.recipients: expected array.*found something else/);
     expect(alone).not.toContain('1SECRET');
   });
 });
