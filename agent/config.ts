@@ -9,6 +9,7 @@ import { CONTENT_CLASSES } from '../evidence/volumes.ts';
 import { LOGS_DEFAULTS, NODE_LOG_SOURCES } from './collect/logs-options.ts';
 import { INCLUDABLE, WHEN_LARGER } from './collect/memory-choices.ts';
 import { VOLUMES_POLICY, WAITING } from './collect/volumes-policy.ts';
+import { signingSchema } from './sign/open.ts';
 import { EVEN_WITH_FAULTS, type SinkConfig, sinkSchema, sinksSchema } from './sink/open.ts';
 
 const UNITS = new Map([
@@ -136,7 +137,16 @@ const commonSchema = z.strictObject({
       keyFile: absolutePath.optional(),
     })
     .prefault({}),
-  signing: z.strictObject({ keyFile: absolutePath.optional() }).prefault({}),
+  signing: signingSchema.prefault({}),
+  /** To whom evidence is encrypted on the node; docs/encryption.md. */
+  encryption: z
+    .strictObject({
+      recipients: z
+        .array(z.string().regex(/^age1/, { error: 'a recipient of age (age1...), never an identity' }))
+        .default([]),
+      recipientsFile: absolutePath.optional(),
+    })
+    .prefault({}),
   log: z
     .strictObject({ level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']).default('info') })
     .prefault({}),
@@ -181,6 +191,7 @@ const ENVIRONMENT: ReadonlyArray<readonly [string, readonly string[]]> = [
   ['EXHIBIT_HOST_ROOT', ['runtime', 'hostRoot']],
   ['EXHIBIT_PROC_ROOT', ['runtime', 'procRoot']],
   ['EXHIBIT_SINK_URL', ['sink', 'url']],
+  ['EXHIBIT_RECIPIENTS_FILE', ['encryption', 'recipientsFile']],
   ['EXHIBIT_SIGNING_KEY_FILE', ['signing', 'keyFile']],
   ['EXHIBIT_LOG_LEVEL', ['log', 'level']],
 ];
@@ -262,7 +273,7 @@ function issueLines(issue: z.core.$ZodIssue, given: unknown): string[] {
   }
   const found = issue.path.reduce<unknown>((at, key) => ownValue(at, key), given);
   const expected = issue.message.replace(/^Invalid (input|option): expected /, '');
-  return [
-    `${path === '' ? 'the file' : path}: expected ${expected}, found ${found === undefined ? 'nothing' : JSON.stringify(found)}`,
-  ];
+  // What stands where a recipient should may be an identity: it is not repeated.
+  const shown = issue.path[0] === 'encryption' && found !== undefined ? 'something else' : JSON.stringify(found);
+  return [`${path === '' ? 'the file' : path}: expected ${expected}, found ${shown ?? 'nothing'}`];
 }

@@ -2,9 +2,9 @@ import { readFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { type Logger, pino } from 'pino';
+import type { Encrypt } from '../evidence/age-writer.ts';
 import { ExhibitError, explain, isExhibitError } from '../evidence/error.ts';
-import { MANIFEST_OBJECT } from '../evidence/layout.ts';
-import { createSealer, generateSigner, loadSigner } from '../evidence/seal.ts';
+import { MANIFEST_OBJECT, storedName } from '../evidence/layout.ts';
 import { captureExecutor } from './capture/capture.ts';
 import { type Captures, createCaptures } from './capture/captures.ts';
 import { createChain } from './capture/chain.ts';
@@ -18,6 +18,7 @@ import { allCollectors } from './collect/all.ts';
 import { type Config, loadConfig } from './config.ts';
 import type { Check } from './doctor/check.ts';
 import { examine } from './doctor/doctor.ts';
+import { openEncryption } from './encryption.ts';
 import { cleanStaleFifos } from './host/fifo.ts';
 import { makeFolder } from './host/folder.ts';
 import { type Host, reach } from './host/host.ts';
@@ -28,6 +29,7 @@ import { openCri } from './runtime/cri.ts';
 import { openDocker } from './runtime/docker.ts';
 import { openHostRuntime } from './runtime/host.ts';
 import { asHostPath, type Runtime } from './runtime/runtime.ts';
+import { openSealer } from './sign/open.ts';
 import { openSink } from './sink/open.ts';
 import type { Sink } from './sink/sink.ts';
 import { openSpoolVault } from './sink/vault-place.ts';
@@ -57,6 +59,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     );
   });
 
+  const encrypt = await openEncryption(config.encryption);
   const vault = await openSpoolVault(config.spool, reach(host, stateDir));
   const sinks = config.sinks.map(({ name, sink }) => ({
     name,
@@ -75,14 +78,13 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   const rungs = runtimes.flatMap((one) => one.rungs);
   await tidyDumps(journal, rungs, log);
 
-  const { keyFile } = config.signing;
-  const sealer = createSealer(keyFile === undefined ? generateSigner() : await loadSigner(keyFile));
+  const sealer = stack.use(await openSealer(config.signing));
   const version = agentVersion();
   const chain = createChain({ vault, log });
   const drafts = await readDrafts({ vault, now: Date.now, log });
   await recoverDrafts(drafts, { journal, chain, version, log });
   const delivery = openDelivery({
-    ...{ sinks, sealer, chain, version, now: Date.now, log },
+    ...{ sinks, sealer, encrypt, chain, version, now: Date.now, log },
     onDelivered: (news) => captures.delivered(news),
   });
   stack.use(delivery);
@@ -92,6 +94,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     config,
     host,
     sinks,
+    encrypt,
     runtimes,
     collectors: allCollectors(stateDir, config),
     sealer,
@@ -111,7 +114,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     defaults: { artifacts: config.artifacts, consistency: config.memory.consistency, scope: config.scope },
     sinks: sinks.map(({ name }) => name),
     examine: (signal) =>
-      examine({ config, host, runtime, sinks, storedKey: (sink) => storedKey(captures, sink), signal }),
+      examine({ config, host, runtime, sinks, storedKey: (sink) => storedKey(captures, sink, encrypt), signal }),
     log,
   });
   stack.use(trigger);
@@ -123,15 +126,16 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
 }
 
 /** The manifest of the newest bundle that was sealed in this sink. */
-function storedKey(captures: Captures, sink: Sink): string | undefined {
+function storedKey(captures: Captures, sink: Sink, encrypt: Encrypt | undefined): string | undefined {
   const folder = `${sink.url}/`;
+  const manifest = storedName({ name: MANIFEST_OBJECT, encryption: encrypt && 'age' });
   const sealed = captures
     .list(Number.POSITIVE_INFINITY)
     .find(
       ({ state, bundleUrl, waiting = [] }) =>
         (state === 'complete' || state === 'partial') && waiting.length === 0 && bundleUrl.startsWith(folder),
     );
-  return sealed === undefined ? undefined : `${sealed.bundleUrl.slice(folder.length)}/${MANIFEST_OBJECT}`;
+  return sealed === undefined ? undefined : `${sealed.bundleUrl.slice(folder.length)}/${manifest}`;
 }
 
 /** The doctor without an agent: the same adapters, none of its work. The configuration is the agent's. */

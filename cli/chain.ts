@@ -1,7 +1,7 @@
-import type { KeyObject } from 'node:crypto';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { ExhibitError, isErrno } from '../evidence/error.ts';
+import type { Trust } from '../evidence/trust.ts';
 import type { ChainReport, ChainSummary } from '../evidence/verify-chain.ts';
 import type { BundleOptions } from './bundle.ts';
 import { describeFinding, section } from './finding-words.ts';
@@ -14,10 +14,10 @@ export async function chainOf(
   url: string,
   options: BundleOptions,
   signal: AbortSignal,
-  trustedKeys: readonly KeyObject[],
+  trust: Trust,
 ): Promise<ChainReport> {
   const { siblingsOf } = await import('../evidence/captures.ts');
-  return await read(siblingsOf(url).folder, options, signal, trustedKeys);
+  return await read(siblingsOf(url).folder, options, signal, trust);
 }
 
 /** Of a folder that was named as such; undefined when there is no capture in it. */
@@ -25,11 +25,11 @@ export async function chainsIn(
   folder: string,
   options: BundleOptions,
   signal: AbortSignal,
-  trustedKeys: readonly KeyObject[],
+  trust: Trust,
 ): Promise<ChainReport | undefined> {
   const url = /^(?:s3|file):\/\//.test(folder) ? folder.replace(/\/+$/, '') : pathToFileURL(resolve(folder)).href;
   try {
-    const report = await read(url, options, signal, trustedKeys);
+    const report = await read(url, options, signal, trust);
     return report.captures === 0 ? undefined : report;
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined;
@@ -37,12 +37,7 @@ export async function chainsIn(
   }
 }
 
-async function read(
-  url: string,
-  options: BundleOptions,
-  signal: AbortSignal,
-  trustedKeys: readonly KeyObject[],
-): Promise<ChainReport> {
+async function read(url: string, options: BundleOptions, signal: AbortSignal, trust: Trust): Promise<ChainReport> {
   const { openCaptureFolder } = await import('../evidence/captures.ts');
   const { verifyChains } = await import('../evidence/verify-chain.ts');
   await using folder = await openCaptureFolder(url, {
@@ -51,7 +46,7 @@ async function read(
     ...(options.pathStyle === undefined ? {} : { forcePathStyle: options.pathStyle }),
   });
   try {
-    const report = await verifyChains(folder, { trustedKeys, signal });
+    const report = await verifyChains(folder, { trust, signal });
     signal.throwIfAborted();
     return report;
   } catch (error) {

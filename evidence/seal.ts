@@ -1,23 +1,26 @@
-import {
-  createHash,
-  createPrivateKey,
-  createPublicKey,
-  generateKeyPairSync,
-  type KeyObject,
-  sign as signBytes,
-  verify as verifyBytes,
-} from 'node:crypto';
+import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
 import { ExhibitError } from './error.ts';
 import { canonicalJson, isCanonical, parseJson, whyNotCanonical } from './json.ts';
 import { list } from './list-schema.ts';
 import { agentSchema } from './manifest.ts';
+import {
+  algorithmOf,
+  KEY_ALGORITHMS,
+  type KeyAlgorithm,
+  keyIdOf,
+  kindOf,
+  publicKeyFromSpki,
+  signMessage,
+  spkiOf,
+  verifyMessage,
+} from './signing-key.ts';
 
 /**
- * The seal: an in-toto Statement v1 whose subjects are all other objects of the bundle, in a DSSE v1 envelope, signed with
- * Ed25519. Every public key that signed is inside, so that the seal can always be checked against itself; whether a key is
- * to be believed is the reader's to say.
+ * The seal: an in-toto Statement v1 whose subjects are all other objects of the bundle, in a DSSE v1 envelope, signed by one
+ * key or several (signing-key.ts). Every public key that signed is inside, so that the seal can always be checked against
+ * itself; whether a key is to be believed is the reader's to say.
  *
  * in-toto: https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md
  * DSSE: https://github.com/secure-systems-lab/dsse/blob/master/protocol.md
@@ -28,13 +31,21 @@ export const PAYLOAD_TYPE = 'application/vnd.in-toto+json';
 
 /** 4 KiB a subject, and no bundle has so many objects. */
 export const MAX_SEAL_BYTES = 16 * 1024 * 1024;
+/** An RFC 3161 answer with four certificates of RSA 4096 and a few OCSP answers is below 16 KiB. */
+export const MAX_TIMESTAMP_BYTES = 64 * 1024;
+
+/** Of one seal; more keys than anybody keeps. */
+const MAX_SIGNATURES = 16;
+/** Asked for one timestamp, one after the other. */
+export const MAX_AUTHORITIES = 8;
 
 /** A key that can sign: here in memory, elsewhere a service that never shows it. */
 export interface Signer {
   /** SHA-256 of the public key's SubjectPublicKeyInfo in DER, lower-case hex. */
   readonly keyId: string;
   readonly publicKey: KeyObject;
-  sign(message: Uint8Array): Promise<Uint8Array>;
+  /** Throws ExhibitError when it cannot; what it does over a network ends with `signal`. */
+  sign(message: Uint8Array, signal?: AbortSignal): Promise<Uint8Array>;
 }
 
 /** One file of the bundle and the SHA-256 of its stored bytes, lower-case hex. */
@@ -55,7 +66,7 @@ export function generateSigner(): Signer {
   return signerOf(generateKeyPairSync('ed25519').privateKey);
 }
 
-/** Reads an Ed25519 private key in PEM (PKCS #8). Throws ExhibitError `config`. */
+/** Reads an Ed25519 or P-256 private key in PEM: PKCS #8, or SEC 1 (`BEGIN EC PRIVATE KEY`). Throws ExhibitError `config`. */
 export async function loadSigner(path: string): Promise<Signer> {
   const advice = `make one with: openssl genpkey -algorithm ed25519 -out ${path}`;
   let key: KeyObject;
@@ -64,32 +75,25 @@ export async function loadSigner(path: string): Promise<Signer> {
   } catch (cause) {
     throw new ExhibitError('config', `the signing key ${path} cannot be read; ${advice}`, { cause });
   }
-  if (key.asymmetricKeyType === 'ed25519') return signerOf(key);
-  throw new ExhibitError('config', `the signing key ${path} is ${key.asymmetricKeyType}, not Ed25519; ${advice}`);
+  if (algorithmOf(key) !== undefined) return signerOf(key);
+  throw new ExhibitError('config', `the signing key ${path} is ${kindOf(key)}, not Ed25519 or P-256; ${advice}`);
 }
 
 function signerOf(key: KeyObject): Signer {
   const publicKey = createPublicKey(key);
-  return { keyId: keyIdOf(publicKey), publicKey, sign: async (message) => signBytes(null, message, key) };
+  return { keyId: keyIdOf(publicKey), publicKey, sign: async (message) => signMessage(key, message) };
 }
 
 /** Reads a public key in PEM, as `openssl pkey -pubout` writes it. Throws ExhibitError `usage`. `from` names it in errors. */
 export function parseTrustedKey(pem: string | Uint8Array, from: string): KeyObject {
+  let key: KeyObject;
   try {
-    const key = createPublicKey(Buffer.from(pem));
-    if (key.asymmetricKeyType === 'ed25519') return key;
+    key = createPublicKey(Buffer.from(pem));
   } catch (cause) {
     throw new ExhibitError('usage', `${from} is not a public key in PEM`, { cause });
   }
-  throw new ExhibitError('usage', `${from} is not an Ed25519 key, and no other kind seals a bundle`);
-}
-
-function spki(key: KeyObject): Buffer {
-  return key.export({ type: 'spki', format: 'der' });
-}
-
-export function keyIdOf(publicKey: KeyObject): string {
-  return createHash('sha256').update(spki(publicKey)).digest('hex');
+  if (publicKeyFromSpki(spkiOf(key)) !== undefined) return key;
+  throw new ExhibitError('usage', `${from} is ${kindOf(key)}; bundles are sealed with Ed25519 or P-256 keys`);
 }
 
 /** DSSE's pre-authentication encoding: the bytes that are signed. */
@@ -103,8 +107,28 @@ export function preAuthEncoding(payloadType: string, payload: Uint8Array): Buffe
   ]);
 }
 
-/** The bytes of `manifest.dsse.json`. */
-export async function sealBundle(facts: SealFacts, signer: Signer): Promise<Uint8Array> {
+/** What is said of a seal besides its subjects: who else was to sign, and who was asked for the time. */
+export type SealNotes = Pick<Statement['predicate'], 'missing' | 'timestamp'>;
+
+/** The bytes of `manifest.dsse.json`. Every signer signs, or it throws what the first of them threw. */
+export async function sealBundle(
+  facts: SealFacts,
+  signers: Signer | readonly Signer[],
+  notes: SealNotes = {},
+  signal?: AbortSignal,
+): Promise<Uint8Array> {
+  const draft = draftSeal(facts, 'sign' in signers ? [signers] : signers, notes);
+  return envelopeOf(draft, await Promise.all(draft.signers.map((signer) => signer.sign(draft.message, signal))));
+}
+
+/** A statement that names those who are to sign it, and the bytes that they are to sign. */
+export interface SealDraft {
+  readonly signers: readonly Signer[];
+  readonly payload: Uint8Array;
+  readonly message: Uint8Array;
+}
+
+export function draftSeal(facts: SealFacts, signers: readonly Signer[], notes: SealNotes): SealDraft {
   const subjects = [...facts.subjects].sort((a, b) => (a.name < b.name ? -1 : 1));
   const statement: Statement = {
     _type: STATEMENT_TYPE,
@@ -114,15 +138,27 @@ export async function sealBundle(facts: SealFacts, signer: Signer): Promise<Uint
       captureId: facts.captureId,
       formatVersion: 1,
       agent: facts.agent,
-      keys: [{ keyId: signer.keyId, algorithm: 'ed25519', publicKey: spki(signer.publicKey).toString('base64') }],
+      keys: signers.map(({ keyId, publicKey }) => {
+        const algorithm = algorithmOf(publicKey);
+        if (algorithm === undefined) throw new ExhibitError('internal', `key ${keyId} is ${kindOf(publicKey)}`);
+        return { keyId, algorithm, publicKey: spkiOf(publicKey).toString('base64') };
+      }),
+      ...notes,
     },
   };
   const payload = canonicalJson(statement);
-  const signature = await signer.sign(preAuthEncoding(PAYLOAD_TYPE, payload));
+  return { signers, payload, message: preAuthEncoding(PAYLOAD_TYPE, payload) };
+}
+
+/** `signatures` in the order of the draft's signers. */
+export function envelopeOf({ signers, payload }: SealDraft, signatures: readonly Uint8Array[]): Uint8Array {
   return canonicalJson({
     payload: Buffer.from(payload).toString('base64'),
     payloadType: PAYLOAD_TYPE,
-    signatures: [{ keyid: signer.keyId, sig: Buffer.from(signature).toString('base64') }],
+    signatures: signers.map(({ keyId }, index) => ({
+      keyid: keyId,
+      sig: Buffer.from(signatures[index] ?? []).toString('base64'),
+    })),
   } satisfies Envelope);
 }
 
@@ -136,18 +172,11 @@ export interface Seal {
   readonly notes: readonly string[];
 }
 
-/** Everything that vouches for a bundle: the keys, and the authority that says when. */
+/** Everything that vouches for a bundle: the keys, and the authority that says when. See sealer.ts. */
 export interface Sealer {
   /** The first key that is asked to sign; named in `request.json` before anything is signed. */
   readonly keyId: string;
   seal(facts: SealFacts, signal: AbortSignal): Promise<Seal>;
-}
-
-export function createSealer(signer: Signer): Sealer {
-  return {
-    keyId: signer.keyId,
-    seal: async (facts) => ({ envelope: await sealBundle(facts, signer), notes: [] }),
-  };
 }
 
 /** Base64 with one spelling: padded, the unused bits zero. */
@@ -160,7 +189,7 @@ const envelopeSchema = z.strictObject({
   signatures: z
     .array(z.strictObject({ keyid: sha256, sig: base64 }))
     .min(1)
-    .max(16),
+    .max(MAX_SIGNATURES),
 });
 type Envelope = z.infer<typeof envelopeSchema>;
 
@@ -173,7 +202,21 @@ const statementSchema = z.strictObject({
     formatVersion: z.literal(1),
     agent: agentSchema,
     /** In the order of the envelope's signatures. */
-    keys: z.array(z.strictObject({ keyId: sha256, algorithm: z.literal('ed25519'), publicKey: base64 })),
+    keys: z.array(z.strictObject({ keyId: sha256, algorithm: z.enum(KEY_ALGORITHMS), publicKey: base64 })),
+    /** Keys that were to sign as well and could not. Absent when there are none, and in older bundles. */
+    missing: z
+      .array(z.strictObject({ keyId: sha256, why: z.string() }))
+      .max(MAX_SIGNATURES)
+      .optional(),
+    /** Absent when no timestamp was asked for, and in older bundles. */
+    timestamp: z
+      .strictObject({
+        /** Addresses of the authorities, in the order in which they were asked. */
+        requestedFrom: z.array(z.string()).min(1).max(MAX_AUTHORITIES),
+        /** Why none of them gave one. Without it `manifest.dsse.json.tsr` lies beside the seal. */
+        missing: z.string().optional(),
+      })
+      .optional(),
   }),
 });
 export type Statement = z.infer<typeof statementSchema>;
@@ -181,7 +224,11 @@ export type Statement = z.infer<typeof statementSchema>;
 export interface CheckedSeal {
   readonly statement: Statement;
   /** Each of them signed these very bytes. */
-  readonly signers: readonly { readonly keyId: string; readonly publicKey: KeyObject }[];
+  readonly signers: readonly {
+    readonly keyId: string;
+    readonly algorithm: KeyAlgorithm;
+    readonly publicKey: KeyObject;
+  }[];
 }
 
 /** Checks a seal against itself. Throws ExhibitError `bundle-corrupt` with the first thing that is wrong. */
@@ -191,29 +238,21 @@ export function checkSeal(bytes: Uint8Array): CheckedSeal {
   const statement = parseAs(statementSchema, payload, "the seal's statement");
   const { keys } = statement.predicate;
   if (keys.length !== envelope.signatures.length) throw corrupt('the seal has not one key for each signature');
+  if (new Set(keys.map(({ keyId }) => keyId)).size !== keys.length) throw corrupt('the seal names a key twice');
   const message = preAuthEncoding(PAYLOAD_TYPE, payload);
   const signers = envelope.signatures.map((signature, index) => {
     const key = keys[index];
     if (key === undefined || key.keyId !== signature.keyid) throw corrupt(`signature ${index} names another key`);
-    const publicKey = embeddedKey(key.publicKey);
+    const publicKey = publicKeyFromSpki(Buffer.from(key.publicKey, 'base64'));
+    if (publicKey === undefined) throw corrupt('a public key in the seal is neither plain Ed25519 nor plain P-256');
     if (keyIdOf(publicKey) !== key.keyId) throw corrupt(`the key of signature ${index} has not the id it claims`);
-    if (!verifyBytes(null, message, publicKey, Buffer.from(signature.sig, 'base64'))) {
+    if (algorithmOf(publicKey) !== key.algorithm) throw corrupt(`key ${key.keyId} is not ${key.algorithm}`);
+    if (!verifyMessage(publicKey, message, Buffer.from(signature.sig, 'base64'))) {
       throw corrupt(`the signature by key ${key.keyId} is wrong`);
     }
-    return { keyId: key.keyId, publicKey };
+    return { keyId: key.keyId, algorithm: key.algorithm, publicKey };
   });
   return { statement, signers };
-}
-
-function embeddedKey(base64Der: string): KeyObject {
-  const der = Buffer.from(base64Der, 'base64');
-  try {
-    const key = createPublicKey({ key: der, format: 'der', type: 'spki' });
-    if (key.asymmetricKeyType === 'ed25519' && spki(key).equals(der)) return key;
-  } catch (cause) {
-    throw corrupt('a public key in the seal cannot be read', cause);
-  }
-  throw corrupt('a public key in the seal is not plain Ed25519');
 }
 
 function parseAs<T>(schema: z.ZodType<T>, bytes: Uint8Array, what: string): T {

@@ -1,4 +1,4 @@
-import { createHash, type KeyObject } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import type { BundleReader } from './bundle.ts';
 import { readAtMost } from './byte-sink.ts';
 import type { CaptureFolder } from './captures.ts';
@@ -8,7 +8,8 @@ import { createFindings, type Finding, type Findings } from './findings.ts';
 import { parseJson } from './json.ts';
 import { MANIFEST_OBJECT, REQUEST_OBJECT, SEAL_OBJECT } from './layout.ts';
 import { type ChainLink, manifestSchema } from './manifest.ts';
-import { checkSeal, keyIdOf, MAX_SEAL_BYTES } from './seal.ts';
+import { checkSeal, MAX_SEAL_BYTES } from './seal.ts';
+import { NO_TRUST, type Trust } from './trust.ts';
 import { chainDoesNotProve, chainProves } from './verify-proof.ts';
 import { MAX_MANIFEST_BYTES } from './verify-records.ts';
 
@@ -61,7 +62,7 @@ export interface ChainedCapture {
 export const MAX_CAPTURES = 10_000;
 
 export interface ChainOptions {
-  readonly trustedKeys?: readonly KeyObject[];
+  readonly trust?: Trust;
   readonly signal?: AbortSignal;
 }
 
@@ -74,7 +75,7 @@ export async function verifyChains(folder: CaptureFolder, options: ChainOptions 
     if (options.signal?.aborted === true) {
       throw new ExhibitError('cancelled', 'the verification was cancelled', { cause: options.signal.reason });
     }
-    const capture = await readCapture(folder, name, findings, options.trustedKeys ?? []);
+    const capture = await readCapture(folder, name, findings, options.trust ?? NO_TRUST);
     if (capture === 'none') continue;
     seen.captures += 1;
     if (capture === 'unsealed') seen.unsealed.push(name);
@@ -116,17 +117,12 @@ async function listCaptures(folder: CaptureFolder, findings: Findings): Promise<
 
 type Read = ChainedCapture | 'none' | 'unsealed' | 'unchained' | 'unreadable';
 
-async function readCapture(
-  folder: CaptureFolder,
-  name: string,
-  findings: Findings,
-  trustedKeys: readonly KeyObject[],
-): Promise<Read> {
+async function readCapture(folder: CaptureFolder, name: string, findings: Findings, trust: Trust): Promise<Read> {
   try {
     await using reader = await folder.open(name);
     const seal = await readObject(reader, SEAL_OBJECT, MAX_SEAL_BYTES);
     if (seal === undefined) return await readUnsealed(reader, name, findings);
-    return await readSealed(reader, name, seal, findings, trustedKeys);
+    return await readSealed(reader, name, seal, findings, trust);
   } catch (error) {
     if (isExhibitError(error, 'cancelled')) throw error;
     findings.add('error', 'chain-unreadable', `capture ${name}: ${explain(error)}`, { object: name });
@@ -150,10 +146,10 @@ async function readSealed(
   name: string,
   seal: Uint8Array,
   findings: Findings,
-  trustedKeys: readonly KeyObject[],
+  trust: Trust,
 ): Promise<Read> {
   const { statement, signers } = checkSeal(seal);
-  const trusted = new Set(trustedKeys.map(keyIdOf));
+  const trusted = new Set(trust.keys.map(({ keyId }) => keyId));
   if (trusted.size > 0 && !signers.some(({ keyId }) => trusted.has(keyId))) {
     const message = `capture ${name} is signed by key ${signers[0]?.keyId}, which is none of the keys you trust`;
     findings.add('error', 'signer-untrusted', message, { object: name });

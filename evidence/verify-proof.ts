@@ -1,6 +1,8 @@
 import type { ChainSummary } from './verify-chain.ts';
 import type { Custody } from './verify-custody.ts';
 import type { Records } from './verify-records.ts';
+import type { JudgedSigner } from './verify-signers.ts';
+import type { JudgedTimestamp } from './verify-timestamp.ts';
 
 /** What a reader may conclude from a verification, and what not, in sentences. */
 
@@ -9,13 +11,14 @@ export function whatIsProved(
   intact: boolean,
   counts: { readonly objects: number; readonly members: number; readonly bytes: number },
 ): string[] {
-  const { signer, manifest } = records;
+  const { signer, signers, manifest, timestamp } = records;
   if (!intact || signer === undefined || manifest === undefined) return [];
   return [
     `Each of the ${counts.objects} objects, ${counts.bytes} bytes as stored, is what the holder of key ${signer.keyId} signed.`,
     `Each of the ${counts.members} archive members that are listed is there, in order, with its listed digest.`,
     'No object was added, removed, renamed or changed since the seal.',
-    ...(signer.trusted ? ['The key that signed is one that you named as trusted.'] : []),
+    ...signers.filter(({ trusted }) => trusted).map(whoSigned),
+    ...(timestamp?.trusted === true ? [whatIsStamped(timestamp)] : []),
   ];
 }
 
@@ -36,7 +39,7 @@ export function custodyProves({ manifest }: Records, custody: Custody | undefine
 }
 
 export function whatIsNotProved(records: Records, intact: boolean): string[] {
-  const { signer, manifest, seal } = records;
+  const { signer, manifest, seal, timestamp } = records;
   if (!intact) {
     const reason = seal === undefined ? 'it has no good seal' : 'the findings say where it is not what was sealed';
     return [`Nothing is proved about this bundle as a whole: ${reason}.`];
@@ -44,7 +47,7 @@ export function whatIsNotProved(records: Records, intact: boolean): string[] {
   const gaps = manifest?.value.artifacts.reduce((sum, artifact) => sum + artifact.gapCount, 0) ?? 0;
   return [
     ...(signer?.trusted === true ? [] : ['Who signed: the key is known only from the bundle itself.']),
-    'When it was signed: the times are those of the node’s clock, as the node believed it.',
+    ...whenIsNotProved(timestamp),
     'That the node told the truth: an intruder with root on it could show the agent whatever he liked.',
     'That this is every capture there was: a bundle that was removed as a whole leaves no trace in this one (--chain looks around it).',
     ...(gaps === 0 ? [] : [`That everything was captured: the manifest lists ${gaps} gaps.`]),
@@ -52,6 +55,29 @@ export function whatIsNotProved(records: Records, intact: boolean): string[] {
       ? ['That memory is of one moment: the target ran while it was read.']
       : []),
   ];
+}
+
+function whoSigned({ name, keyId }: JudgedSigner): string {
+  return name === undefined
+    ? 'The key that signed is one that you named as trusted.'
+    : `The key that signed is ${name}’s, by your trust root: ${keyId}.`;
+}
+
+function whatIsStamped({ time, accuracyMs, authority }: JudgedTimestamp): string {
+  const about = accuracyMs === undefined ? '' : `, give or take ${accuracyMs} ms`;
+  return `The seal, and with it everything that it covers, existed at ${time}${about}, according to ${authority}, which you named as trusted.`;
+}
+
+function whenIsNotProved(timestamp: JudgedTimestamp | undefined): string[] {
+  if (timestamp?.trusted === true) {
+    return [
+      'When the capture was made: its times are those of the node’s clock; only that it was sealed by the time of the timestamp.',
+      'That the authority’s certificate was not revoked: nothing was asked over a network.',
+    ];
+  }
+  const unvouched =
+    timestamp === undefined ? '' : ` The timestamp says ${timestamp.time}, by an authority that you did not name.`;
+  return [`When it was signed: the times are those of the node’s clock, as the node believed it.${unvouched}`];
 }
 
 /** What follows from the chains of a folder of captures. */

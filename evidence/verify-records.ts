@@ -1,20 +1,30 @@
-import { createHash, type KeyObject } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import type { z } from 'zod';
 import type { BundleReader } from './bundle.ts';
 import { readAtMost } from './byte-sink.ts';
 import { explain, isExhibitError } from './error.ts';
 import type { Findings } from './findings.ts';
 import { duplicateKey, isCanonical, parseJson } from './json.ts';
-import { MANIFEST_OBJECT, REQUEST_OBJECT, SEAL_OBJECT } from './layout.ts';
+import { MANIFEST_OBJECT, REQUEST_OBJECT, SEAL_OBJECT, storedName, TIMESTAMP_OBJECT } from './layout.ts';
 import { type Manifest, manifestSchema, type RequestRecord, requestSchema } from './manifest.ts';
-import { type CheckedSeal, checkSeal, keyIdOf, MAX_SEAL_BYTES } from './seal.ts';
+import { type CheckedSeal, checkSeal, MAX_SEAL_BYTES, MAX_TIMESTAMP_BYTES } from './seal.ts';
+import type { Trust } from './trust.ts';
+import { readSealedRecord, recordNames } from './verify-encrypted.ts';
+import { type JudgedSigner, judgeSigners, type SealTime } from './verify-signers.ts';
+import { compareClocks, type JudgedTimestamp, judgeTimestamp } from './verify-timestamp.ts';
 
 /** The three records of a bundle: its seal, its manifest, its request. What cannot be read is absent, and a finding. */
 export interface Records {
   readonly seal?: CheckedSeal;
-  readonly signer?: { readonly keyId: string; readonly trusted: boolean; readonly words: string };
+  /** All who signed, in the order of the signatures; empty without a seal. */
+  readonly signers: readonly JudgedSigner[];
+  /** The first of them that is trusted, or else the first. */
+  readonly signer?: JudgedSigner;
+  readonly timestamp?: JudgedTimestamp;
   readonly manifest?: ReadRecord<Manifest>;
   readonly request?: ReadRecord<RequestRecord>;
+  /** The names of manifest and request in the sink, which the seal covers. */
+  readonly names: Record<'request' | 'manifest', string>;
 }
 
 export interface ReadRecord<T> {
@@ -29,13 +39,10 @@ const MAX_REQUEST_BYTES = 16 * 1024 * 1024;
 /** Issues of a schema that are worth showing; a wrong array has one for each element. */
 const MAX_ISSUES = 5;
 
-export async function readRecords(
-  reader: BundleReader,
-  findings: Findings,
-  trustedKeys: readonly KeyObject[],
-): Promise<Records> {
-  const seal = await readSeal(reader, findings);
-  const signer = seal === undefined ? undefined : judgeSigner(seal, trustedKeys, findings);
+export async function readRecords(reader: BundleReader, findings: Findings, trust: Trust): Promise<Records> {
+  const sealed = await readSeal(reader, findings);
+  const { seal } = sealed;
+  const stamped = await readTimestamp(reader, sealed, trust, findings);
   const manifest = await readRecord(reader, findings, manifestSchema, {
     object: MANIFEST_OBJECT,
     limitBytes: MAX_MANIFEST_BYTES,
@@ -48,45 +55,58 @@ export async function readRecords(
     missing: 'request-missing',
     invalid: 'request-invalid',
   });
+  const finishedAt = manifest?.value.finishedAt;
+  const timestamp = stamped && (finishedAt === undefined ? stamped : compareClocks(stamped, finishedAt, findings));
+  const signers = seal === undefined ? [] : judgeSigners(seal, trust, timeOf(timestamp, finishedAt), findings);
+  const signer = signers.find(({ trusted }) => trusted) ?? signers[0];
   return {
+    names: recordNames(reader),
+    signers,
     ...(seal === undefined ? {} : { seal }),
     ...(signer === undefined ? {} : { signer }),
+    ...(timestamp === undefined ? {} : { timestamp }),
     ...(manifest === undefined ? {} : { manifest }),
     ...(request === undefined ? {} : { request }),
   };
 }
 
-async function readSeal(reader: BundleReader, findings: Findings): Promise<CheckedSeal | undefined> {
+interface ReadSeal {
+  readonly seal?: CheckedSeal;
+  /** Of the bytes as they are stored, whatever they are worth. */
+  readonly sha256?: string;
+}
+
+async function readSeal(reader: BundleReader, findings: Findings): Promise<ReadSeal> {
   const where = { object: SEAL_OBJECT };
   const bytes = await readWhole(reader, SEAL_OBJECT, MAX_SEAL_BYTES, findings);
   if (bytes === 'missing') {
     findings.add('error', 'seal-missing', `there is no ${SEAL_OBJECT}: nobody vouches for this bundle`, where);
   }
-  if (typeof bytes === 'string') return undefined;
+  if (typeof bytes === 'string') return {};
+  const sha256 = createHash('sha256').update(bytes).digest('hex');
   try {
-    return checkSeal(bytes);
+    return { seal: checkSeal(bytes), sha256 };
   } catch (error) {
     findings.add('error', 'seal-invalid', `${SEAL_OBJECT}: ${explain(error)}`, where);
-    return undefined;
+    return { sha256 };
   }
 }
 
-function judgeSigner(seal: CheckedSeal, trustedKeys: readonly KeyObject[], findings: Findings): Records['signer'] {
-  const trustedIds = new Set(trustedKeys.map(keyIdOf));
-  const trusted = seal.signers.find((signer) => trustedIds.has(signer.keyId));
-  if (trusted !== undefined) {
-    return { keyId: trusted.keyId, trusted: true, words: `signed by key ${trusted.keyId}, which you trust` };
-  }
-  const keyId = seal.signers[0]?.keyId ?? '';
-  const where = { object: SEAL_OBJECT };
-  if (trustedKeys.length > 0) {
-    const words = `signed by key ${keyId}, which is none of the keys you trust`;
-    findings.add('error', 'signer-untrusted', `the bundle is ${words}`, where);
-    return { keyId, trusted: false, words };
-  }
-  const words = `signed by key ${keyId}, which nothing here vouches for`;
-  findings.add('warning', 'signer-unvouched', `the bundle is ${words}: name a trusted key to check that`, where);
-  return { keyId, trusted: false, words };
+async function readTimestamp(
+  reader: BundleReader,
+  sealed: ReadSeal,
+  trust: Trust,
+  findings: Findings,
+): Promise<JudgedTimestamp | undefined> {
+  const bytes = await readWhole(reader, TIMESTAMP_OBJECT, MAX_TIMESTAMP_BYTES, findings);
+  if (bytes === 'unreadable') return undefined;
+  return await judgeTimestamp(bytes === 'missing' ? undefined : bytes, sealed, trust, findings);
+}
+
+function timeOf(timestamp: JudgedTimestamp | undefined, finishedAt: string | undefined): SealTime | undefined {
+  if (timestamp?.trusted === true) return { at: new Date(timestamp.time), source: 'by the timestamp' };
+  if (finishedAt === undefined || Number.isNaN(Date.parse(finishedAt))) return undefined;
+  return { at: new Date(finishedAt), source: 'by the node’s own clock' };
 }
 
 interface RecordKind {
@@ -103,9 +123,12 @@ async function readRecord<T>(
   kind: RecordKind,
 ): Promise<ReadRecord<T> | undefined> {
   const where = { object: kind.object };
-  const bytes = await readWhole(reader, kind.object, kind.limitBytes, findings);
-  if (bytes === 'missing') findings.add('error', kind.missing, `there is no ${kind.object}`, where);
-  if (typeof bytes === 'string') return undefined;
+  // Without an identity it cannot be read, and that is said once (verify-encrypted.ts).
+  if (reader.encryption?.locked !== undefined) return undefined;
+  const record = await readRecordBytes(reader, kind.object, kind.limitBytes, findings);
+  if (record === 'missing') findings.add('error', kind.missing, `there is no ${kind.object}`, where);
+  if (typeof record === 'string') return undefined;
+  const { bytes, sha256 } = record;
   try {
     const value = parseJson(bytes, kind.limitBytes, kind.object);
     const parsed = schema.safeParse(value);
@@ -117,7 +140,7 @@ async function readRecord<T>(
       findings.add('error', kind.invalid, `${kind.object} has not the expected shape: ${issues.join('; ')}`, where);
       return undefined;
     }
-    return { value: parsed.data, sha256: createHash('sha256').update(bytes).digest('hex') };
+    return { value: parsed.data, sha256 };
   } catch (error) {
     findings.add('error', kind.invalid, explain(error), where);
     return undefined;
@@ -138,15 +161,30 @@ function lookAtSpelling(bytes: Uint8Array, object: string, hasShape: boolean, fi
   findings.add('error', 'duplicate-key', message, { object });
 }
 
-export async function readWhole(
-  reader: BundleReader,
+type Unread = 'missing' | 'unreadable';
+
+export function readWhole(reader: BundleReader, object: string, limitBytes: number, findings: Findings) {
+  return unlessUnread(object, limitBytes, findings, () => readAtMost(reader.read(object), limitBytes));
+}
+
+/** The bytes of a record, and the digest of them as they are stored. */
+function readRecordBytes(reader: BundleReader, object: string, limitBytes: number, findings: Findings) {
+  return unlessUnread(object, limitBytes, findings, async () => {
+    if (reader.encryption !== undefined) return await readSealedRecord(reader.encryption, object, limitBytes);
+    const bytes = await readAtMost(reader.read(object), limitBytes);
+    return bytes && { bytes, sha256: createHash('sha256').update(bytes).digest('hex') };
+  });
+}
+
+async function unlessUnread<T>(
   object: string,
   limitBytes: number,
   findings: Findings,
-): Promise<Uint8Array | 'missing' | 'unreadable'> {
+  read: () => Promise<T | undefined>,
+): Promise<T | Unread> {
   try {
-    const bytes = await readAtMost(reader.read(object), limitBytes);
-    if (bytes !== undefined) return bytes;
+    const found = await read();
+    if (found !== undefined) return found;
     findings.add('error', 'object-size', `${object} is larger than any ${object} is: ${limitBytes} bytes`, { object });
   } catch (error) {
     if (isExhibitError(error, 'bundle-not-found')) return 'missing';
@@ -221,7 +259,8 @@ function lookAtManifest(manifest: Manifest, records: Records, findings: Findings
     findings.add('error', 'manifest-inconsistent', `${object}, of ${by}, is not among the manifest's objects`, where);
   }
   const { seal } = records;
-  if (seal !== undefined && !seal.signers.some((signer) => signer.keyId === manifest.agent.keyId)) {
+  const named = [...(seal?.signers ?? []), ...(seal?.statement.predicate.missing ?? [])];
+  if (seal !== undefined && !named.some(({ keyId }) => keyId === manifest.agent.keyId)) {
     const message = `the manifest names key ${manifest.agent.keyId} as its agent's, which did not sign it`;
     findings.add('error', 'signer-disagrees', message, where);
   }
@@ -233,16 +272,16 @@ function lookAtManifest(manifest: Manifest, records: Records, findings: Findings
 
 /** The seal's subjects must be exactly the bundle's objects, with the digests that the manifest and the files have. */
 export function compareSubjects(records: Records, findings: Findings): void {
-  const { seal, manifest, request } = records;
+  const { seal, manifest, request, names } = records;
   if (seal === undefined) return;
   const { subject, predicate } = seal.statement;
   const add = (message: string, object: string) => findings.add('error', 'seal-disagrees', message, { object });
-  const expected = new Map((manifest?.value.objects ?? []).map((object) => [object.name, object.stored.sha256]));
-  if (manifest !== undefined) expected.set(MANIFEST_OBJECT, manifest.sha256);
+  const expected = new Map((manifest?.value.objects ?? []).map((object) => [storedName(object), object.stored.sha256]));
+  if (manifest !== undefined) expected.set(names.manifest, manifest.sha256);
   if (request !== undefined) {
-    const declared = expected.get(REQUEST_OBJECT);
+    const declared = expected.get(names.request);
     if (declared !== undefined && declared !== request.sha256) {
-      add(`${REQUEST_OBJECT} is altered: its SHA-256 is not the manifest's`, REQUEST_OBJECT);
+      add(`${names.request} is altered: its SHA-256 is not the manifest's`, names.request);
     }
   }
   const sealedNames = new Set<string>();

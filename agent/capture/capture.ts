@@ -1,21 +1,17 @@
 import type { Logger } from 'pino';
-import type { CheckpointPlan } from '../../evidence/dump.ts';
+import type { Encrypt } from '../../evidence/age-writer.ts';
 import { ExhibitError, explain, isExhibitError } from '../../evidence/error.ts';
 import { type ArtifactName, bundlePath, REQUEST_OBJECT } from '../../evidence/layout.ts';
-import type { ArtifactRecord, Manifest, Plan, PlanStep, TargetRecord } from '../../evidence/manifest.ts';
+import type { ArtifactRecord, Manifest, Plan, PlanStep } from '../../evidence/manifest.ts';
 import type { Collector, DumpNote } from '../collect/collector.ts';
-import { memoryRoom } from '../host/memory-room.ts';
-import { preflight } from '../host/preflight.ts';
-import { type Asker, openAsker } from '../host/preflight-ask.ts';
 import { agentDiskWriteBytes } from '../host/self.ts';
 import { methodOf } from '../runtime/pause/pause.ts';
-import { OF_ONE_CONTAINER, ownTarget, podScoped } from '../runtime/pod.ts';
-import { asPid, type Runtime, type Target } from '../runtime/runtime.ts';
-import { parseSelector, resolveTarget } from '../runtime/select.ts';
+import { OF_ONE_CONTAINER, ownTarget } from '../runtime/pod.ts';
+import type { Runtime } from '../runtime/runtime.ts';
 import { type NamedSink, pickSinks } from '../sink/several.ts';
 import type { Vault } from '../sink/vault.ts';
 import { type Bundle, openBundle } from './bundle.ts';
-import type { CaptureHooks, CaptureRequest, Execute } from './captures.ts';
+import type { CaptureHooks, Execute } from './captures.ts';
 import {
   accepted,
   agentName,
@@ -29,15 +25,14 @@ import {
   thawed,
 } from './custody-events.ts';
 import type { Delivery } from './delivery.ts';
-import type { Ended } from './draft.ts';
+import { type Ended, requestIn } from './draft.ts';
 import { type CustodyNote, createDraft, type Draft } from './drafts.ts';
 import type { startFreezer } from './freeze.ts';
 import { type Hold, prepareHold } from './hold.ts';
 import type { JournalEntry } from './journal.ts';
-import { planLadder } from './ladder.ts';
 import { createLock, type Lock } from './lock.ts';
-import { planCapture } from './plan.ts';
 import { displayName, type RecordParts, requestRecord } from './record.ts';
+import { type Resolved, resolveAndPlan } from './resolve.ts';
 import { runStep, skippedStep } from './step.ts';
 
 export interface CaptureParts extends RecordParts {
@@ -50,11 +45,11 @@ export interface CaptureParts extends RecordParts {
   /** For the drafts. */
   readonly vault: Vault;
   readonly delivery: Delivery;
+  /** Absent where evidence is stored as it is. */
+  readonly encrypt?: Encrypt | undefined;
   readonly log: Logger;
 }
 
-/** Looking a target up asks the runtime a handful of questions; longer means that it hangs. */
-const RESOLVE_TIMEOUT_MS = 20_000;
 /** One question at the end; a runtime that hangs must not keep the seal. */
 const CONCLUDE_TIMEOUT_MS = 5_000;
 /** A cancelled capture is sealed all the same, within the time that Kubernetes leaves after SIGTERM. */
@@ -80,7 +75,8 @@ export function captureExecutor(parts: CaptureParts): Execute {
     const begun = { kind: 'begun', captureId, path, sinks: sinks.map(({ name }) => name), request: record } as const;
     const draft = await createDraft(parts, begun, requested(record, clockOf(sinks)));
     const by = agentName(record.agent);
-    const bundle = openBundle({ sinks, draft, by, level: config.compression.level, signal: hooks.signal });
+    const { level } = config.compression;
+    const bundle = openBundle({ sinks, draft, by, level, encrypt: parts.encrypt, signal: hooks.signal });
     await writeRequest(draft, sinks, () => bundle.json(REQUEST_OBJECT, record));
     const name = displayName(target.record);
     await draft.note({ kind: 'event' }, accepted(record, name, sinks));
@@ -115,100 +111,15 @@ export function captureExecutor(parts: CaptureParts): Execute {
 async function writeRequest(draft: Draft, sinks: readonly NamedSink[], write: () => Promise<unknown>): Promise<void> {
   try {
     await write();
-    const ends = [...(draft.state.objects.get(REQUEST_OBJECT)?.ends.values() ?? [])];
+    const ends = [...(requestIn(draft.state)?.ends.values() ?? [])];
     const taken = ends.find((end) => end.kind === 'failed' && end.exists);
     if (taken?.kind === 'failed') throw new ExhibitError('sink-exists', taken.why);
   } catch (error) {
-    const key = `${draft.state.path}/${REQUEST_OBJECT}`;
-    await Promise.allSettled(sinks.map(({ sink }) => sink.forget(key)));
+    const name = requestIn(draft.state)?.name ?? REQUEST_OBJECT;
+    await Promise.allSettled(sinks.map(({ sink }) => sink.forget(`${draft.state.path}/${name}`)));
     await draft.remove();
     throw error;
   }
-}
-
-interface Resolved {
-  readonly runtime: Runtime;
-  readonly target: Target;
-  /** The target's record with what was learned during the capture. */
-  readonly conclude: (signal: AbortSignal) => Promise<TargetRecord>;
-}
-
-async function resolve(parts: CaptureParts, request: CaptureRequest, signal: AbortSignal): Promise<Resolved> {
-  const bounded = AbortSignal.any([signal, AbortSignal.timeout(RESOLVE_TIMEOUT_MS)]);
-  const selector = parseSelector(request.selector);
-  if (request.scope === 'container') {
-    const { runtime, target } = await resolveTarget(selector, parts.runtimes, bounded);
-    const noted = withNotes(target);
-    return { runtime, target: noted, conclude: async () => noted.record };
-  }
-  const { runtime, target } = await resolveTarget(selector, parts.runtimes.map(podScoped), bounded);
-  const noted = withNotes(target);
-  return { runtime, target: noted, conclude: (until) => runtime.conclude(noted, until) };
-}
-
-function withNotes(target: Target): Target {
-  if (target.notes.length === 0) return target;
-  return { ...target, record: { ...target.record, notes: [...target.notes] } };
-}
-
-async function resolveAndPlan(
-  parts: CaptureParts,
-  request: CaptureRequest,
-  signal: AbortSignal,
-): Promise<Resolved & { readonly plan: Plan }> {
-  // Started while the target is looked up: a process takes longer to start than to answer.
-  const wanted = request.artifacts.includes('checkpoint') && parts.runtimes.some(({ rungs }) => rungs.length > 0);
-  await using asker = wanted ? openAsker(parts.host, signal) : undefined;
-  const resolved = await resolve(parts, request, signal);
-  const plan = await planFor(parts, request, { ...resolved, asker, signal });
-  return { ...resolved, plan };
-}
-
-interface PlanParts {
-  readonly runtime: Runtime;
-  readonly target: Target;
-  /** Present where a checkpoint was asked for. */
-  readonly asker: Asker | undefined;
-  readonly signal: AbortSignal;
-}
-
-async function planFor(
-  parts: CaptureParts,
-  request: CaptureRequest,
-  { runtime, target, asker, signal }: PlanParts,
-): Promise<Plan> {
-  const { config } = parts;
-  const own = ownTarget(target);
-  return planCapture({
-    artifacts: request.artifacts,
-    consistency: request.consistency,
-    scope: request.scope,
-    target,
-    checkpoint:
-      asker === undefined || runtime.rungs.length === 0
-        ? undefined
-        : await ladderFor(parts, { runtime, target: own, asker, signal }),
-    bufferBytes: config.memory.bufferBytes,
-    freezeDeadlineMs: config.freeze.deadlineMs,
-  });
-}
-
-async function ladderFor(
-  { config, host }: CaptureParts,
-  { runtime, target, asker, signal }: PlanParts & { asker: Asker },
-): Promise<CheckpointPlan> {
-  const obstacle = await runtime.dumpObstacle?.();
-  const [seen, room] = await Promise.all([
-    preflight(host, target.record.pids.map(asPid), signal, { openAsker: () => asker }),
-    memoryRoom(host.procRoot),
-  ]);
-  return planLadder({
-    offered: runtime.rungs,
-    policy: config.checkpoint,
-    preflight: seen,
-    obstacle,
-    availableBytes: room.availableBytes,
-  });
 }
 
 interface Run extends Resolved {

@@ -13,6 +13,7 @@ import { tryNativeCalls } from '../host/native-calls.ts';
 import { lookAtNodeLogs } from '../host/node-logs.ts';
 import { seccompMode } from '../host/self.ts';
 import { asHostPath } from '../runtime/runtime.ts';
+import { tryAuthorities, tryKeys } from '../sign/trial.ts';
 import {
   checkCapabilities,
   checkHostRoot,
@@ -24,7 +25,7 @@ import {
 } from './agent.ts';
 import { checkNodeLogs, checkVolumes } from './artifacts.ts';
 import { type Check, type Group, line } from './check.ts';
-import { checkAppendOnly, checkClock, checkSigning, checkSinks, ofSink } from './evidence.ts';
+import { checkAppendOnly, checkClock, checkSigning, checkSinks, checkTimestamp, ofSink } from './evidence.ts';
 import { checkCgroup, checkKernel } from './kernel.ts';
 import { examineCheckpoint, examineRuntime } from './node.ts';
 import { inTime, type Patient, type Shared } from './patient.ts';
@@ -74,7 +75,12 @@ const EXAMINATIONS: ReadonlyArray<readonly [Group, name: string, Examination]> =
   ['agent', 'settings', async ({ config }) => [checkSettings(config)]],
   ['evidence', 'sink', examineSinks],
   ['evidence', 'append-only', examineRights],
-  ['evidence', 'signing', async ({ config }) => [checkSigning(config.signing.keyFile)]],
+  ['evidence', 'signing', async ({ config, signal }) => [checkSigning(await tryKeys(config.signing, signal))]],
+  [
+    'evidence',
+    'timestamp',
+    async ({ config, signal }) => [checkTimestamp(await tryAuthorities(config.signing, signal))],
+  ],
   ['evidence', 'clock', async ({ host }) => [checkClock(hostIdentity(host, Date.now).clock)]],
 ];
 

@@ -1,4 +1,5 @@
 import type { HostRecord } from '../../evidence/manifest.ts';
+import type { Trial } from '../sign/trial.ts';
 import type { SinkRights } from '../sink/sink.ts';
 import { type Check, line } from './check.ts';
 
@@ -91,14 +92,53 @@ const KEPT: Record<
   unknown: { found: 'retention not told to this identity' },
 };
 
-export function checkSigning(keyFile: string | undefined): Check {
+/** `keys`: every configured key, after it was asked to sign. */
+export function checkSigning(keys: readonly Trial[]): Check {
   const say = line('evidence', 'signing');
-  if (keyFile !== undefined) return say.ok(keyFile, 'bundles are sealed with this key');
-  return say.warning(
-    'a key made at start',
-    'a bundle shows damage, but not who made it',
-    'set signing.keyFile to an Ed25519 private key (openssl genpkey -algorithm ed25519)',
+  const failed = keys.filter(({ why }) => why !== undefined);
+  if (keys.length === 0) {
+    return say.warning(
+      'a key made at start',
+      'a bundle shows damage, but not who made it',
+      'set signing.keyFile to an Ed25519 private key (openssl genpkey -algorithm ed25519)',
+    );
+  }
+  if (failed.length === 0) {
+    return say.ok(
+      keys.map(({ name }) => name).join(', '),
+      `bundles are sealed with ${keys.length === 1 ? 'this key' : 'these keys'}`,
+    );
+  }
+  const found = failed.map(({ name, why }) => `${name}: ${why}`).join('; ');
+  const mend = 'mend signing in the configuration, or the rights of the key (docs/trust.md)';
+  if (failed.length < keys.length) return say.warning(found, 'bundles are sealed without these keys, and say so', mend);
+  return say.failure(
+    found,
+    'no configured key signs: the agent does not start, or its bundles show damage, but not who made them',
+    mend,
   );
+}
+
+/** `authorities`: every configured one, after it was asked for a timestamp. */
+export function checkTimestamp(authorities: readonly Trial[]): Check {
+  const say = line('evidence', 'timestamp');
+  const failed = authorities.filter(({ why }) => why !== undefined);
+  if (authorities.length === 0) {
+    return say.warning(
+      'no authority is asked',
+      'only this node’s clock says when a bundle was sealed',
+      'set signing.timestamp.url to an RFC 3161 time-stamping authority (docs/trust.md)',
+    );
+  }
+  if (failed.length === 0) {
+    return say.ok(authorities.map(({ name }) => name).join(', '), 'an authority says when a bundle was sealed');
+  }
+  const found = failed.map(({ name, why }) => (why?.includes(name) === true ? why : `${name}: ${why}`)).join('; ');
+  const meaning =
+    failed.length === authorities.length
+      ? 'bundles are sealed without a timestamp, and say so'
+      : 'the others are asked, one after the other';
+  return say.warning(found, meaning, 'check the address, and that the node may reach it');
 }
 
 export function checkClock({ wall, synchronised, estimatedErrorUs }: HostRecord['clock']): Check {

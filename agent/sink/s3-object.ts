@@ -94,7 +94,7 @@ export class S3Object implements SinkObject {
   async #commitSmall(): Promise<Committed> {
     const part = this.#filling;
     const ledger = await this.#begun();
-    await this.#cut(ledger, part);
+    await this.#cut(ledger, part, true);
     await this.#noteCommitted(ledger);
     try {
       await putBytes(this.#options.context, ledger, part.bytes, this.#signal);
@@ -148,7 +148,7 @@ export class S3Object implements SinkObject {
       );
     }
     await this.#freeSlot(partsInFlight(part.limitBytes, this.#options.maxPartsInFlight));
-    const number = await this.#cut(ledger, part);
+    const number = await this.#cut(ledger, part, this.#options.spool?.writeAhead === true);
     this.#deliver(ledger, part, number);
     this.#drain(ledger);
     const limitBytes = this.#nextPartBytes();
@@ -170,16 +170,13 @@ export class S3Object implements SinkObject {
   }
 
   /** Notes the part, and where that is asked for puts its bytes into the vault ahead of any request. */
-  async #cut(ledger: Ledger, part: PartBuffer): Promise<number> {
+  async #cut(ledger: Ledger, part: PartBuffer, ahead: boolean): Promise<number> {
     if (ledger.state.droppedParts > 0) throw this.#full('what waited of it was dropped for more volatile evidence');
     const number = ledger.state.parts.length + 1;
     const through = this.#running?.update(part.bytes).copy().digest('hex') ?? '';
     await noteSafely(ledger, { kind: 'cut', number, sizeBytes: part.length, through });
     ledger.underWay.add(number);
-    const { spool } = this.#options;
-    if (spool?.writeAhead === true || (number === 1 && !part.full)) {
-      await spool?.spool.keep(ledger, number, part.bytes, { ahead: true });
-    }
+    if (ahead) await this.#options.spool?.spool.keep(ledger, number, part.bytes, { ahead });
     return number;
   }
 

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { chmod, lstat, rm } from 'node:fs/promises';
 import net from 'node:net';
 import path from 'node:path';
@@ -14,6 +15,7 @@ import type { CaptureEvent, Captures } from '../capture/captures.ts';
 import type { JournalEntry, StageResult } from '../capture/journal.ts';
 import type { Check } from '../doctor/check.ts';
 import { makeFolder } from '../host/folder.ts';
+import { describePeer, peerCredentials } from '../host/peer-credentials.ts';
 import type { Runtime } from '../runtime/runtime.ts';
 import { type RequestDefaults, readRequest } from './request.ts';
 
@@ -52,13 +54,12 @@ export async function serveExec(options: ExecOptions): Promise<ExecTrigger> {
   const health = new HealthImplementation({ '': 'SERVING', 'exhibit.v1.Agent': 'SERVING' });
   health.addToServer(server);
 
+  const injector = server.createConnectionInjector(grpc.ServerCredentials.createInsecure());
+  const listener = net.createServer((connection) => injector.injectConnection(named(connection)));
   const before = process.umask(0o177);
   try {
-    await new Promise<void>((resolve, reject) => {
-      server.bindAsync(`unix:${socket}`, grpc.ServerCredentials.createInsecure(), (error) =>
-        error === null ? resolve() : reject(error),
-      );
-    });
+    listener.listen(socket);
+    await once(listener, 'listening');
   } catch (cause) {
     throw new ExhibitError(
       'config',
@@ -75,6 +76,7 @@ export async function serveExec(options: ExecOptions): Promise<ExecTrigger> {
     socket,
     [Symbol.asyncDispose]: async () => {
       health.setStatus('', 'NOT_SERVING');
+      listener.close();
       await new Promise<void>((resolve) => {
         const timer = setTimeout(() => {
           server.forceShutdown();
@@ -88,6 +90,17 @@ export async function serveExec(options: ExecOptions): Promise<ExecTrigger> {
       await rm(socket, { force: true });
     },
   };
+}
+
+/** The kernel gives pids as this process sees them, so it is not the /proc of the runtime's. */
+const OWN_PROC = '/proc';
+const UNKNOWN_PEER = 'a local process that may open the root-only socket';
+
+/** gRPC calls a peer by its socket's `remoteAddress`, which a Unix socket has not: here it says who connected. */
+function named(connection: net.Socket): net.Socket {
+  const peer = peerCredentials(connection);
+  const value = peer === undefined ? UNKNOWN_PEER : describePeer(peer, OWN_PROC);
+  return Object.defineProperty(connection, 'remoteAddress', { value });
 }
 
 /** Linux takes 108 bytes with the final NUL (unix(7)); longer ones are cut silently by some callers. */
@@ -178,7 +191,7 @@ async function streamCapture(
   try {
     const handle = await options.captures.start({
       ...readRequest(call.request, options),
-      requester: { trigger: 'socket', identity: 'a local process that may open the root-only socket' },
+      requester: { trigger: 'socket', identity: call.getPeer() },
     });
     for await (const event of handle.events()) {
       if (call.cancelled) return;
@@ -256,6 +269,7 @@ const STATUS: Readonly<Record<ErrorCode, grpc.status>> = {
   cancelled: grpc.status.CANCELLED,
   'bundle-not-found': grpc.status.NOT_FOUND,
   'bundle-corrupt': grpc.status.DATA_LOSS,
+  'bundle-encrypted': grpc.status.DATA_LOSS,
   'agent-unreachable': grpc.status.UNAVAILABLE,
   internal: grpc.status.INTERNAL,
 };

@@ -13,7 +13,7 @@ import { openNewFile } from '../new-file.ts';
 import { escapeText, toJson } from '../print.ts';
 import type { Session } from '../session.ts';
 import { packageVersion } from '../version.ts';
-import { check, readKeys } from './verify.ts';
+import { check, readTrust } from './verify.ts';
 
 type Options = BundleOptions & {
   trust?: readonly string[];
@@ -70,9 +70,9 @@ async function makeRecord(
   const { checkRecords } = await import('../../evidence/verify.ts');
   const { createFindings } = await import('../../evidence/findings.ts');
   const { custodyRecord } = await import('../custody-record.ts');
-  const trustedKeys = await readKeys(options.trust ?? []);
+  const trust = await readTrust(options.trust ?? []);
   const findings = createFindings();
-  const { records, custody: log } = await checkRecords(reader, findings, { trustedKeys });
+  const { records, custody: log } = await checkRecords(reader, findings, { trust });
   session.signal.throwIfAborted();
   const isGood = records.seal !== undefined && records.manifest !== undefined && findings.errors === 0;
   const quick: CustodyCheck = {
@@ -82,9 +82,9 @@ async function makeRecord(
     proves: [],
     doesNotProve: [],
   };
-  const report = options.verify === true ? await check(session, reader, options, trustedKeys) : undefined;
+  const report = options.verify === true ? await check(session, reader, options, trust) : undefined;
   const checked: CustodyCheck = report === undefined ? quick : { ...report, kind: 'all', good: report.intact };
-  const chain = options.chain === true ? await chainOf(reader.url, options, session.signal, trustedKeys) : undefined;
+  const chain = options.chain === true ? await chainOf(reader.url, options, session.signal, trust) : undefined;
   const record = custodyRecord({
     records,
     custody: log,

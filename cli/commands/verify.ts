@@ -1,8 +1,8 @@
-import type { KeyObject } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import type { BundleReader } from '../../evidence/bundle.ts';
 import { ExhibitError, explain, isExhibitError } from '../../evidence/error.ts';
+import type { Trust } from '../../evidence/trust.ts';
 import type { VerifyReport } from '../../evidence/verify.ts';
 import type { ChainReport } from '../../evidence/verify-chain.ts';
 import { type BundleOptions, openBundle, takesBundle, until } from '../bundle.ts';
@@ -23,11 +23,15 @@ export function registerVerify(program: Command, session: Session): void {
       .description('check a bundle offline: seal, every digest, every member, nothing missing, nothing added')
       .helpGroup(GROUPS.evidence),
   )
-    .option('--trust <key.pem...>', 'public keys to believe; without any, the seal is only checked against itself')
+    .option(
+      '--trust <file...>',
+      'public keys and roots of time-stamping authorities to believe (PEM), or a trust root (JSON)',
+    )
     .option('--chain', 'also check the captures beside it: none missing, none sealed again (or name their folder)')
     .action(async (bundle: string) => verify(session, bundle, optionsOf<Options>(command)));
   examples(command, [
     ['exhibit verify ./0198c0de-3c4f-7a10-8000-5f2c0a7e9b11 --trust agent.pub.pem', 'a folder, by a key you know'],
+    ['exhibit verify BUNDLE --trust trust.json', 'by a trust root: names, validity, authorities (docs/trust.md)'],
     ['exhibit verify s3://evidence/prod/node-1/0198c0de-3c4f-7a10-8000-5f2c0a7e9b11 --region eu-central-1', 'in S3'],
     ['exhibit verify s3://evidence/c/n/ID --endpoint http://127.0.0.1:9000', 'in a server that speaks S3'],
     ['exhibit verify /evidence/prod/node-1 --chain', 'is a capture of this node missing?'],
@@ -36,17 +40,19 @@ export function registerVerify(program: Command, session: Session): void {
 }
 
 async function verify(session: Session, bundle: string, options: Options): Promise<void> {
-  const trustedKeys = await readKeys(options.trust ?? []);
-  const opened = await openOrChains(session, bundle, options, trustedKeys);
+  const trust = await readTrust(options.trust ?? []);
+  const opened = await openOrChains(session, bundle, options, trust);
   if ('chains' in opened) {
     const { chains } = opened;
     if (!chains.whole) session.exitCode = 1;
     return await answer(session, options, { document: { chain: chains }, words: () => describeChains(chains) });
   }
   await using reader = opened.reader;
-  const report = await check(session, reader, options, trustedKeys);
-  const chain = options.chain === true ? await chainOf(reader.url, options, session.signal, trustedKeys) : undefined;
-  if (!report.intact || chain?.whole === false) session.exitCode = 1;
+  const report = await check(session, reader, options, trust);
+  const chain = options.chain === true ? await chainOf(reader.url, options, session.signal, trust) : undefined;
+  if (!report.intact || chain?.whole === false) {
+    session.exitCode = report.intactAsStored && chain?.whole !== false ? EXIT_AS_STORED : 1;
+  }
   await answer(session, options, {
     document: chain === undefined ? report : { ...report, chain },
     words: () => `${describeReport(report)}${chain === undefined ? '' : `\n${describeChains(chain)}`}`,
@@ -58,13 +64,13 @@ async function openOrChains(
   session: Session,
   bundle: string,
   options: Options,
-  trustedKeys: readonly KeyObject[],
+  trust: Trust,
 ): Promise<{ reader: BundleReader } | { chains: ChainReport }> {
   try {
     return { reader: await openBundle(bundle, options, session.signal) };
   } catch (error) {
     if (options.chain !== true || !isExhibitError(error, 'bundle-not-found')) throw error;
-    const chains = await chainsIn(bundle, options, session.signal, trustedKeys);
+    const chains = await chainsIn(bundle, options, session.signal, trust);
     if (chains === undefined) throw error;
     return { chains };
   }
@@ -75,18 +81,14 @@ export async function check(
   session: Session,
   reader: BundleReader,
   options: BundleOptions,
-  trustedKeys: readonly KeyObject[],
+  trust: Trust,
 ): Promise<VerifyReport> {
   const { verifyBundle } = await import('../../evidence/verify.ts');
   const progress = options.json === true ? undefined : await verifyProgress(session.stderr);
   try {
     // A read that hangs (a network) ends with Ctrl-C.
-    const readable = {
-      ...reader,
-      read: (...args: Parameters<BundleReader['read']>) => until(reader.read(...args), session.signal),
-    };
-    const report = await verifyBundle(readable, {
-      trustedKeys,
+    const report = await verifyBundle(interruptible(reader, session.signal), {
+      trust,
       signal: session.signal,
       ...(progress === undefined ? {} : { onProgress: progress.show }),
     });
@@ -100,16 +102,27 @@ export async function check(
   }
 }
 
-export async function readKeys(files: readonly string[]): Promise<KeyObject[]> {
-  const { parseTrustedKey } = await import('../../evidence/seal.ts');
-  return await Promise.all(
-    files.map(async (file) => {
-      const pem = await readFile(file).catch((error: unknown) => {
-        throw new ExhibitError('usage', `The key ${file} cannot be read (${explain(error)}).`, { cause: error });
-      });
-      return parseTrustedKey(pem, file);
-    }),
-  );
+/** The stored bytes are what was sealed, and what they hold was not looked at: neither a success nor a fault. */
+const EXIT_AS_STORED = 3;
+
+function interruptible(reader: BundleReader, signal: AbortSignal): BundleReader {
+  const { encryption } = reader;
+  return {
+    ...reader,
+    read: (name, range) => until(reader.read(name, range), signal),
+    ...(encryption && { encryption: { ...encryption, stored: interruptible(encryption.stored, signal) } }),
+  };
+}
+
+export async function readTrust(files: readonly string[]): Promise<Trust> {
+  const { mergeTrust, parseTrust } = await import('../../evidence/trust.ts');
+  const parts = files.map(async (file) => {
+    const bytes = await readFile(file).catch((error: unknown) => {
+      throw new ExhibitError('usage', `The key ${file} cannot be read (${explain(error)}).`, { cause: error });
+    });
+    return parseTrust(bytes, file);
+  });
+  return mergeTrust(await Promise.all(parts));
 }
 
 /** As many findings as a person reads; all are in `--json`. */
@@ -118,7 +131,6 @@ const MAX_SHOWN_FINDINGS = 40;
 /** The verdict first, then who sealed it, what is wrong, what follows from it and what does not. */
 export function describeReport(report: VerifyReport): string {
   const { counts } = report;
-  const verdict = report.intact ? 'INTACT' : report.sealed ? 'NOT INTACT' : 'NOT INTACT: this capture was never sealed';
   const fields = formatFields([
     ['bundle', report.url],
     ['capture', report.captureId],
@@ -126,7 +138,9 @@ export function describeReport(report: VerifyReport): string {
       'checked',
       `${formatCount(counts.objects, 'object')}, ${formatCount(counts.members, 'member')}, ${formatBytes(counts.bytes)}`,
     ],
-    ['signer', report.signer?.words ?? 'none'],
+    ['encryption', report.encryption && (report.encryption.read ? 'age, opened' : 'age, not opened')],
+    ['signer', signersOf(report)],
+    ['timestamp', report.timestamp?.words],
     ['custody', report.custody === undefined ? undefined : describeCustody(report.custody)],
     ['found', `${formatCount(counts.errors, 'error')}, ${formatCount(counts.warnings, 'warning')}`],
   ]);
@@ -134,12 +148,25 @@ export function describeReport(report: VerifyReport): string {
   const hidden = report.findings.length - shown.length;
   const more = hidden > 0 ? [`${hidden} more, see --json`] : [];
   return [
-    `${verdict}\n`,
+    `${verdictOf(report)}\n`,
     fields,
     section('Findings:', [...shown.map(describeFinding), ...more]),
     section('This proves:', report.proves),
     section('This does not prove:', report.doesNotProve),
   ].join('');
+}
+
+/** The one whom `signer` names first, then the others. */
+function signersOf({ signer, signers }: VerifyReport): string {
+  const others = signers.filter(({ keyId }) => keyId !== signer?.keyId);
+  return [signer, ...others].map((one) => one?.words ?? 'none').join('; ');
+}
+
+function verdictOf({ intact, intactAsStored, sealed }: VerifyReport): string {
+  if (intact) return 'INTACT';
+  if (intactAsStored)
+    return 'INTACT AS STORED: every stored byte is what was sealed; what it holds is encrypted and was not checked';
+  return sealed ? 'NOT INTACT' : 'NOT INTACT: this capture was never sealed';
 }
 
 function describeCustody({ events, clocks }: NonNullable<VerifyReport['custody']>): string {

@@ -113,6 +113,7 @@ describe('on a node where all is well', () => {
       sink: 'ok',
       'append-only': 'warning',
       signing: 'warning',
+      timestamp: 'warning',
       ...ofThisMachine,
     });
   });

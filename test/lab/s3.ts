@@ -10,6 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { CreateBucketCommand, ListBucketsCommand, S3Client } from '@aws-sdk/client-s3';
 import { s3Root } from './cache.mjs';
 import { type Machine, type Service, startMachine } from './machine.ts';
+import { MOTO_SERVER } from './moto.ts';
 
 /** radosgw answers after 2 s, moto after 2-4 s; a loaded machine gets more. */
 const START_TIMEOUT_MS = 60_000;
@@ -117,7 +118,7 @@ const moto: Server = {
   kind: 'moto',
   log: '/var/log/moto.log',
   forgets: true,
-  argv: (port) => ['moto_server', '-H', '127.0.0.1', '-p', String(port)],
+  argv: (port) => ['python3', '-c', MOTO_SERVER, '-H', '127.0.0.1', '-p', String(port)],
   prepare: async () => {},
   protect: async () => {},
 };

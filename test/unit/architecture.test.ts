@@ -69,9 +69,9 @@ describe('the tree', () => {
     ).toEqual([]);
   });
 
-  test('doctor/ reaches the node only through host/, runtime/ and sink/, and decides with what a capture decides with', () => {
+  test('doctor/ reaches the node only through host/, runtime/, sign/ and sink/, and decides with what a capture decides with', () => {
     const allowed =
-      /^(agent\/(doctor|host|runtime|sink)\/|agent\/collect\/memory-strategy\.ts$|agent\/capture\/ladder\.ts$|agent\/config\.ts$|evidence\/)/;
+      /^(agent\/(doctor|host|runtime|sign|sink)\/|agent\/collect\/memory-strategy\.ts$|agent\/capture\/ladder\.ts$|agent\/config\.ts$|evidence\/)/;
     const found = files.filter((file) => file.startsWith('agent/doctor/'));
     expect(found.length).toBeGreaterThan(5);
     expect(
@@ -83,15 +83,17 @@ describe('the tree', () => {
   });
 
   test('only a main.ts constructs adapters', () => {
-    const adapters = /^agent\/(runtime\/(cri|containerd|docker|host)|sink\/(open|local|s3)|trigger\/\w+)\.ts$/;
+    const adapters =
+      /^agent\/(runtime\/(cri|containerd|docker|host)|sink\/(open|local|s3)|sign\/(open|kms|authorities)|trigger\/\w+)\.ts$/;
     const mayBuild = (file: string) =>
       file.endsWith('/main.ts') ||
       adapters.test(file) ||
       file.startsWith('agent/runtime/') ||
+      file.startsWith('agent/sign/') ||
       file.startsWith('agent/sink/');
     const breachesFound = breaches(
       (file) => !mayBuild(file),
-      (module) => adapters.test(module) && module !== 'agent/sink/open.ts',
+      (module) => adapters.test(module) && !/^agent\/(sign|sink)\/open\.ts$/.test(module),
     );
     expect(breachesFound).toEqual([]);
   });

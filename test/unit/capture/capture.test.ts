@@ -18,7 +18,8 @@ import { openBundle } from '../../../evidence/bundle.ts';
 import { ExhibitError } from '../../../evidence/error.ts';
 import { ARTIFACTS, type ArtifactName } from '../../../evidence/layout.ts';
 import type { Manifest } from '../../../evidence/manifest.ts';
-import { createSealer, generateSigner } from '../../../evidence/seal.ts';
+import { generateSigner } from '../../../evidence/seal.ts';
+import { createSealer } from '../../../evidence/sealer.ts';
 import { verifyBundle } from '../../../evidence/verify.ts';
 import { type Collect, type Freezes, fakeFreezer, oneFile, runtime, target } from './spine.ts';
 

@@ -5,7 +5,8 @@ import { parseConfig } from '../../../agent/config.ts';
 import type { Runtime, Target } from '../../../agent/runtime/runtime.ts';
 import type { Sink } from '../../../agent/sink/sink.ts';
 import { requestSchema } from '../../../evidence/manifest.ts';
-import { createSealer, generateSigner } from '../../../evidence/seal.ts';
+import { generateSigner } from '../../../evidence/seal.ts';
+import { createSealer } from '../../../evidence/sealer.ts';
 
 const request: CaptureRequest = {
   captureId: '019aa000-0000-7000-8000-000000000001',

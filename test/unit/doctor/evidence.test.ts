@@ -1,5 +1,11 @@
 import { describe, expect, test } from 'vitest';
-import { checkAppendOnly, checkClock, checkSigning, checkSink } from '../../../agent/doctor/evidence.ts';
+import {
+  checkAppendOnly,
+  checkClock,
+  checkSigning,
+  checkSink,
+  checkTimestamp,
+} from '../../../agent/doctor/evidence.ts';
 import { isAtLeast, versionOf } from '../../../agent/doctor/version.ts';
 import type { SinkRights } from '../../../agent/sink/sink.ts';
 
@@ -46,7 +52,29 @@ describe('where evidence goes', () => {
 
 describe('who signs, and when it was', () => {
   test('a key of one’s own is better than one made at start', () => {
-    expect([checkSigning('/etc/exhibit/key.pem').status, checkSigning(undefined).status]).toEqual(['ok', 'warning']);
+    expect([checkSigning([{ name: '/etc/exhibit/key.pem' }]).status, checkSigning([]).status]).toEqual([
+      'ok',
+      'warning',
+    ]);
+  });
+
+  test('warns of keys that do not sign, and fails when none does', () => {
+    const good = { name: '/k.pem' };
+    const bad = { name: 'alias/seal', why: 'KMS did not sign with alias/seal: AccessDenied' };
+    expect(checkSigning([good, bad])).toMatchObject({
+      status: 'warning',
+      found: expect.stringContaining('AccessDenied'),
+    });
+    expect(checkSigning([bad]).status).toBe('failure');
+  });
+
+  test('warns when no authority says when, whether none is asked or none answers', () => {
+    const good = { name: 'https://tsa.example/' };
+    const bad = { name: 'http://tsa.test/', why: 'http://tsa.test/: fetch failed' };
+    expect(checkTimestamp([])).toMatchObject({ status: 'warning', found: 'no authority is asked' });
+    expect(checkTimestamp([good])).toMatchObject({ status: 'ok', found: good.name });
+    expect(checkTimestamp([good, bad])).toMatchObject({ status: 'warning', found: bad.why });
+    expect(checkTimestamp([bad])).toMatchObject({ meaning: expect.stringContaining('without a timestamp') });
   });
 
   test.each([

@@ -3,9 +3,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { generateSigner } from '../../../evidence/seal.ts';
+import { createSealer } from '../../../evidence/sealer.ts';
+import { type Authority, makeAuthority } from '../../lab/tsa.ts';
 import { captureIdOf, chainOfBundles, custodyBundle } from './custody-bundle.ts';
-import { requireProgram, run } from './programs.ts';
+import { hasProgram, requireProgram, run } from './programs.ts';
 import { sampleBundle, writeTo } from './sample-bundle.ts';
+import { p256Signer, resealedBy } from './sealing.ts';
+import { answerOver } from './stamping.ts';
 
 const FORMAT = new URL('../../../docs/format.md', import.meta.url);
 
@@ -20,15 +24,30 @@ async function commands(): Promise<{ heading: string; script: string }[]> {
   );
 }
 
-const shell = (script: string, folder: string) => run(['bash', '-euo', 'pipefail', '-c', script], undefined, folder);
-
 describe('docs/format.md', async () => {
   let folder: string;
+  let objects: Map<string, Buffer>;
+  let authority: Authority | undefined;
+  /** Both kinds of keys, and a timestamp where openssl can make one. */
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'exhibit-format-'));
-    await writeTo(folder, (await sampleBundle()).objects);
+    const stamping = hasProgram('openssl') ? await makeAuthority({ intermediate: true }) : undefined;
+    authority = stamping;
+    const timestamp = stamping && {
+      requestedFrom: ['http://tsa.example/'],
+      stamp: (message: Uint8Array) => answerOver(stamping, message),
+    };
+    const sealer = createSealer({ signers: [generateSigner(), p256Signer()], ...(timestamp && { timestamp }) });
+    objects = await resealedBy(await sampleBundle(), sealer);
+    await writeTo(folder, objects);
   });
-  afterAll(async () => rm(folder, { recursive: true, force: true }));
+  afterAll(async () => {
+    await authority?.[Symbol.asyncDispose]();
+    await rm(folder, { recursive: true, force: true });
+  });
+
+  const shell = (script: string, where: string) =>
+    run(['env', `TSA_ROOT=${authority?.caFile}`, 'bash', '-euo', 'pipefail', '-c', script], undefined, where);
 
   for (const { heading, script } of await commands()) {
     it(`has commands that work on a bundle: ${heading}`, (context) => {
@@ -70,19 +89,37 @@ describe('docs/format.md', async () => {
     requireProgram(context, 'bash', 'jq', 'zstd', 'tar', 'openssl', 'sha256sum', 'od');
     const damaged = await mkdtemp(join(tmpdir(), 'exhibit-format-'));
     try {
-      const { objects } = await sampleBundle();
-      const bytes = objects.get('processes.tar.zst') ?? Buffer.alloc(0);
+      const bytes = Buffer.from(objects.get('processes.tar.zst') ?? []);
       bytes[100] = (bytes[100] ?? 0) ^ 1;
       const seal = objects.get('manifest.dsse.json')?.toString() ?? '';
-      objects.set('manifest.dsse.json', Buffer.from(seal.replace(/"sig": "./, '"sig": "/')));
-      await writeTo(damaged, objects);
+      const changed = new Map(objects).set('processes.tar.zst', bytes);
+      changed.set('manifest.dsse.json', Buffer.from(seal.replace(/"sig": "./, '"sig": "/')));
+      await writeTo(damaged, changed);
       const failed = (await commands()).filter(({ script }) => shell(script, damaged).status !== 0);
       expect(failed.map(({ heading }) => heading)).toEqual([
         'Objects and their two digests',
         'Compression: zstd frames with a seek table',
         'Archives',
         'The seal',
+        'The timestamp',
       ]);
+    } finally {
+      await rm(damaged, { recursive: true, force: true });
+    }
+  });
+
+  it('has commands that notice the second of two signatures', async (context) => {
+    requireProgram(context, 'bash', 'jq', 'openssl', 'sha256sum');
+    const seal: { signatures: { sig: string }[] } = JSON.parse(objects.get('manifest.dsse.json')?.toString() ?? '');
+    const last = seal.signatures.at(-1);
+    const der = Buffer.from(last?.sig ?? '', 'base64');
+    der.writeUInt8(der.readUInt8(20) ^ 1, 20);
+    if (last !== undefined) last.sig = der.toString('base64');
+    const damaged = await mkdtemp(join(tmpdir(), 'exhibit-format-'));
+    try {
+      await writeTo(damaged, new Map(objects).set('manifest.dsse.json', Buffer.from(JSON.stringify(seal))));
+      const failed = (await commands()).filter(({ script }) => shell(script, damaged).status !== 0);
+      expect(failed.map(({ heading }) => heading)).toEqual(['The seal', 'The timestamp']);
     } finally {
       await rm(damaged, { recursive: true, force: true });
     }

@@ -5,10 +5,13 @@ export interface Skippable {
   skip(note?: string): never;
 }
 
+export function hasProgram(name: string): boolean {
+  return spawnSync('sh', ['-c', `command -v ${name}`]).status === 0;
+}
+
 export function requireProgram(context: Skippable, ...names: string[]): void {
   for (const name of names) {
-    if (spawnSync('sh', ['-c', `command -v ${name}`]).status !== 0)
-      context.skip(`needs ${name}, which is not installed here`);
+    if (!hasProgram(name)) context.skip(`needs ${name}, which is not installed here`);
   }
 }
 

@@ -8,12 +8,13 @@ import { canonicalJson } from '../../../evidence/json.ts';
 import {
   checkSeal,
   generateSigner,
-  keyIdOf,
   loadSigner,
   PAYLOAD_TYPE,
   parseTrustedKey,
   preAuthEncoding,
 } from '../../../evidence/seal.ts';
+import { keyIdOf } from '../../../evidence/signing-key.ts';
+import { NO_TRUST } from '../../../evidence/trust.ts';
 import { verifyBundle } from '../../../evidence/verify.ts';
 import { compareRecords, compareSubjects, readRecords } from '../../../evidence/verify-records.ts';
 import { requireProgram, run } from './programs.ts';
@@ -97,7 +98,7 @@ describe('the seal', () => {
     expect(() => parseTrustedKey('hello', 'trusted.pem')).toThrow(/trusted.pem is not a public key/);
     requireProgram(context, 'openssl');
     run(['openssl', 'genpkey', '-algorithm', 'x25519', '-out', join(folder, 'x.pem')]);
-    await expect(loadSigner(join(folder, 'x.pem'))).rejects.toThrow(/is x25519, not Ed25519/);
+    await expect(loadSigner(join(folder, 'x.pem'))).rejects.toThrow(/is x25519, not Ed25519 or P-256/);
   });
 
   for (const name of ['manifest.dsse.json', 'manifest.json', 'request.json']) {
@@ -109,7 +110,7 @@ describe('the seal', () => {
         const records = await readRecords(
           readerOf(new Map(objects).set(name, Buffer.from(changed)), 1 << 20),
           findings,
-          [],
+          NO_TRUST,
         );
         compareRecords(records, findings);
         compareSubjects(records, findings);

@@ -8,6 +8,7 @@ import { judgeChains } from '../../../evidence/chain-links.ts';
 import { ExhibitError } from '../../../evidence/error.ts';
 import { createFindings } from '../../../evidence/findings.ts';
 import { generateSigner, type Signer } from '../../../evidence/seal.ts';
+import { trustInKeys } from '../../../evidence/trust.ts';
 import { MAX_CAPTURES, verifyChains } from '../../../evidence/verify-chain.ts';
 import { CHAIN_ID, captureIdOf, chainOfBundles, custodyBundle } from './custody-bundle.ts';
 import { fc } from './properties.ts';
@@ -38,7 +39,7 @@ describe('a chain of captures', () => {
   async function judged(change: (captures: Captures) => void | Promise<void>) {
     const changed = new Map(captures);
     await change(changed);
-    const report = await verifyChains(folderOf(changed), { trustedKeys: [signer.publicKey] });
+    const report = await verifyChains(folderOf(changed), { trust: trustInKeys([signer.publicKey]) });
     return { report, words: report.findings.map(({ severity, code, message }) => `${severity} ${code}: ${message}`) };
   }
 

@@ -105,6 +105,18 @@ describe('the API on the node', () => {
     });
   });
 
+  test('says who asked as the kernel knows it, not as the caller says', async () => {
+    const asked: string[] = [];
+    await using _trigger = await serve(async (id, request, hooks) => {
+      asked.push(request.requester.identity);
+      return quick(id, request, hooks);
+    });
+    using client = await connectAgent(socket, signal);
+    await kinds(client, { selector: webPod });
+    const [uid, gid] = [process.getuid?.(), process.getgid?.()];
+    expect(asked).toEqual([expect.stringMatching(`^uid ${uid}, gid ${gid}, pid ${process.pid} \\(node\\)`)]);
+  });
+
   test('passes on which sinks, exhibit number and acquirer were asked for, and nothing where none were', async () => {
     const asked: unknown[] = [];
     await using _trigger = await serve(async (id, { sinks, exhibitNumber, acquirer, ...rest }, hooks) => {

@@ -1,0 +1,104 @@
+import type { CheckpointPlan } from '../../evidence/dump.ts';
+import type { Plan, TargetRecord } from '../../evidence/manifest.ts';
+import { memoryRoom } from '../host/memory-room.ts';
+import { preflight } from '../host/preflight.ts';
+import { type Asker, openAsker } from '../host/preflight-ask.ts';
+import { ownTarget, podScoped } from '../runtime/pod.ts';
+import { asPid, type Runtime, type Target } from '../runtime/runtime.ts';
+import { parseSelector, resolveTarget } from '../runtime/select.ts';
+import type { CaptureParts } from './capture.ts';
+import type { CaptureRequest } from './captures.ts';
+import { planLadder } from './ladder.ts';
+import { planCapture } from './plan.ts';
+
+/** From a request to its target and plan: what is asked of the node before anything is decided. */
+
+type ResolveParts = Pick<CaptureParts, 'config' | 'host' | 'runtimes'>;
+
+/** Looking a target up asks the runtime a handful of questions; longer means that it hangs. */
+const RESOLVE_TIMEOUT_MS = 20_000;
+
+export interface Resolved {
+  readonly runtime: Runtime;
+  readonly target: Target;
+  /** The target's record with what was learned during the capture. */
+  readonly conclude: (signal: AbortSignal) => Promise<TargetRecord>;
+}
+
+async function resolve(parts: ResolveParts, request: CaptureRequest, signal: AbortSignal): Promise<Resolved> {
+  const bounded = AbortSignal.any([signal, AbortSignal.timeout(RESOLVE_TIMEOUT_MS)]);
+  const selector = parseSelector(request.selector);
+  if (request.scope === 'container') {
+    const { runtime, target } = await resolveTarget(selector, parts.runtimes, bounded);
+    const noted = withNotes(target);
+    return { runtime, target: noted, conclude: async () => noted.record };
+  }
+  const { runtime, target } = await resolveTarget(selector, parts.runtimes.map(podScoped), bounded);
+  const noted = withNotes(target);
+  return { runtime, target: noted, conclude: (until) => runtime.conclude(noted, until) };
+}
+
+function withNotes(target: Target): Target {
+  if (target.notes.length === 0) return target;
+  return { ...target, record: { ...target.record, notes: [...target.notes] } };
+}
+
+export async function resolveAndPlan(
+  parts: ResolveParts,
+  request: CaptureRequest,
+  signal: AbortSignal,
+): Promise<Resolved & { readonly plan: Plan }> {
+  // Started while the target is looked up: a process takes longer to start than to answer.
+  const wanted = request.artifacts.includes('checkpoint') && parts.runtimes.some(({ rungs }) => rungs.length > 0);
+  await using asker = wanted ? openAsker(parts.host, signal) : undefined;
+  const resolved = await resolve(parts, request, signal);
+  const plan = await planFor(parts, request, { ...resolved, asker, signal });
+  return { ...resolved, plan };
+}
+
+interface PlanParts {
+  readonly runtime: Runtime;
+  readonly target: Target;
+  /** Present where a checkpoint was asked for. */
+  readonly asker: Asker | undefined;
+  readonly signal: AbortSignal;
+}
+
+async function planFor(
+  parts: ResolveParts,
+  request: CaptureRequest,
+  { runtime, target, asker, signal }: PlanParts,
+): Promise<Plan> {
+  const { config } = parts;
+  const own = ownTarget(target);
+  return planCapture({
+    artifacts: request.artifacts,
+    consistency: request.consistency,
+    scope: request.scope,
+    target,
+    checkpoint:
+      asker === undefined || runtime.rungs.length === 0
+        ? undefined
+        : await ladderFor(parts, { runtime, target: own, asker, signal }),
+    bufferBytes: config.memory.bufferBytes,
+    freezeDeadlineMs: config.freeze.deadlineMs,
+  });
+}
+
+async function ladderFor(
+  { config, host }: ResolveParts,
+  { runtime, target, asker, signal }: PlanParts & { asker: Asker },
+): Promise<CheckpointPlan> {
+  const obstacle = await runtime.dumpObstacle?.();
+  const [seen, room] = await Promise.all([
+    preflight(host, target.record.pids.map(asPid), signal, { openAsker: () => asker }),
+    memoryRoom(host.procRoot),
+  ]);
+  return planLadder({
+    offered: runtime.rungs,
+    policy: config.checkpoint,
+    preflight: seen,
+    obstacle,
+    availableBytes: room.availableBytes,
+  });
+}

@@ -1,0 +1,58 @@
+import { randomBytes } from 'node:crypto';
+import { explain } from '../../evidence/error.ts';
+import { preAuthEncoding } from '../../evidence/seal.ts';
+import { verifyMessage } from '../../evidence/signing-key.ts';
+import { openAuthorities, shownUrl } from './authorities.ts';
+import { type ConfiguredKey, configuredKeys, openSigner, type SigningConfig } from './open.ts';
+
+/** One key or authority that was tried; `why` it failed. */
+export interface Trial {
+  readonly name: string;
+  readonly why?: string;
+}
+
+/** No seal is of this type, so that a signature over it can vouch for nothing. */
+const TRIAL_TYPE = 'application/vnd.exhibit.trial';
+/** Longer than a seal waits for a key. */
+const TRIAL_MS = 6000;
+
+/** Each configured key signs something that means nothing: only so the right to sign shows. */
+export async function tryKeys(config: SigningConfig, signal: AbortSignal): Promise<Trial[]> {
+  const until = AbortSignal.any([signal, AbortSignal.timeout(TRIAL_MS)]);
+  return await Promise.all(configuredKeys(config).map(async (key) => trial(nameOf(key), () => trySigning(key, until))));
+}
+
+/** Each authority stamps a random number: only so a client certificate, a quota or a proxy shows. */
+export async function tryAuthorities({ timestamp }: SigningConfig, signal: AbortSignal): Promise<Trial[]> {
+  if (timestamp === undefined) return [];
+  const { url: urls, timeoutMs } = timestamp;
+  return await Promise.all(
+    urls.map((url) =>
+      trial(shownUrl(url), async () => {
+        await openAuthorities({ urls: [url], timeoutMs }).stamp(randomBytes(32), signal);
+      }),
+    ),
+  );
+}
+
+async function trial(name: string, work: () => Promise<void>): Promise<Trial> {
+  return await work().then(
+    () => ({ name }),
+    (error: unknown) => ({ name, why: explain(error) }),
+  );
+}
+
+async function trySigning(key: ConfiguredKey, signal: AbortSignal): Promise<void> {
+  const signer = await openSigner(key, signal);
+  try {
+    const message = preAuthEncoding(TRIAL_TYPE, randomBytes(32));
+    if (verifyMessage(signer.publicKey, message, await signer.sign(message, signal))) return;
+    throw new Error('what it signed does not verify with its public key');
+  } finally {
+    signer[Symbol.dispose]?.();
+  }
+}
+
+function nameOf(key: ConfiguredKey): string {
+  return 'file' in key ? key.file : key.kms;
+}
