@@ -121,6 +121,15 @@ const commonSchema = z.strictObject({
     })
     .prefault({}),
   signing: signingSchema.prefault({}),
+  /** To whom evidence is encrypted on the node; docs/encryption.md. */
+  encryption: z
+    .strictObject({
+      recipients: z
+        .array(z.string().regex(/^age1/, { error: 'a recipient of age (age1...), never an identity' }))
+        .default([]),
+      recipientsFile: absolutePath.optional(),
+    })
+    .prefault({}),
   log: z
     .strictObject({ level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']).default('info') })
     .prefault({}),
@@ -165,6 +174,7 @@ const ENVIRONMENT: ReadonlyArray<readonly [string, readonly string[]]> = [
   ['EXHIBIT_HOST_ROOT', ['runtime', 'hostRoot']],
   ['EXHIBIT_PROC_ROOT', ['runtime', 'procRoot']],
   ['EXHIBIT_SINK_URL', ['sink', 'url']],
+  ['EXHIBIT_RECIPIENTS_FILE', ['encryption', 'recipientsFile']],
   ['EXHIBIT_SIGNING_KEY_FILE', ['signing', 'keyFile']],
   ['EXHIBIT_LOG_LEVEL', ['log', 'level']],
 ];
@@ -246,7 +256,7 @@ function issueLines(issue: z.core.$ZodIssue, given: unknown): string[] {
   }
   const found = issue.path.reduce<unknown>((at, key) => ownValue(at, key), given);
   const expected = issue.message.replace(/^Invalid (input|option): expected /, '');
-  return [
-    `${path === '' ? 'the file' : path}: expected ${expected}, found ${found === undefined ? 'nothing' : JSON.stringify(found)}`,
-  ];
+  // What stands where a recipient should may be an identity: it is not repeated.
+  const shown = issue.path[0] === 'encryption' && found !== undefined ? 'something else' : JSON.stringify(found);
+  return [`${path === '' ? 'the file' : path}: expected ${expected}, found ${shown ?? 'nothing'}`];
 }

@@ -2,8 +2,9 @@ import { readFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { type Logger, pino } from 'pino';
+import type { Encrypt } from '../evidence/age-writer.ts';
 import { ExhibitError, explain, isExhibitError } from '../evidence/error.ts';
-import { MANIFEST_OBJECT } from '../evidence/layout.ts';
+import { MANIFEST_OBJECT, storedName } from '../evidence/layout.ts';
 import { captureExecutor } from './capture/capture.ts';
 import { type Captures, createCaptures } from './capture/captures.ts';
 import { createChain } from './capture/chain.ts';
@@ -17,6 +18,7 @@ import { allCollectors } from './collect/all.ts';
 import { type Config, loadConfig } from './config.ts';
 import type { Check } from './doctor/check.ts';
 import { examine } from './doctor/doctor.ts';
+import { openEncryption } from './encryption.ts';
 import { cleanStaleFifos } from './host/fifo.ts';
 import { makeFolder } from './host/folder.ts';
 import { type Host, reach } from './host/host.ts';
@@ -59,6 +61,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     );
   });
 
+  const encrypt = await openEncryption(config.encryption);
   const vault = await openSpoolVault(config.spool, reach(host, stateDir));
   const sinks = config.sinks.map(({ name, sink }) => ({
     name,
@@ -81,7 +84,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   const drafts = await readDrafts({ vault, now: Date.now, log });
   await recoverDrafts(drafts, { journal, chain, version, log });
   const delivery = openDelivery({
-    ...{ sinks, sealer, chain, version, now: Date.now, log },
+    ...{ sinks, sealer, encrypt, chain, version, now: Date.now, log },
     onDelivered: (news) => captures.delivered(news),
   });
   stack.use(delivery);
@@ -91,6 +94,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     config,
     host,
     sinks,
+    encrypt,
     runtimes,
     collectors: allCollectors(stateDir, config),
     sealer,
@@ -112,7 +116,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     examine: (signal) =>
       examine({
         ...{ config, host, runtime, sinks, signal },
-        storedKey: (sink) => storedKey(captures, sink),
+        storedKey: (sink) => storedKey(captures, sink, encrypt),
         waiting: () => captures.list(Number.POSITIVE_INFINITY).map(({ waiting = [] }) => waiting),
       }),
     log,
@@ -126,15 +130,16 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
 }
 
 /** The manifest of the newest bundle that was sealed in this sink. */
-function storedKey(captures: Captures, sink: Sink): string | undefined {
+function storedKey(captures: Captures, sink: Sink, encrypt: Encrypt | undefined): string | undefined {
   const folder = `${sink.url}/`;
+  const manifest = storedName({ name: MANIFEST_OBJECT, encryption: encrypt && 'age' });
   const sealed = captures
     .list(Number.POSITIVE_INFINITY)
     .find(
       ({ state, bundleUrl, waiting = [] }) =>
         (state === 'complete' || state === 'partial') && waiting.length === 0 && bundleUrl.startsWith(folder),
     );
-  return sealed === undefined ? undefined : `${sealed.bundleUrl.slice(folder.length)}/${MANIFEST_OBJECT}`;
+  return sealed === undefined ? undefined : `${sealed.bundleUrl.slice(folder.length)}/${manifest}`;
 }
 
 /** The doctor without an agent: the same adapters, none of its work. The configuration is the agent's. */

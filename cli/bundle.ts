@@ -1,6 +1,8 @@
+import { readFile } from 'node:fs/promises';
 import { type Command, Option } from 'commander';
+import type { Identities } from '../evidence/age-reader.ts';
 import type { BundleReader } from '../evidence/bundle.ts';
-import { ExhibitError, isExhibitError } from '../evidence/error.ts';
+import { ExhibitError, explain, isExhibitError } from '../evidence/error.ts';
 import { isZstd, MANIFEST_OBJECT } from '../evidence/layout.ts';
 import type { Manifest, StoredObject } from '../evidence/manifest.ts';
 import type { ListedMember } from '../evidence/members.ts';
@@ -12,6 +14,8 @@ export interface BundleOptions extends CommonOptions {
   readonly endpoint?: string;
   readonly region?: string;
   readonly pathStyle?: boolean;
+  /** Files of age identities. */
+  readonly identity?: readonly string[];
 }
 
 /** The argument and the options by which a bundle is found. */
@@ -21,19 +25,43 @@ export function takesBundle(command: Command): Command {
     .addOption(new Option('--endpoint <url>', 'S3 endpoint that is not AWS (credentials: as the AWS CLI finds them)'))
     .option('--region <name>', 'S3 region')
     .option('--path-style', 'address the bucket in the path; the default with --endpoint')
-    .option('--no-path-style', 'address the bucket in the host name');
+    .option('--no-path-style', 'address the bucket in the host name')
+    .addOption(
+      new Option('--identity <file...>', 'files of age identities, for a bundle that is encrypted').env(
+        'EXHIBIT_IDENTITY',
+      ),
+    );
 }
 
 /** Fails with the signal's reason while a server still keeps us waiting; the process then ends without it. */
 export async function openBundle(bundle: string, options: BundleOptions, signal: AbortSignal): Promise<BundleReader> {
   const { openBundle: open } = await import('../evidence/bundle.ts');
+  const identities = await readIdentities(options.identity ?? []);
   const opening = open(bundle, {
+    identities,
     ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
     ...(options.region === undefined ? {} : { region: options.region }),
     ...(options.pathStyle === undefined ? {} : { forcePathStyle: options.pathStyle }),
   });
   for await (const reader of until(once(opening), signal)) return reader;
   throw new ExhibitError('internal', `${bundle} could not be opened.`);
+}
+
+async function readIdentities(files: readonly string[]): Promise<Identities> {
+  if (files.length === 0) return [];
+  const { MAX_IDENTITY_BYTES, parseIdentities } = await import('../evidence/age-identity.ts');
+  const read = await Promise.all(
+    files.map(async (file) => {
+      const bytes = await readFile(file).catch((error: unknown) => {
+        throw new ExhibitError('usage', `The identity file ${file} cannot be read (${explain(error)}).`, {
+          cause: error,
+        });
+      });
+      if (bytes.length <= MAX_IDENTITY_BYTES) return parseIdentities(bytes.toString('latin1'), file);
+      throw new ExhibitError('usage', `${file} is larger than ${MAX_IDENTITY_BYTES} bytes: this is no identity file.`);
+    }),
+  );
+  return read.flat();
 }
 
 async function* once<T>(promise: Promise<T>): AsyncGenerator<T> {

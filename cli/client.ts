@@ -150,6 +150,7 @@ const ERROR_CODES: Readonly<Record<ErrorCode, true>> = {
   cancelled: true,
   'bundle-not-found': true,
   'bundle-corrupt': true,
+  'bundle-encrypted': true,
   'agent-unreachable': true,
   internal: true,
 };

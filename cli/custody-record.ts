@@ -243,7 +243,7 @@ function footprint({ artifacts: all, freeze, nodeBytesWritten }: Manifest): Bloc
     { kind: 'heading', text: 'What the acquisition did to the node' },
     {
       kind: 'paragraph',
-      text: `The target was ${stopped}; it stood still for ${freeze.pauseMs} ms in all.`,
+      text: `The target was ${stopped}; it stood still for ${freeze.pauseMs.toFixed(1)} ms in all.`,
     },
     {
       kind: 'paragraph',

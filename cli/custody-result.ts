@@ -45,7 +45,7 @@ function chainRows({ records, chain }: CustodyFacts): (readonly [string, Inline]
         ]),
     [
       'Captures beside it',
-      `${chain.captures} looked at: ${chain.whole ? 'none is missing between those that are there' : 'the chain is broken'}`,
+      `${chain.captures} looked at: ${chain.whole ? 'none is missing between those that are there' : 'not whole: see the findings'}`,
     ],
     ...chain.chains
       .slice(0, MAX_CHAINS)

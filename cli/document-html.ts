@@ -32,6 +32,7 @@ h1 { font-size: 16pt; } h2 { font-size: 12pt; margin: 1.6em 0 .4em; break-after:
 table { border-collapse: collapse; width: 100%; }
 th, td { border: 1px solid #999; padding: .2em .5em; text-align: left; vertical-align: top; overflow-wrap: anywhere; }
 thead { display: table-header-group; } tr { break-inside: avoid; }
+th[scope=col] { white-space: nowrap; }
 th[scope=row] { width: 30%; font-weight: normal; background: #eee; }
 code { font: 9pt monospace; unicode-bidi: isolate; white-space: pre-wrap; }
 .form td { height: 14mm; }

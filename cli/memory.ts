@@ -48,7 +48,8 @@ export async function withMemory<Result>(
     return Buffer.concat(chunks);
   };
   const members = readMembers(reader, manifest, object, session.signal);
-  const archive = await openMemoryArchive(readRange, object.stored.sizeBytes, members);
+  const { readableBytes } = await import('../evidence/bundle-encrypted.ts');
+  const archive = await openMemoryArchive(readRange, await readableBytes(reader, object), members);
   try {
     return await work(archive);
   } finally {

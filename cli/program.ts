@@ -78,7 +78,7 @@ export function buildProgram(session: Session, printed: Printed): Command {
   ]);
   program.addHelpText(
     'after',
-    '\nExit codes: 0 done, 1 failed or not intact, 2 wrong usage, 130 left with Ctrl-C.' +
+    '\nExit codes: 0 done, 1 failed or not intact, 2 wrong usage, 3 intact as stored (encrypted, not opened), 130 left with Ctrl-C.' +
       '\nEXHIBIT_DEBUG=1 shows the causes of an error.\n',
   );
   return program;

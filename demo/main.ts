@@ -15,6 +15,7 @@ import { startNode } from '../test/lab/node.ts';
 import { labObstacle } from '../test/lab/requires.ts';
 import { compromisedPod } from '../test/lab/victim.ts';
 import { openEvidence } from './findings.ts';
+import { type DemoKey, makeKey } from './key.ts';
 import { startLocalVictim } from './process.ts';
 import { type Hunch, report } from './report.ts';
 
@@ -44,15 +45,21 @@ interface Stage {
   /** The agent's socket. */
   readonly socket: string;
   readonly target: string;
+  readonly key: DemoKey;
   readonly hunch: Hunch;
 }
 
-async function capture(out: string, { socket, target, hunch }: Stage): Promise<boolean> {
-  const captured = await exhibit(socket, 'capture', target, '--case', 'DEMO-1', '--reason', 'an alert said so');
+const CASE = ['--case', 'DEMO-1', '--exhibit', 'DEMO-1/1', '--acquirer', 'the demo', '--reason', 'an alert said so'];
+
+async function capture(out: string, { socket, target, key, hunch }: Stage): Promise<boolean> {
+  const captured = await exhibit(socket, 'capture', target, ...CASE);
   const folder = /^bundle\s+file:\/\/(\S+)/m.exec(captured.stdout)?.[1];
   if (captured.code !== 0 || folder === undefined) return false;
-  const verified = await exhibit(socket, 'verify', folder);
+  const verified = await exhibit(socket, 'verify', folder, '--trust', key.publicFile);
   if (verified.code !== 0) return false;
+  const page = path.join(path.resolve(out), `${path.basename(folder)}.html`);
+  const recorded = await exhibit(socket, 'custody', folder, '--trust', key.publicFile, '--html', page);
+  if (recorded.code !== 0) return false;
   say(`\n${await report(folder, await openEvidence(folder), hunch)}`);
   say(`\nThe bundle stays in ${path.resolve(out)}. For the commands above: alias exhibit='${process.execPath} ${CLI}'`);
   return true;
@@ -64,29 +71,35 @@ function allowConnectionsInCheckpoints(hostRoot: string): void {
   writeFileSync(path.join(hostRoot, 'etc/criu/runc.conf'), 'tcp-established\n');
 }
 
-async function container(out: string): Promise<boolean> {
+/** Where evidence goes, and the key that seals it. */
+const agentConfig = (out: string, key: DemoKey) => ({
+  sink: { url: `file://${path.resolve(out)}` },
+  signing: { keyFile: key.privateFile },
+});
+
+async function container(out: string, key: DemoKey): Promise<boolean> {
   stage('starting a containerd node in namespaces of its own');
   await using node = await startNode();
   allowConnectionsInCheckpoints(node.hostRoot);
   stage('starting the pod prod/web-0 and breaking into it');
   const victim = await compromisedPod(node, { connection: true, covert: true });
   stage('starting the agent');
-  await using agent = await startAgent(node, { config: { sink: { url: `file://${path.resolve(out)}` } } });
-  const done = await capture(out, { socket: agent.socket, target: 'prod/web-0', hunch: victim });
+  await using agent = await startAgent(node, { config: agentConfig(out, key) });
+  const done = await capture(out, { socket: agent.socket, target: 'prod/web-0', key, hunch: victim });
   const alive = await victim.pod.exec(victim.container, ['true']);
   say(alive.code === 0 ? 'The container is still running, as it was.' : 'The container does not answer any more.');
   stage('stopping the agent, the pod and the node');
   return done && alive.code === 0;
 }
 
-async function processTree(out: string, why: string): Promise<boolean> {
+async function processTree(out: string, key: DemoKey, why: string): Promise<boolean> {
   say(`No container can be shown here: ${why}. The demo captures a process tree of its own instead; checkpoint and`);
   say('writable layer, which belong to containers, are skipped. As root it shows the whole.');
   stage('starting a process tree and breaking into it');
   await using victim = await startLocalVictim();
   stage('starting the agent');
-  await using agent = await startAgent(undefined, { config: { sink: { url: `file://${path.resolve(out)}` } } });
-  const done = await capture(out, { socket: agent.socket, target: `pid:${victim.pid}`, hunch: victim });
+  await using agent = await startAgent(undefined, { config: agentConfig(out, key) });
+  const done = await capture(out, { socket: agent.socket, target: `pid:${victim.pid}`, key, hunch: victim });
   stage('stopping the agent and the process tree');
   return done;
 }
@@ -94,7 +107,8 @@ async function processTree(out: string, why: string): Promise<boolean> {
 async function main(): Promise<void> {
   const { values } = parseArgs({ options: { out: { type: 'string', default: path.join('out', 'demo') } } });
   const obstacle = labObstacle();
-  const done = obstacle === undefined ? await container(values.out) : await processTree(values.out, obstacle);
+  using key = makeKey(values.out);
+  const done = obstacle === undefined ? await container(values.out, key) : await processTree(values.out, key, obstacle);
   say(
     done
       ? 'Everything that the demo started has been stopped.'

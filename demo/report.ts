@@ -141,6 +141,9 @@ export async function report(folder: string, evidence: Evidence, hunch: Hunch): 
   lines.push(
     `  ${'seal'.padEnd(11)}every digest, signed   $ jq -r .payload manifest.dsse.json | base64 -d | jq .subject; sha256sum *`,
   );
+  lines.push(
+    `  ${'custody'.padEnd(11)}who asked, what was done, when; a page to print lies beside the bundle   $ jq -r '"\\(.at) \\(.what)"' custody.jsonl`,
+  );
   lines.push(`  ${'gaps'.padEnd(11)}${gaps(evidence)}   $ jq '.artifacts[].gaps' manifest.json`);
   return lines.join('\n');
 }

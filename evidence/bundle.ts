@@ -1,5 +1,7 @@
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { Identities } from './age-reader.ts';
+import type { BundleEncryption } from './bundle-encrypted.ts';
 import { openFolderBundle } from './bundle-folder.ts';
 import { ExhibitError } from './error.ts';
 import { MANIFEST_OBJECT, REQUEST_OBJECT, SEAL_OBJECT } from './layout.ts';
@@ -15,6 +17,8 @@ export interface BundleReader extends AsyncDisposable {
    * Throws ExhibitError `bundle-not-found` when there is no such object.
    */
   read(name: string, range?: { readonly start?: number; readonly end?: number }): AsyncIterable<Uint8Array>;
+  /** Where the objects are age files: `list` and `read` speak of what they hold, by the manifest's names. */
+  readonly encryption?: BundleEncryption;
 }
 
 export interface BundleEntry {
@@ -25,12 +29,14 @@ export interface BundleEntry {
   readonly irregular?: string;
 }
 
-/** For S3. What is absent comes from the SDK's own chain: environment, shared config, instance role. */
+/** For S3, but for `identities`. What is absent comes from the SDK's own chain: environment, shared config, instance role. */
 export interface OpenBundleOptions {
   readonly endpoint?: string;
   readonly region?: string;
   /** True when absent and there is an endpoint: servers that are not AWS rarely have a host name a bucket. */
   readonly forcePathStyle?: boolean;
+  /** Of age, `AGE-SECRET-KEY-1...`: for bundles that are encrypted; others are read as ever. */
+  readonly identities?: Identities;
 }
 
 /**
@@ -40,7 +46,11 @@ export interface OpenBundleOptions {
 export async function openBundle(urlOrPath: string, options: OpenBundleOptions = {}): Promise<BundleReader> {
   const reader = await openReader(urlOrPath, options);
   try {
-    for (const name of [REQUEST_OBJECT, MANIFEST_OBJECT, SEAL_OBJECT]) if (await exists(reader, name)) return reader;
+    // Loaded only here: this module is a type for most.
+    const { decryptingReader, formOf } = await import('./bundle-encrypted.ts');
+    const form = await formOf(reader, exists);
+    if (form === 'age') return await decryptingReader(reader, options.identities ?? []);
+    if (form === 'plain' || (await exists(reader, SEAL_OBJECT))) return reader;
   } catch (error) {
     await reader[Symbol.asyncDispose]();
     throw error;

@@ -23,6 +23,8 @@ export type ErrorCode =
   | 'cancelled'
   | 'bundle-not-found'
   | 'bundle-corrupt'
+  /** Encrypted to recipients, and no identity of theirs was given. */
+  | 'bundle-encrypted'
   | 'agent-unreachable'
   | 'internal';
 

@@ -141,7 +141,7 @@ async function checkTable(input: Window, frames: number, seen: Buffer): Promise<
 }
 
 /** A moving view of a byte source: `fill` makes sure of so many bytes, `take` cuts them off. */
-class Window {
+export class Window {
   readonly #source: AsyncIterator<Uint8Array> | Iterator<Uint8Array>;
   #buffer = Buffer.alloc(0);
   #start = 0;
@@ -155,7 +155,7 @@ class Window {
     return this.#buffer.subarray(this.#start, this.#end);
   }
 
-  /** False when the source ends before there are `bytes`, which are at most MAX_FRAME_STORED_BYTES. */
+  /** False when the source ends before there are `bytes`, which are bounded by the caller. */
   async fill(bytes: number): Promise<boolean> {
     while (this.#end - this.#start < bytes) {
       const next = await this.#source.next();
@@ -175,6 +175,11 @@ class Window {
     const taken = Buffer.from(this.#buffer.subarray(this.#start, this.#start + bytes));
     this.#start += bytes;
     return taken;
+  }
+
+  /** Lets go of bytes that were looked at in `bytes`. */
+  skip(bytes: number): void {
+    this.#start += bytes;
   }
 
   #append(chunk: Uint8Array): void {

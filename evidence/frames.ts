@@ -1,4 +1,5 @@
 import { createHash, type Hash } from 'node:crypto';
+import type { AgeStream, StoredBytes } from './age-writer.ts';
 import type { ByteSink } from './byte-sink.ts';
 import { chooseEngine, type PackEngine, type Packing, startPacking } from './engine.ts';
 import { ExhibitError } from './error.ts';
@@ -34,6 +35,8 @@ export interface FrameOptions {
   readonly inFlight?: number;
   /** With level 0: only what is stored is hashed, which is the content but for the frames' headers. */
   readonly storedDigestOnly?: boolean;
+  /** The stream is stored in this age file, and `stored` is of that. */
+  readonly encryption?: AgeStream;
   /** For tests; without it, the length of the first frame decides. */
   readonly engine?: PackEngine;
 }
@@ -44,11 +47,15 @@ export const DEFAULT_FRAME_BYTES = 1024 * 1024;
 export const DEFAULT_IN_FLIGHT = 6;
 const DEFAULT_LEVEL = 1;
 
-/** Each frame in flight holds its content, room for its stored form and zstd's own tables (below 1 MiB up to level 1). */
+/**
+ * Each frame in flight holds its content, room for its stored form and zstd's own tables (below 1 MiB up to level 1); with
+ * encryption, once more its stored form.
+ */
 export function memoryBound(options: FrameOptions = {}): number {
   const frameBytes = options.frameBytes ?? DEFAULT_FRAME_BYTES;
   const inFlight = options.inFlight ?? DEFAULT_IN_FLIGHT;
-  return (inFlight + 1) * (frameBytes + frameBound(frameBytes) + 1024 * 1024);
+  const stored = frameBound(frameBytes) * (options.encryption === undefined ? 1 : 2);
+  return (inFlight + 1) * (frameBytes + stored + 1024 * 1024);
 }
 
 /** `out` may not keep a chunk whose write has resolved: its memory is that of a later frame. */
@@ -231,7 +238,7 @@ class Frames implements FrameWriter {
       if (this.#room.contentBytes > 0) await this.#finishRoom();
       while (this.#pending.length > 0) await this.#awaitOldest();
       const packing = this.#packingFor(0);
-      await Promise.all(this.#store(packing, this.#table.encode()));
+      await Promise.all([...this.#store(packing, this.#table.encode()), ...this.#endEncryption(packing)]);
       const hashed = this.#hashesContent ? packing.content.digest() : {};
       const content = { ...hashed, sizeBytes: this.#contentBytes };
       return { content, stored: packing.stored.digest(), frames: this.#table.frames };
@@ -300,6 +307,25 @@ class Frames implements FrameWriter {
 
   /** One write at a time, one digest update at a time; the two need not wait for each other. */
   #store(packing: Packing, bytes: Uint8Array): [Promise<void>, Promise<void>] {
+    const { encryption } = this.#options;
+    return encryption === undefined
+      ? this.#storeAsIs(packing, bytes)
+      : this.#storeOwned(packing, encryption.push(bytes));
+  }
+
+  #endEncryption(packing: Packing): Promise<void>[] {
+    const { encryption } = this.#options;
+    return encryption === undefined ? [] : this.#storeOwned(packing, encryption.end());
+  }
+
+  #storeOwned(packing: Packing, { bytes, release }: StoredBytes): [Promise<void>, Promise<void>] {
+    if (bytes.length === 0) return [Promise.resolve(), this.#written];
+    const both = this.#storeAsIs(packing, bytes);
+    Promise.all(both).then(release, () => undefined);
+    return both;
+  }
+
+  #storeAsIs(packing: Packing, bytes: Uint8Array): [Promise<void>, Promise<void>] {
     this.#written = this.#written.then(() => this.#out.write(bytes));
     this.#written.catch(() => undefined);
     return [packing.stored.update(bytes), this.#written];

@@ -59,6 +59,8 @@ export const MEDIA_TYPES = {
   plainJsonl: 'application/jsonl',
   /** RFC 3161, section 3.1. */
   timestamp: 'application/timestamp-reply',
+  /** Of an encrypted object in a sink, whatever it holds. Never in a manifest. */
+  age: 'application/octet-stream',
 } as const;
 export type MediaType = (typeof MEDIA_TYPES)[keyof typeof MEDIA_TYPES];
 

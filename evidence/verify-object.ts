@@ -1,12 +1,15 @@
+import { AgeCut, AgeError } from './age-format.ts';
+import { decryptFile } from './age-reader.ts';
 import type { BundleReader } from './bundle.ts';
 import { ExhibitError, explain, isExhibitError } from './error.ts';
 import type { Findings, Where } from './findings.ts';
 import { decodeFrames, measureFrames } from './frame-decoder.ts';
 import { RunningDigest } from './frames.ts';
-import { isTar, isZstd } from './layout.ts';
+import { isTar, isZstd, storedName } from './layout.ts';
 import type { ContentDigest, Digest, StoredObject } from './manifest.ts';
 import type { ListedMember } from './members.ts';
 import { readMemberLines } from './members.ts';
+import { storedReader, verifyPlainContent } from './verify-encrypted.ts';
 import { compareMembers } from './verify-members.ts';
 
 /**
@@ -28,9 +31,10 @@ export interface ObjectContext {
 export async function verifyObject(object: StoredObject, context: ObjectContext): Promise<void> {
   const { findings, where } = context;
   const stored = new RunningDigest();
-  const source = shared(measured(context.reader.read(object.name), stored, context));
+  const source = shared(measured(storedReader(context.reader).read(storedName(object)), stored, context));
   try {
-    if (object.truncated !== undefined) await measureCut(object, object.truncated, source, context);
+    if (object.encryption !== undefined) await verifyEncrypted(object, source, context);
+    else if (object.truncated !== undefined) await measureCut(object, object.truncated, source, context);
     else if (isZstd(object.mediaType)) await verifyContent(object, source, context);
     await drain(source);
   } catch (error) {
@@ -53,7 +57,12 @@ export async function verifyObject(object: StoredObject, context: ObjectContext)
  * An object of which only a first part was kept, as the manifest says itself. Nothing declares its content, so nothing is
  * decompressed: its frames' headers say how much can be read.
  */
-async function measureCut(object: StoredObject, why: string, source: Shared, context: ObjectContext): Promise<void> {
+async function measureCut(
+  object: StoredObject,
+  why: string,
+  source: AsyncIterable<Uint8Array>,
+  context: ObjectContext,
+): Promise<void> {
   const { findings, where } = context;
   const words = `${object.name} is a first part only, as the manifest says (${why})`;
   if (!isZstd(object.mediaType)) {
@@ -65,8 +74,36 @@ async function measureCut(object: StoredObject, why: string, source: Shared, con
     const readable = `${frames} whole frames of it can be read, ${contentBytes} bytes of content`;
     findings.add('info', 'object-truncated', `${words}: ${readable}`, where);
   } catch (error) {
-    if (!isExhibitError(error, 'bundle-corrupt')) throw error;
+    if (!isExhibitError(error, 'bundle-corrupt') || error instanceof AgeError) throw error;
     findings.add('error', 'frames-corrupt', `${object.name}: ${explain(error)}`, where);
+  }
+}
+
+/** What an age file holds, as if it lay there by itself. */
+async function verifyEncrypted(object: StoredObject, source: Shared, context: ObjectContext): Promise<void> {
+  const { truncated } = object;
+  const decrypted = decryptFile(source, context.reader.encryption?.identities ?? []);
+  // What was cut when it was stored ends in the middle of a chunk, as its record says.
+  const inner = shared(truncated === undefined ? decrypted : untilCut(decrypted));
+  try {
+    if (truncated !== undefined) await measureCut(object, truncated, inner, context);
+    else if (isZstd(object.mediaType)) await verifyContent(object, inner, context);
+    else await verifyPlainContent(object, inner, context);
+    await drain(inner);
+  } catch (error) {
+    if (!(error instanceof AgeError) && !isExhibitError(error, 'bundle-encrypted')) throw error;
+    context.findings.add('error', 'encryption-corrupt', `${object.name}: ${explain(error)}`, context.where);
+  } finally {
+    await inner.close();
+  }
+}
+
+/** The whole chunks of an age file that ends early. */
+async function* untilCut(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  try {
+    yield* chunks;
+  } catch (error) {
+    if (!(error instanceof AgeCut)) throw error;
   }
 }
 
@@ -87,7 +124,7 @@ async function verifyContent(object: StoredObject, source: Shared, context: Obje
     if (isTar(object.mediaType)) await verifyArchive(object, content, context);
     await drain(content);
   } catch (error) {
-    if (!isExhibitError(error, 'bundle-corrupt')) throw error;
+    if (!isExhibitError(error, 'bundle-corrupt') || error instanceof AgeError) throw error;
     const code = error instanceof TooMuchContent ? 'content-size' : 'frames-corrupt';
     findings.add('error', code, `${object.name}: ${explain(error)}`, where);
     return;

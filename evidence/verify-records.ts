@@ -5,10 +5,11 @@ import { readAtMost } from './byte-sink.ts';
 import { explain, isExhibitError } from './error.ts';
 import type { Findings } from './findings.ts';
 import { duplicateKey, isCanonical, parseJson } from './json.ts';
-import { MANIFEST_OBJECT, REQUEST_OBJECT, SEAL_OBJECT, TIMESTAMP_OBJECT } from './layout.ts';
+import { MANIFEST_OBJECT, REQUEST_OBJECT, SEAL_OBJECT, storedName, TIMESTAMP_OBJECT } from './layout.ts';
 import { type Manifest, manifestSchema, type RequestRecord, requestSchema } from './manifest.ts';
 import { type CheckedSeal, checkSeal, MAX_SEAL_BYTES, MAX_TIMESTAMP_BYTES } from './seal.ts';
 import type { Trust } from './trust.ts';
+import { readSealedRecord, recordNames } from './verify-encrypted.ts';
 import { type JudgedSigner, judgeSigners, type SealTime } from './verify-signers.ts';
 import { compareClocks, type JudgedTimestamp, judgeTimestamp } from './verify-timestamp.ts';
 
@@ -22,6 +23,8 @@ export interface Records {
   readonly timestamp?: JudgedTimestamp;
   readonly manifest?: ReadRecord<Manifest>;
   readonly request?: ReadRecord<RequestRecord>;
+  /** The names of manifest and request in the sink, which the seal covers. */
+  readonly names: Record<'request' | 'manifest', string>;
 }
 
 export interface ReadRecord<T> {
@@ -57,6 +60,7 @@ export async function readRecords(reader: BundleReader, findings: Findings, trus
   const signers = seal === undefined ? [] : judgeSigners(seal, trust, timeOf(timestamp, finishedAt), findings);
   const signer = signers.find(({ trusted }) => trusted) ?? signers[0];
   return {
+    names: recordNames(reader),
     signers,
     ...(seal === undefined ? {} : { seal }),
     ...(signer === undefined ? {} : { signer }),
@@ -119,9 +123,12 @@ async function readRecord<T>(
   kind: RecordKind,
 ): Promise<ReadRecord<T> | undefined> {
   const where = { object: kind.object };
-  const bytes = await readWhole(reader, kind.object, kind.limitBytes, findings);
-  if (bytes === 'missing') findings.add('error', kind.missing, `there is no ${kind.object}`, where);
-  if (typeof bytes === 'string') return undefined;
+  // Without an identity it cannot be read, and that is said once (verify-encrypted.ts).
+  if (reader.encryption?.locked !== undefined) return undefined;
+  const record = await readRecordBytes(reader, kind.object, kind.limitBytes, findings);
+  if (record === 'missing') findings.add('error', kind.missing, `there is no ${kind.object}`, where);
+  if (typeof record === 'string') return undefined;
+  const { bytes, sha256 } = record;
   try {
     const value = parseJson(bytes, kind.limitBytes, kind.object);
     const parsed = schema.safeParse(value);
@@ -133,7 +140,7 @@ async function readRecord<T>(
       findings.add('error', kind.invalid, `${kind.object} has not the expected shape: ${issues.join('; ')}`, where);
       return undefined;
     }
-    return { value: parsed.data, sha256: createHash('sha256').update(bytes).digest('hex') };
+    return { value: parsed.data, sha256 };
   } catch (error) {
     findings.add('error', kind.invalid, explain(error), where);
     return undefined;
@@ -154,15 +161,30 @@ function lookAtSpelling(bytes: Uint8Array, object: string, hasShape: boolean, fi
   findings.add('error', 'duplicate-key', message, { object });
 }
 
-export async function readWhole(
-  reader: BundleReader,
+type Unread = 'missing' | 'unreadable';
+
+export function readWhole(reader: BundleReader, object: string, limitBytes: number, findings: Findings) {
+  return unlessUnread(object, limitBytes, findings, () => readAtMost(reader.read(object), limitBytes));
+}
+
+/** The bytes of a record, and the digest of them as they are stored. */
+function readRecordBytes(reader: BundleReader, object: string, limitBytes: number, findings: Findings) {
+  return unlessUnread(object, limitBytes, findings, async () => {
+    if (reader.encryption !== undefined) return await readSealedRecord(reader.encryption, object, limitBytes);
+    const bytes = await readAtMost(reader.read(object), limitBytes);
+    return bytes && { bytes, sha256: createHash('sha256').update(bytes).digest('hex') };
+  });
+}
+
+async function unlessUnread<T>(
   object: string,
   limitBytes: number,
   findings: Findings,
-): Promise<Uint8Array | 'missing' | 'unreadable'> {
+  read: () => Promise<T | undefined>,
+): Promise<T | Unread> {
   try {
-    const bytes = await readAtMost(reader.read(object), limitBytes);
-    if (bytes !== undefined) return bytes;
+    const found = await read();
+    if (found !== undefined) return found;
     findings.add('error', 'object-size', `${object} is larger than any ${object} is: ${limitBytes} bytes`, { object });
   } catch (error) {
     if (isExhibitError(error, 'bundle-not-found')) return 'missing';
@@ -250,16 +272,16 @@ function lookAtManifest(manifest: Manifest, records: Records, findings: Findings
 
 /** The seal's subjects must be exactly the bundle's objects, with the digests that the manifest and the files have. */
 export function compareSubjects(records: Records, findings: Findings): void {
-  const { seal, manifest, request } = records;
+  const { seal, manifest, request, names } = records;
   if (seal === undefined) return;
   const { subject, predicate } = seal.statement;
   const add = (message: string, object: string) => findings.add('error', 'seal-disagrees', message, { object });
-  const expected = new Map((manifest?.value.objects ?? []).map((object) => [object.name, object.stored.sha256]));
-  if (manifest !== undefined) expected.set(MANIFEST_OBJECT, manifest.sha256);
+  const expected = new Map((manifest?.value.objects ?? []).map((object) => [storedName(object), object.stored.sha256]));
+  if (manifest !== undefined) expected.set(names.manifest, manifest.sha256);
   if (request !== undefined) {
-    const declared = expected.get(REQUEST_OBJECT);
+    const declared = expected.get(names.request);
     if (declared !== undefined && declared !== request.sha256) {
-      add(`${REQUEST_OBJECT} is altered: its SHA-256 is not the manifest's`, REQUEST_OBJECT);
+      add(`${names.request} is altered: its SHA-256 is not the manifest's`, names.request);
     }
   }
   const sealedNames = new Set<string>();

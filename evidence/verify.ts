@@ -2,11 +2,20 @@ import type { KeyObject } from 'node:crypto';
 import type { BundleEntry, BundleReader } from './bundle.ts';
 import { ExhibitError, explain } from './error.ts';
 import { createFindings, type Finding, type Findings } from './findings.ts';
-import { MANIFEST_OBJECT, REQUEST_OBJECT, SEAL_OBJECT, TIMESTAMP_OBJECT } from './layout.ts';
+import { SEAL_OBJECT, storedName, TIMESTAMP_OBJECT } from './layout.ts';
 import type { Manifest, StoredObject } from './manifest.ts';
 import { staysInside } from './member-path.ts';
 import { mergeTrust, NO_TRUST, type Trust, trustInKeys } from './trust.ts';
 import { type Custody, readCustody } from './verify-custody.ts';
+import {
+  addLocked,
+  type EncryptionReport,
+  encryptionReport,
+  NOT_READ,
+  storedReader,
+  verifyAsStored,
+  whatIsStored,
+} from './verify-encrypted.ts';
 import { verifyObject } from './verify-object.ts';
 import { custodyProves, whatIsNotProved, whatIsProved } from './verify-proof.ts';
 import { compareRecords, compareSubjects, type Records, readRecords } from './verify-records.ts';
@@ -21,8 +30,12 @@ export interface VerifyReport {
   readonly url: string;
   /** From the records, whatever they are worth; absent when they cannot be read. */
   readonly captureId?: string;
-  /** Sealed, and no finding is an error. */
+  /** Sealed, everything was read and checked, and no finding is an error. */
   readonly intact: boolean;
+  /** Sealed, and no finding is an error: of an encrypted bundle that was not opened, this is all that can be said. */
+  readonly intactAsStored: boolean;
+  /** Absent where nothing is encrypted. */
+  readonly encryption?: EncryptionReport;
   /** There is a seal and its signature is good. */
   readonly sealed: boolean;
   /** The first signer that is trusted, or else the first. */
@@ -73,11 +86,10 @@ const MAX_OBJECTS = 100_000;
 export async function verifyBundle(reader: BundleReader, options: VerifyOptions = {}): Promise<VerifyReport> {
   const findings = createFindings();
   const { records, custody } = await checkRecords(reader, findings, options);
-  const present = await listPresent(reader, findings);
-  const listed = records.manifest?.value.objects ?? [];
-  lookForStrangers(present, listed, records, findings);
-  const counts = await verifyObjects(reader, present, records, findings, options);
-  return report(reader.url, { records, custody }, findings, counts);
+  const present = await listPresent(storedReader(reader), findings);
+  const verify = reader.encryption?.locked === undefined ? verifyAll : verifyLocked;
+  const counts = await verify(reader, present, records, findings, options);
+  return report(reader, { records, custody }, findings, counts);
 }
 
 export interface CheckedRecords {
@@ -96,6 +108,40 @@ export async function checkRecords(
   compareRecords(records, findings);
   compareSubjects(records, findings);
   return { records, custody: await readCustody(reader, records, findings) };
+}
+
+async function verifyAll(
+  reader: BundleReader,
+  present: ReadonlyMap<string, BundleEntry>,
+  records: Records,
+  findings: Findings,
+  options: VerifyOptions,
+): Promise<Counts> {
+  lookForStrangers(present, records.manifest?.value.objects ?? [], records, findings);
+  return await verifyObjects(reader, present, records, findings, options);
+}
+
+/** The manifest cannot be read: the seal's own list, and stored bytes. */
+async function verifyLocked(
+  reader: BundleReader,
+  present: ReadonlyMap<string, BundleEntry>,
+  { seal }: Records,
+  findings: Findings,
+  { onProgress, signal }: VerifyOptions,
+): Promise<Counts> {
+  if (reader.encryption !== undefined) addLocked(reader.encryption, findings);
+  const counts = { objects: 0, members: 0, bytes: 0 };
+  counts.objects = await verifyAsStored(seal, {
+    stored: storedReader(reader),
+    present,
+    findings,
+    signal,
+    onBytes(object, bytes, totalBytes) {
+      counts.bytes += bytes;
+      onProgress?.({ object, doneBytes: counts.bytes, totalBytes });
+    },
+  });
+  return counts;
 }
 
 async function listPresent(reader: BundleReader, findings: Findings): Promise<ReadonlyMap<string, BundleEntry>> {
@@ -125,7 +171,7 @@ function lookForStrangers(
   records: Records,
   findings: Findings,
 ): void {
-  const known = new Set([REQUEST_OBJECT, MANIFEST_OBJECT, SEAL_OBJECT, ...listed.map((object) => object.name)]);
+  const known = new Set([...Object.values(records.names), SEAL_OBJECT, ...listed.map(storedName)]);
   if (expectsTimestamp(records.seal)) known.add(TIMESTAMP_OBJECT);
   for (const [name, entry] of present) {
     const where = { object: name };
@@ -163,7 +209,7 @@ async function verifyObjects(
       throw new ExhibitError('cancelled', 'the verification was cancelled', { cause: signal.reason });
     }
     const where = whereOf(manifest, object.name);
-    const entry = present.get(object.name);
+    const entry = present.get(storedName(object));
     if (!staysInside(object.name) || object.name.endsWith('/')) {
       findings.add('error', 'object-name-unsafe', `the manifest lists ${object.name}, which no bundle can hold`, where);
     } else if (entry === undefined) {
@@ -194,27 +240,48 @@ function whereOf(manifest: Manifest, object: string): { artifact?: string; objec
   return artifact === undefined ? { object } : { artifact: artifact.name, object };
 }
 
+function provedBy(
+  { records, custody }: CheckedRecords,
+  { intact, asStored }: { readonly intact: boolean; readonly asStored: boolean },
+  counts: Counts,
+): string[] {
+  const { signer } = records;
+  if (asStored && signer !== undefined) return whatIsStored(counts.objects, counts.bytes, signer.keyId, signer.trusted);
+  return [...whatIsProved(records, intact, counts), ...(intact ? custodyProves(records, custody) : [])];
+}
+
 /** More than any log of one capture has; a person reads the first. */
 const MAX_CLOCKS = 100;
 
-function report(url: string, { records, custody }: CheckedRecords, findings: Findings, counts: Counts): VerifyReport {
+function report(
+  reader: BundleReader,
+  { records, custody }: CheckedRecords,
+  findings: Findings,
+  counts: Counts,
+): VerifyReport {
   const sealed = records.seal !== undefined;
-  const captureId = (records.manifest?.value ?? records.request?.value)?.captureId;
-  const intact = sealed && records.manifest !== undefined && findings.errors === 0;
+  const captureId = (records.manifest?.value ?? records.request?.value ?? records.seal?.statement.predicate)?.captureId;
+  const encryption = encryptionReport(reader);
+  const isLocked = encryption?.read === false;
+  const intactAsStored = sealed && findings.errors === 0 && (isLocked || records.manifest !== undefined);
+  const intact = intactAsStored && !isLocked;
+  const { signer } = records;
   const rank = { error: 0, warning: 1, info: 2 };
   return {
-    url,
+    url: reader.url,
     ...(captureId === undefined ? {} : { captureId }),
     intact,
+    intactAsStored,
+    ...(encryption === undefined ? {} : { encryption }),
     sealed,
-    ...(records.signer === undefined ? {} : { signer: records.signer }),
+    ...(signer === undefined ? {} : { signer }),
     signers: records.signers,
     ...(records.timestamp === undefined ? {} : { timestamp: records.timestamp }),
     ...(custody === undefined ? {} : { custody: summaryOf(custody) }),
     findings: findings.list().sort((a, b) => rank[a.severity] - rank[b.severity]),
     counts: { ...counts, errors: findings.errors, warnings: findings.warnings },
-    proves: [...whatIsProved(records, intact, counts), ...(intact ? custodyProves(records, custody) : [])],
-    doesNotProve: whatIsNotProved(records, intact),
+    proves: provedBy({ records, custody }, { intact, asStored: isLocked && intactAsStored }, counts),
+    doesNotProve: [...(isLocked ? NOT_READ : []), ...whatIsNotProved(records, intactAsStored)],
   };
 }
 

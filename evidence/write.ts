@@ -1,9 +1,10 @@
+import { type Encrypt, encryptWhole } from './age-writer.ts';
 import type { ByteSink, ByteSource } from './byte-sink.ts';
 import { ExhibitError } from './error.ts';
 import { createFrameWriter, type FrameOptions, type FrameWriter, RunningDigest } from './frames.ts';
 import { canonicalJson } from './json.ts';
-import { MANIFEST_OBJECT, MEDIA_TYPES, type MediaType, SEAL_OBJECT, TIMESTAMP_OBJECT } from './layout.ts';
-import { type Manifest, manifestSchema, type StoredObject } from './manifest.ts';
+import { MANIFEST_OBJECT, MEDIA_TYPES, type MediaType, SEAL_OBJECT, storedName, TIMESTAMP_OBJECT } from './layout.ts';
+import { type Digest, type Manifest, manifestSchema, type StoredObject } from './manifest.ts';
 import { createMemberList, type MemberList } from './member-list.ts';
 import type { Sealer, Signer } from './seal.ts';
 import { createSealer } from './sealer.ts';
@@ -31,12 +32,22 @@ export interface SinkObject extends ByteSink, AsyncDisposable {
   commit(record: StoredObject): Promise<unknown>;
 }
 
-/** `estimatedBytes` is of the content, before compression. */
-export type OpenObject = (name: string, mediaType: MediaType, estimatedBytes?: number) => Promise<SinkObject>;
+/**
+ * `estimatedBytes` is of the content, before compression. `mediaType` is of the stored bytes, `inside` of what they are when
+ * they are decrypted.
+ */
+export type OpenObject = (
+  name: string,
+  mediaType: MediaType,
+  estimatedBytes?: number,
+  inside?: MediaType,
+) => Promise<SinkObject>;
 
 export interface BundleWriterOptions extends FrameOptions {
   /** In the order of the commits, and awaited. Not called for the manifest and the seal. */
   readonly onStored: (object: StoredObject) => unknown;
+  /** Every object but the seal is stored in an age file under `<name>.age`; records keep the object's own name. */
+  readonly encrypt?: Encrypt | undefined;
 }
 
 export interface ArchiveWriterOptions {
@@ -74,19 +85,33 @@ export interface TextWriter extends AsyncDisposable {
 }
 
 export function createBundleWriter(open: OpenObject, options: BundleWriterOptions): BundleWriter {
-  const compressed = async (name: string, mediaType: MediaType, estimatedBytes?: number, frames: FrameOptions = {}) =>
-    new CompressedObject(name, mediaType, await open(name, mediaType, estimatedBytes), { ...options, ...frames });
+  const compressed = async (
+    name: string,
+    mediaType: MediaType,
+    estimatedBytes?: number,
+    frames: FrameOptions = {},
+  ): Promise<CompressedObject> => {
+    const encryption = await options.encrypt?.();
+    const record = { name, mediaType, ...(encryption === undefined ? {} : { encryption: 'age' as const }) };
+    const object = await open(
+      storedName(record),
+      encryption === undefined ? mediaType : MEDIA_TYPES.age,
+      estimatedBytes,
+      mediaType,
+    );
+    return new CompressedObject(record, object, { ...options, ...frames, ...(encryption && { encryption }) });
+  };
   const openText: BundleWriter['openText'] = async (name, mediaType, estimatedBytes) =>
     new Text(await compressed(name, MEDIA_TYPES[mediaType], estimatedBytes, { inFlight: TEXT_IN_FLIGHT }));
   const listOf = (archive: string) => createMemberList(archive, (name) => openText(name, 'jsonl'));
-  const writePlain = async (name: string, mediaType: MediaType, bytes: Uint8Array): Promise<StoredObject> => {
-    await using object = await open(name, mediaType, bytes.length);
+  const writeWhole = async (
+    { name, mediaType, bytes }: WholeObject,
+    record: StoredObject,
+    inside: MediaType = mediaType,
+  ): Promise<void> => {
+    await using object = await open(name, mediaType, bytes.length, inside);
     await object.write(bytes);
-    const digest = new RunningDigest();
-    digest.update(bytes);
-    const record = { name, mediaType, stored: digest.digest() };
     await object.commit(record);
-    return record;
   };
   return {
     async openArchive(name, { mediaType = 'tar', membersIn, estimatedBytes, storedDigestOnly = false, ...tar } = {}) {
@@ -98,48 +123,75 @@ export function createBundleWriter(open: OpenObject, options: BundleWriterOption
     },
     openText,
     async writeJson(name, value) {
-      const stored = await writePlain(name, MEDIA_TYPES.json, canonicalJson(value));
-      await options.onStored(stored);
-      return stored;
+      const { whole, record } = await wholeObject(name, MEDIA_TYPES.json, canonicalJson(value), options.encrypt);
+      await writeWhole(whole, record, MEDIA_TYPES.json);
+      await options.onStored(record);
+      return record;
     },
     async seal(manifest, by, signal = new AbortController().signal) {
       const sealer = 'seal' in by ? by : createSealer(by);
-      const { objects, notes } = await sealManifest(manifest, sealer, signal);
-      for (const { name, mediaType, bytes } of objects) await writePlain(name, mediaType, bytes);
+      const { objects, notes } = await sealManifest(manifest, sealer, signal, options.encrypt);
+      for (const object of objects) {
+        const { name, mediaType, bytes } = object;
+        await writeWhole(object, { name, mediaType, stored: digestOf(bytes) });
+      }
       return notes;
     },
   };
 }
 
-/** A small object with all of its bytes. */
+/** A small object as it is to lie in the sink: its stored name, type and bytes. */
 export interface WholeObject {
   readonly name: string;
   readonly mediaType: MediaType;
   readonly bytes: Uint8Array;
 }
 
+/** A small object that is not compressed, as it is to be stored, and its record for the manifest. */
+export async function wholeObject(
+  name: string,
+  mediaType: MediaType,
+  content: Uint8Array,
+  encrypt: Encrypt | undefined,
+): Promise<{ whole: WholeObject; record: StoredObject }> {
+  if (encrypt === undefined) {
+    return { whole: { name, mediaType, bytes: content }, record: { name, mediaType, stored: digestOf(content) } };
+  }
+  const bytes = await encryptWhole(encrypt, content);
+  const digests = { stored: digestOf(bytes), content: digestOf(content) };
+  const record: StoredObject = { name, mediaType, encryption: 'age', ...digests };
+  return { whole: { name: storedName(record), mediaType: MEDIA_TYPES.age, bytes }, record };
+}
+
+function digestOf(bytes: Uint8Array): Digest {
+  const digest = new RunningDigest();
+  digest.update(bytes);
+  return digest.digest();
+}
+
 /**
  * The objects that end a bundle, in the order in which they are to be written: the manifest, the timestamp where there is one,
  * and last the seal over everything but the timestamp. They are made once: to be written again after a failure, the very same
- * bytes are needed. `notes` are those of the sealer.
+ * bytes are needed. With `encrypt` the manifest is an age file, and the seal is over that. `notes` are those of the sealer.
  */
 export async function sealManifest(
   manifest: Manifest,
   sealer: Sealer,
   signal: AbortSignal,
+  encrypt?: Encrypt,
 ): Promise<{ objects: WholeObject[]; notes: readonly string[] }> {
   const checked = manifestSchema.safeParse(manifest);
   if (!checked.success) {
     throw new ExhibitError('internal', 'the manifest is not of its own shape', { cause: checked.error });
   }
-  const own = { name: MANIFEST_OBJECT, mediaType: MEDIA_TYPES.json, bytes: canonicalJson(checked.data) };
-  const digest = new RunningDigest();
-  digest.update(own.bytes);
-  const subjects = [...manifest.objects.map(({ name, stored }) => ({ name, sha256: stored.sha256 }))];
-  subjects.push({ name: own.name, sha256: digest.digest().sha256 });
+  const own = await wholeObject(MANIFEST_OBJECT, MEDIA_TYPES.json, canonicalJson(checked.data), encrypt);
+  const subjects = [...manifest.objects, own.record].map((object) => ({
+    name: storedName(object),
+    sha256: object.stored.sha256,
+  }));
   const { captureId, agent } = manifest;
   const { envelope, timestamp, notes } = await sealer.seal({ captureId, agent, subjects }, signal);
-  const objects: WholeObject[] = [own];
+  const objects: WholeObject[] = [own.whole];
   if (timestamp !== undefined) {
     objects.push({ name: TIMESTAMP_OBJECT, mediaType: MEDIA_TYPES.timestamp, bytes: timestamp });
   }
@@ -149,24 +201,30 @@ export async function sealManifest(
 
 /** A sink's object behind frames; knows its record when it is committed. */
 class CompressedObject implements AsyncDisposable {
-  readonly name: string;
-  readonly #mediaType: MediaType;
+  readonly #record: Pick<StoredObject, 'name' | 'mediaType' | 'encryption'>;
   readonly #object: SinkObject;
   readonly #onStored: BundleWriterOptions['onStored'];
   readonly frames: FrameWriter;
 
-  constructor(name: string, mediaType: MediaType, object: SinkObject, options: BundleWriterOptions) {
-    this.name = name;
-    this.#mediaType = mediaType;
+  constructor(
+    record: Pick<StoredObject, 'name' | 'mediaType' | 'encryption'>,
+    object: SinkObject,
+    options: BundleWriterOptions,
+  ) {
+    this.#record = record;
     this.#object = object;
     this.#onStored = options.onStored;
     this.frames = createFrameWriter(object, options);
   }
 
+  get name(): string {
+    return this.#record.name;
+  }
+
   /** `members` is asked between the object's last byte and its record. */
   async commit(members?: () => Promise<Pick<StoredObject, 'members' | 'membersIn'>>): Promise<void> {
     const { stored, content } = await this.frames.end();
-    const record = { name: this.name, mediaType: this.#mediaType, stored, content };
+    const record = { ...this.#record, stored, content };
     await this.#object.commit(record);
     await this.#onStored({ ...record, ...(await members?.()) });
   }

@@ -1,3 +1,4 @@
+import type { Encrypt } from '../../evidence/age-writer.ts';
 import { type MediaType, storedName } from '../../evidence/layout.ts';
 import type { PlanStep, StoredObject } from '../../evidence/manifest.ts';
 import { type BundleWriter, createBundleWriter, type SinkObject } from '../../evidence/write.ts';
@@ -28,6 +29,7 @@ export interface BundleOptions {
   readonly by: string;
   /** zstd's. */
   readonly level: number;
+  readonly encrypt?: Encrypt | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -38,18 +40,21 @@ export type Belonging = { readonly volatility: number } & Partial<Pick<PlanStep,
 const OF_THE_CAPTURE: Belonging = { volatility: 1 };
 
 export function openBundle(options: BundleOptions): Bundle {
-  const { draft, level } = options;
+  const { draft, level, encrypt } = options;
   const objects: StoredObject[] = [];
   /** The way of every object to the sinks: what is to change its bytes goes between the writer and `openNoted`. */
-  const open = (belonging: Belonging) => (name: string, mediaType: MediaType, estimatedBytes?: number) =>
-    openNoted({ name, mediaType, estimatedBytes, belonging }, options) satisfies Promise<SinkObject>;
+  const open =
+    (belonging: Belonging) =>
+    (name: string, contentType: MediaType, estimatedBytes?: number, mediaType = contentType) =>
+      openNoted({ name, contentType, mediaType, estimatedBytes, belonging }, options) satisfies Promise<SinkObject>;
   const onStored = async (object: StoredObject) => {
     // The record that was committed says how the bytes lie in the sinks.
     const stored = { ...object, ...draft.state.objects.get(storedName(object))?.record };
     objects.push(stored);
     await draft.note({ kind: 'listed', object: stored });
   };
-  const writer = (belonging: Belonging): BundleWriter => createBundleWriter(open(belonging), { level, onStored });
+  const writer = (belonging: Belonging): BundleWriter =>
+    createBundleWriter(open(belonging), { level, encrypt, onStored });
   return {
     path: draft.state.path,
     objects,

@@ -1,4 +1,5 @@
 import type { Logger } from 'pino';
+import type { Encrypt } from '../../evidence/age-writer.ts';
 import { ExhibitError, explain, isExhibitError } from '../../evidence/error.ts';
 import { type ArtifactName, bundlePath, REQUEST_OBJECT } from '../../evidence/layout.ts';
 import type { ArtifactRecord, Manifest, Plan, PlanStep } from '../../evidence/manifest.ts';
@@ -24,7 +25,7 @@ import {
   thawed,
 } from './custody-events.ts';
 import type { Delivery } from './delivery.ts';
-import type { Ended } from './draft.ts';
+import { type Ended, requestIn } from './draft.ts';
 import { type CustodyNote, createDraft, type Draft } from './drafts.ts';
 import type { startFreezer } from './freeze.ts';
 import { type Hold, prepareHold } from './hold.ts';
@@ -44,6 +45,8 @@ export interface CaptureParts extends RecordParts {
   /** For the drafts. */
   readonly vault: Vault;
   readonly delivery: Delivery;
+  /** Absent where evidence is stored as it is. */
+  readonly encrypt?: Encrypt | undefined;
   readonly log: Logger;
 }
 
@@ -72,7 +75,8 @@ export function captureExecutor(parts: CaptureParts): Execute {
     const begun = { kind: 'begun', captureId, path, sinks: sinks.map(({ name }) => name), request: record } as const;
     const draft = await createDraft(parts, begun, requested(record, clockOf(sinks)));
     const by = agentName(record.agent);
-    const bundle = openBundle({ sinks, draft, by, level: config.compression.level, signal: hooks.signal });
+    const { level } = config.compression;
+    const bundle = openBundle({ sinks, draft, by, level, encrypt: parts.encrypt, signal: hooks.signal });
     await writeRequest(draft, sinks, () => bundle.json(REQUEST_OBJECT, record));
     const name = displayName(target.record);
     await draft.note({ kind: 'event' }, accepted(record, name, sinks));
@@ -107,12 +111,12 @@ export function captureExecutor(parts: CaptureParts): Execute {
 async function writeRequest(draft: Draft, sinks: readonly NamedSink[], write: () => Promise<unknown>): Promise<void> {
   try {
     await write();
-    const ends = [...(draft.state.objects.get(REQUEST_OBJECT)?.ends.values() ?? [])];
+    const ends = [...(requestIn(draft.state)?.ends.values() ?? [])];
     const taken = ends.find((end) => end.kind === 'failed' && end.exists);
     if (taken?.kind === 'failed') throw new ExhibitError('sink-exists', taken.why);
   } catch (error) {
-    const key = `${draft.state.path}/${REQUEST_OBJECT}`;
-    await Promise.allSettled(sinks.map(({ sink }) => sink.forget(key)));
+    const name = requestIn(draft.state)?.name ?? REQUEST_OBJECT;
+    await Promise.allSettled(sinks.map(({ sink }) => sink.forget(`${draft.state.path}/${name}`)));
     await draft.remove();
     throw error;
   }

@@ -70,7 +70,7 @@ export function thawed(by: string, { pauseMs, thawedAt, thawedBy }: FreezeRecord
     ...(thawedAt === undefined ? {} : { at: thawedAt }),
     event: 'thawed',
     by,
-    what: `let the target run again after ${pauseMs} ms`,
+    what: `let the target run again after ${pauseMs.toFixed(1)} ms`,
     facts: { pauseMs, ...(thawedBy === undefined ? {} : { thawedBy }) },
   };
 }

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { custodyEventSchema } from '../../evidence/custody.ts';
 import { ExhibitError } from '../../evidence/error.ts';
-import { ARTIFACTS, type ArtifactName, storedName } from '../../evidence/layout.ts';
+import { ARTIFACTS, type ArtifactName, REQUEST_OBJECT, storedName } from '../../evidence/layout.ts';
 import {
   type ArtifactRecord,
   artifactSchema,
@@ -251,6 +251,10 @@ function applyToObject(state: DraftState, change: ObjectChange): void {
   else if (change.kind === 'closed') for (const [sink, end] of Object.entries(change.ends)) object.ends.set(sink, end);
   else object.record = change.object;
 }
+
+/** The first object of the bundle, in plain or encrypted. */
+export const requestIn = ({ objects }: DraftState): DraftObject | undefined =>
+  objects.get(REQUEST_OBJECT) ?? objects.get(storedName({ name: REQUEST_OBJECT, encryption: 'age' }));
 
 /** Objects of which this sink has to be asked before anything can be said. */
 export function unsettled(state: DraftState, sink: string): DraftObject[] {

@@ -9,6 +9,9 @@ import { subjectOf } from './seal-sink.ts';
 
 export interface NotedObjectOptions {
   readonly name: string;
+  /** Of the bytes as they are stored. */
+  readonly contentType: string;
+  /** Of what they are when they are decrypted. */
   readonly mediaType: string;
   readonly estimatedBytes: number | undefined;
   readonly belonging: Belonging;
@@ -16,14 +19,14 @@ export interface NotedObjectOptions {
 
 /** An object in all sinks of a capture, of which the draft knows each step before or right after it was made. */
 export async function openNoted(object: NotedObjectOptions, options: BundleOptions): Promise<SinkObject> {
-  const { name, mediaType, estimatedBytes, belonging } = object;
+  const { name, contentType, mediaType, estimatedBytes, belonging } = object;
   const { draft, signal, sinks } = options;
   const { artifact, volatility } = belonging;
   await draft.note({ kind: 'opened', name, mediaType, volatility, ...(artifact === undefined ? {} : { artifact }) });
   const noted = new NotedObject(name, options);
   await noted.begin(() =>
     openSeveral(sinks, `${draft.state.path}/${name}`, {
-      contentType: mediaType,
+      contentType,
       about: subjectOf(draft.state, volatility),
       // Before anything is read, a sink that will not have it may say so.
       refusable: artifact === undefined,

@@ -1,16 +1,17 @@
 import { createHash } from 'node:crypto';
 import type { Logger } from 'pino';
+import type { Encrypt } from '../../evidence/age-writer.ts';
 import { ExhibitError, explain, isExhibitError } from '../../evidence/error.ts';
 import { canonicalJson } from '../../evidence/json.ts';
 import { CUSTODY_OBJECT, MEDIA_TYPES, REQUEST_OBJECT, SEAL_OBJECT } from '../../evidence/layout.ts';
 import type { Manifest, StoredObject } from '../../evidence/manifest.ts';
 import type { Sealer } from '../../evidence/seal.ts';
-import { sealManifest, type WholeObject } from '../../evidence/write.ts';
+import { sealManifest, wholeObject } from '../../evidence/write.ts';
 import type { NamedSink } from '../sink/several.ts';
 import type { ObjectSubject, Settled } from '../sink/sink.ts';
 import type { Chain } from './chain.ts';
 import { agentName, custodyLog, objectSettled, sealing as sealingEvent, writtenAgain } from './custody-events.ts';
-import { type DraftObject, type DraftState, type Sealing, unsettled } from './draft.ts';
+import { type DraftObject, type DraftState, requestIn, type Sealing, unsettled } from './draft.ts';
 import type { Draft } from './drafts.ts';
 import { sinkManifest } from './sink-manifest.ts';
 
@@ -18,6 +19,8 @@ import { sinkManifest } from './sink-manifest.ts';
 
 export interface SealParts {
   readonly sealer: Sealer;
+  /** Absent where evidence is stored as it is. */
+  readonly encrypt?: Encrypt | undefined;
   readonly chain: Chain;
   readonly version: string;
   readonly now: () => number;
@@ -87,9 +90,11 @@ async function settle({ sink }: NamedSink, key: string, signal: AbortSignal): Pr
   }
 }
 
-/** What the whole object is; of the request it is known before it is written. */
-function recordOf(state: DraftState, { name, record }: DraftObject): StoredObject | undefined {
-  return record ?? (name === REQUEST_OBJECT ? storedObject(requestObject(state)) : undefined);
+/** What the whole object is; of a request in plain it is known before it is written. */
+function recordOf({ request }: DraftState, { name, record }: DraftObject): StoredObject | undefined {
+  if (record !== undefined || name !== REQUEST_OBJECT) return record;
+  const bytes = canonicalJson(request);
+  return { name, mediaType: MEDIA_TYPES.json, stored: { sha256: sha256Of(bytes), sizeBytes: bytes.length } };
 }
 
 /** The agent died after the last byte: to the sink it is a part, and yet there is nothing more. */
@@ -101,24 +106,22 @@ async function makeEnd(draft: Draft, sink: NamedSink, parts: SealParts, signal: 
   const { state } = draft;
   const { ended, request } = state;
   if (ended === undefined) throw new ExhibitError('internal', 'a capture that has not ended cannot be sealed');
-  const { version, chain } = parts;
+  const { version, chain, encrypt } = parts;
   // Before the chain is held: a key that is away takes its time.
   const sealer = (await parts.sealer.forOneSeal?.(signal)) ?? parts.sealer;
   const agent = { ...request.agent, version, nodeVersion: process.version, pid: process.pid, keyId: sealer.keyId };
   return chain.next(sink.name, signal, async (link) => {
-    const again = requestAgain(state, sink.name);
+    const again = await requestAgain(state, sink.name, encrypt);
     const record = { name: sink.name, ...sink.sink.describe(subjectOf(state, RECORD_VOLATILITY)) };
     const manifestWith = (more: readonly StoredObject[]) =>
       sinkManifest({ state, ended, sink: record, agent, link, more });
     const at = new Date(parts.now()).toISOString();
     const { outcome } = manifestWith([]);
-    const rewritten = again.map((object) => ({
-      at,
-      ...writtenAgain(agentName(agent), storedObject(object), sink.name),
-    }));
+    const rewritten = again.map((one) => ({ at, ...writtenAgain(agentName(agent), one.record, sink.name) }));
     const custody = custodyLog(state, [...rewritten, sealingEvent({ agent, sink, outcome, at })]);
-    const records = [...again, whole(CUSTODY_OBJECT, MEDIA_TYPES.plainJsonl, custody)];
-    const { objects, notes } = await sealManifest(manifestWith(records.map(storedObject)), sealer, signal);
+    const records = [...again, await wholeObject(CUSTODY_OBJECT, MEDIA_TYPES.plainJsonl, custody, encrypt)];
+    const manifest = manifestWith(records.map(({ record: one }) => one));
+    const { objects, notes } = await sealManifest(manifest, sealer, signal, encrypt);
     for (const note of notes)
       parts.log.warn({ captureId: state.captureId, sink: sink.name, note }, 'seal is not whole');
     const sealing: Sealing = {
@@ -127,7 +130,7 @@ async function makeEnd(draft: Draft, sink: NamedSink, parts: SealParts, signal: 
       outcome,
       link,
       sealSha256: sha256Of(objects.find(({ name }) => name === SEAL_OBJECT)?.bytes ?? Buffer.alloc(0)),
-      objects: [...records, ...objects].map(({ name, mediaType, bytes }) => ({
+      objects: [...records.map(({ whole }) => whole), ...objects].map(({ name, mediaType, bytes }) => ({
         name,
         mediaType,
         base64: Buffer.from(bytes).toString('base64'),
@@ -141,25 +144,11 @@ async function makeEnd(draft: Draft, sink: NamedSink, parts: SealParts, signal: 
 type EndTaken = Sealing & { readonly captureId: string };
 
 /** Every bundle begins with its request; where nothing of it reached the sink its bytes are known all the same. */
-function requestAgain(state: DraftState, sink: string): WholeObject[] {
-  const there = state.objects.get(REQUEST_OBJECT)?.ends.get(sink)?.kind;
-  return there === 'stored' || there === 'cut' ? [] : [requestObject(state)];
+async function requestAgain(state: DraftState, sink: string, encrypt: Encrypt | undefined) {
+  const there = requestIn(state)?.ends.get(sink)?.kind;
+  if (there === 'stored' || there === 'cut') return [];
+  return [await wholeObject(REQUEST_OBJECT, MEDIA_TYPES.json, canonicalJson(state.request), encrypt)];
 }
-
-const requestObject = ({ request }: DraftState): WholeObject =>
-  whole(REQUEST_OBJECT, MEDIA_TYPES.json, canonicalJson(request));
-
-const whole = (name: string, mediaType: WholeObject['mediaType'], bytes: Uint8Array): WholeObject => ({
-  name,
-  mediaType,
-  bytes,
-});
-
-const storedObject = ({ name, mediaType, bytes }: WholeObject): StoredObject => ({
-  name,
-  mediaType,
-  stored: { sha256: sha256Of(bytes), sizeBytes: bytes.length },
-});
 
 const sha256Of = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 

@@ -59,7 +59,7 @@ function inSink({ name, mediaType, record, ends }: DraftObject, sink: string): S
   if (end?.kind !== 'cut') return [];
   const { sizeBytes, sha256, why } = end;
   const stored = { sizeBytes, sha256 };
-  // Of an encrypted object whose end nobody saw only the stored name and type are known.
+  // Of an encrypted object whose end nobody saw there is no record yet.
   if (record === undefined && name.endsWith(ENCRYPTED_SUFFIX)) {
     const own = name.slice(0, -ENCRYPTED_SUFFIX.length);
     return [{ name: own, mediaType, stored, truncated: why, encryption: 'age' }];

@@ -40,9 +40,8 @@ const NO_LOGIN = '4294967295';
 
 /** `uid 0, gid 0, pid 4711 (node), login uid 1000`. The program and the login are those of now, as /proc has them. */
 export function describePeer({ pid, uid, gid }: PeerCredentials, procRoot: string): string {
+  if (pid === 0) return `uid ${uid}, gid ${gid}, a process outside of the agent's pid namespace`;
   const ids = `uid ${uid}, gid ${gid}, pid ${pid}`;
-  // 0: the peer is in no pid namespace that this process sees.
-  if (pid === 0) return ids;
   const program = attempt(() => path.basename(readlinkSync(path.join(procRoot, String(pid), 'exe'))));
   const login = attempt(() => readFileSync(path.join(procRoot, String(pid), 'loginuid'), 'latin1').trim());
   const named = program === undefined ? ids : `${ids} (${program})`;

@@ -161,10 +161,17 @@ function awaitTurn<Args extends object, Result>(next: Handler<Args, Result>): Ha
 /** The outer function runs once a request, the inner one once an attempt. */
 function watchAttempts<Args extends object, Result>(next: Handler<Args, Result>): Handler<Args, Result> {
   let unclear = false;
+  let skewed = false;
   return async (args) => {
     try {
       return await next(args);
     } catch (error) {
+      // A node's clock that was set right leaves the SDK with the offset of before. It reads the new one off the refusal, but
+      // tries again only where that one is large.
+      if (!skewed && error instanceof Error && errorNames(error).includes('RequestTimeTooSkewed')) {
+        skewed = true;
+        Object.assign(error, { $retryable: {} });
+      }
       if (unclear && typeof error === 'object' && error !== null) afterUnclear.add(error);
       unclear ||= isUnclear(error);
       throw error;

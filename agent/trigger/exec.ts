@@ -269,6 +269,7 @@ const STATUS: Readonly<Record<ErrorCode, grpc.status>> = {
   cancelled: grpc.status.CANCELLED,
   'bundle-not-found': grpc.status.NOT_FOUND,
   'bundle-corrupt': grpc.status.DATA_LOSS,
+  'bundle-encrypted': grpc.status.DATA_LOSS,
   'agent-unreachable': grpc.status.UNAVAILABLE,
   internal: grpc.status.INTERNAL,
 };

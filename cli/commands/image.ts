@@ -2,6 +2,7 @@ import { createReadStream } from 'node:fs';
 import type { Command } from 'commander';
 import type { BundleReader } from '../../evidence/bundle.ts';
 import { ExhibitError, isExhibitError } from '../../evidence/error.ts';
+import { isTar } from '../../evidence/layout.ts';
 import type { Manifest, StoredObject } from '../../evidence/manifest.ts';
 import type { Base, Original } from '../../evidence/oci-bundle-base.ts';
 import { type BundleOptions, openBundle, readManifest, takesBundle, until } from '../bundle.ts';
@@ -49,7 +50,7 @@ async function image(session: Session, bundle: string, file: string, options: Op
   await using opened = await openBundle(bundle, options, session.signal);
   const reader = interruptible(opened, session.signal);
   const { imageName } = await import('../../evidence/oci-image.ts');
-  const manifest = await readManifest(reader, session.signal);
+  const manifest = await withPlainLayers(reader, await readManifest(reader, session.signal));
   const name = imageName(options.name, manifest.captureId);
   if (name === undefined) {
     throw new ExhibitError('usage', `${options.name} is no name of an image: write registry/path:tag, in lower case.`);
@@ -79,6 +80,20 @@ async function image(session: Session, bundle: string, file: string, options: Op
     const words = `${error.message.replace(/\.?$/, '.')} No image was written; \`exhibit verify\` says what else differs.`;
     throw new ExhibitError('bundle-corrupt', words, { cause: error });
   }
+}
+
+/** A layer of the image is an object byte for byte: of an encrypted one that is what the age file holds. */
+async function withPlainLayers(reader: BundleReader, manifest: Manifest): Promise<Manifest> {
+  if (reader.encryption === undefined) return manifest;
+  const { asStoredPlain } = await import('../../evidence/age-plain.ts');
+  const owners = manifest.artifacts.filter(({ name }) => name === 'rootfs' || name === 'image' || name === 'spec');
+  const names = new Set(owners.flatMap(({ objects }) => objects));
+  const objects: StoredObject[] = [];
+  for (const object of manifest.objects) {
+    const isLayer = names.has(object.name) && isTar(object.mediaType);
+    objects.push(isLayer ? await asStoredPlain(reader, object) : object);
+  }
+  return { ...manifest, objects };
 }
 
 /** A reader whose reads end with the signal. */

@@ -50,7 +50,9 @@ async function verify(session: Session, bundle: string, options: Options): Promi
   await using reader = opened.reader;
   const report = await check(session, reader, options, trust);
   const chain = options.chain === true ? await chainOf(reader.url, options, session.signal, trust) : undefined;
-  if (!report.intact || chain?.whole === false) session.exitCode = 1;
+  if (!report.intact || chain?.whole === false) {
+    session.exitCode = report.intactAsStored && chain?.whole !== false ? EXIT_AS_STORED : 1;
+  }
   await answer(session, options, {
     document: chain === undefined ? report : { ...report, chain },
     words: () => `${describeReport(report)}${chain === undefined ? '' : `\n${describeChains(chain)}`}`,
@@ -85,11 +87,7 @@ export async function check(
   const progress = options.json === true ? undefined : await verifyProgress(session.stderr);
   try {
     // A read that hangs (a network) ends with Ctrl-C.
-    const readable = {
-      ...reader,
-      read: (...args: Parameters<BundleReader['read']>) => until(reader.read(...args), session.signal),
-    };
-    const report = await verifyBundle(readable, {
+    const report = await verifyBundle(interruptible(reader, session.signal), {
       trust,
       signal: session.signal,
       ...(progress === undefined ? {} : { onProgress: progress.show }),
@@ -102,6 +100,18 @@ export async function check(
   } finally {
     progress?.stop();
   }
+}
+
+/** The stored bytes are what was sealed, and what they hold was not looked at: neither a success nor a fault. */
+const EXIT_AS_STORED = 3;
+
+function interruptible(reader: BundleReader, signal: AbortSignal): BundleReader {
+  const { encryption } = reader;
+  return {
+    ...reader,
+    read: (name, range) => until(reader.read(name, range), signal),
+    ...(encryption && { encryption: { ...encryption, stored: interruptible(encryption.stored, signal) } }),
+  };
 }
 
 export async function readTrust(files: readonly string[]): Promise<Trust> {
@@ -121,7 +131,6 @@ const MAX_SHOWN_FINDINGS = 40;
 /** The verdict first, then who sealed it, what is wrong, what follows from it and what does not. */
 export function describeReport(report: VerifyReport): string {
   const { counts } = report;
-  const verdict = report.intact ? 'INTACT' : report.sealed ? 'NOT INTACT' : 'NOT INTACT: this capture was never sealed';
   const fields = formatFields([
     ['bundle', report.url],
     ['capture', report.captureId],
@@ -129,6 +138,7 @@ export function describeReport(report: VerifyReport): string {
       'checked',
       `${formatCount(counts.objects, 'object')}, ${formatCount(counts.members, 'member')}, ${formatBytes(counts.bytes)}`,
     ],
+    ['encryption', report.encryption && (report.encryption.read ? 'age, opened' : 'age, not opened')],
     ['signer', signersOf(report)],
     ['timestamp', report.timestamp?.words],
     ['custody', report.custody === undefined ? undefined : describeCustody(report.custody)],
@@ -138,7 +148,7 @@ export function describeReport(report: VerifyReport): string {
   const hidden = report.findings.length - shown.length;
   const more = hidden > 0 ? [`${hidden} more, see --json`] : [];
   return [
-    `${verdict}\n`,
+    `${verdictOf(report)}\n`,
     fields,
     section('Findings:', [...shown.map(describeFinding), ...more]),
     section('This proves:', report.proves),
@@ -150,6 +160,13 @@ export function describeReport(report: VerifyReport): string {
 function signersOf({ signer, signers }: VerifyReport): string {
   const others = signers.filter(({ keyId }) => keyId !== signer?.keyId);
   return [signer, ...others].map((one) => one?.words ?? 'none').join('; ');
+}
+
+function verdictOf({ intact, intactAsStored, sealed }: VerifyReport): string {
+  if (intact) return 'INTACT';
+  if (intactAsStored)
+    return 'INTACT AS STORED: every stored byte is what was sealed; what it holds is encrypted and was not checked';
+  return sealed ? 'NOT INTACT' : 'NOT INTACT: this capture was never sealed';
 }
 
 function describeCustody({ events, clocks }: NonNullable<VerifyReport['custody']>): string {

@@ -32,6 +32,8 @@ export interface LabAgent extends AsyncDisposable {
   exhibit(...argv: string[]): Promise<CliResult>;
   /** SIGKILL, as the OOM killer would. */
   kill(): Promise<void>;
+  /** SIGTERM, as Kubernetes would; what it keeps stays for the next agent in `folder`. */
+  stop(): Promise<void>;
 }
 
 export interface AgentOptions {
@@ -134,6 +136,13 @@ export async function startAgent(
     if (child.exitCode === null && child.signalCode === null) process.kill(pid, name);
   };
 
+  const stop = async () => {
+    signal('SIGTERM');
+    const timer = setTimeout(() => signal('SIGKILL'), STOP_TIMEOUT_MS);
+    await closed;
+    clearTimeout(timer);
+  };
+
   return {
     folder,
     evidence: join(folder, 'evidence'),
@@ -145,11 +154,9 @@ export async function startAgent(
       signal('SIGKILL');
       await closed;
     },
+    stop,
     [Symbol.asyncDispose]: async () => {
-      signal('SIGTERM');
-      const timer = setTimeout(() => signal('SIGKILL'), STOP_TIMEOUT_MS);
-      await closed;
-      clearTimeout(timer);
+      await stop();
       rmSync(folder, { recursive: true, force: true });
       if (node === undefined) rmSync(stateInMemory(folder), { recursive: true, force: true });
     },

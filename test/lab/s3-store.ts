@@ -65,7 +65,8 @@ export function openS3Store(server: LabS3): S3Store {
   };
   return {
     client,
-    versions,
+    versions: async (prefix) =>
+      server.kind === 'radosgw' ? await withoutUploads(server, await versions(prefix)) : await versions(prefix),
     read: (key) => (server.kind === 'radosgw' ? readRadosgw(server, client, key) : readOverHttp(server, client, key)),
     async unfinishedUploads() {
       if (server.kind === 'radosgw') return await unfinishedInRadosgw(server);
@@ -117,7 +118,7 @@ for parts in uploads.values():
         sys.stdout.buffer.write(b''.join(whole))
         break
 else:
-    there = {upload: {n: [(piece, len(data)) for piece, data in pieces] for n, pieces in parts.items()} for upload, parts in uploads.items()}
+    there = [(row[:-1], len(row[-1])) for row in db.execute('select ObjName, ObjID, MultipartPartStr, PartNum, Data from "%s"' % table).fetchall()]
     sys.exit('no parts in the store make the object %s with the ETag %s: %s' % (key, etag, there))
 `;
 
@@ -147,6 +148,12 @@ for name, in db.execute('select ObjName from "%s" where ObjNS = ?' % table, ('mu
 async function unfinishedInRadosgw(server: LabS3): Promise<UnfinishedUpload[]> {
   const lines = (await askRadosgw(server, LIST_UPLOADS)).toString().split('\n');
   return lines.filter((line) => line !== '').map((line): UnfinishedUpload => JSON.parse(line));
+}
+
+/** It lists uploads that are under way as if they were objects: the key, a dot, the id. */
+async function withoutUploads(server: LabS3, listed: readonly StoredVersion[]): Promise<StoredVersion[]> {
+  const uploads = new Set((await unfinishedInRadosgw(server)).map(({ key, uploadId }) => `${key}.${uploadId}`));
+  return listed.filter(({ key }) => !uploads.has(key));
 }
 
 /** Runs Python on the server's own machine, on the database that it has open. */

@@ -51,6 +51,8 @@ interface Server {
   argv(port: number): string[];
   /** Done once, before the first start. */
   prepare(machine: Machine): Promise<void>;
+  /** Done once, after the bucket was made. */
+  protect(machine: Machine): Promise<void>;
   /** moto makes its bucket again after a restart. */
   forgets: boolean;
 }
@@ -95,7 +97,22 @@ const radosgw: Server = {
       ...keys,
     ]);
   },
+  protect: (machine) => must(machine, ['python3', '-c', KEEP_PARTS]),
 };
+
+/**
+ * Seen in 3 of 4 captures with seven restarts: all parts of a multipart object gone from the store, whose other rows stayed,
+ * though each part and the completion had been answered with 200 and nobody aborted; why is not known. A server that loses what
+ * it took says nothing about the one who gave it, so no part is deleted, not even of uploads that are given up.
+ */
+const KEEP_PARTS = `
+import sqlite3
+db = sqlite3.connect('${STATE}/db/dbstore-default_ns.db', timeout=30)
+table = db.execute("select name from sqlite_master where name like '%objectdata_table'").fetchone()[0]
+keep = 'create trigger keep_parts before delete on "%s" when old.MultipartPartStr like ? begin select raise(ignore); end' % table
+db.execute(keep.replace('?', "'2~%'"))
+db.commit()
+`;
 
 const moto: Server = {
   kind: 'moto',
@@ -103,6 +120,7 @@ const moto: Server = {
   forgets: true,
   argv: (port) => ['python3', '-c', MOTO_SERVER, '-H', '127.0.0.1', '-p', String(port)],
   prepare: async () => {},
+  protect: async () => {},
 };
 
 async function freePort(): Promise<number> {
@@ -176,6 +194,7 @@ async function startServer(server: Server, options: S3Options): Promise<LabS3> {
     await server.prepare(machine);
     await start();
     await makeBucket(endpoint, bucket, objectLock);
+    await server.protect(machine);
   } catch (error) {
     await machine[Symbol.asyncDispose]();
     throw error;

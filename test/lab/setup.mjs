@@ -48,6 +48,7 @@ const HOST_PACKAGES = {
   debootstrap: 'debootstrap',
   gdb: 'gdb',
   zstd: 'zstd',
+  age: 'age',
   bsdtar: 'libarchive-tools',
   python3: 'python3',
   ip: 'iproute2',

@@ -1,6 +1,7 @@
 import { mkdir, mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import type { Encrypt } from '../../../evidence/age-writer.ts';
 import { REQUEST_OBJECT } from '../../../evidence/layout.ts';
 import type { ArtifactRecord, Manifest, RequestRecord, StoredObject } from '../../../evidence/manifest.ts';
 import { generateSigner, type Signer } from '../../../evidence/seal.ts';
@@ -23,6 +24,7 @@ export interface Contents {
   readonly seal?: boolean;
   /** Content of a frame; the writer's own size when absent. */
   readonly frameBytes?: number;
+  readonly encrypt?: Encrypt;
 }
 
 export const NOT_UTF8 = Buffer.from([0x6e, 0xff, 0x6d]);
@@ -66,6 +68,7 @@ export async function someBundle(contents: Contents = {}): Promise<SomeBundle> {
   const objects: StoredObject[] = [];
   const writer = createBundleWriter(intoFolder(bundle), {
     onStored: (object) => void objects.push(object),
+    encrypt: contents.encrypt,
     ...(contents.frameBytes === undefined ? {} : { frameBytes: contents.frameBytes }),
   });
   await writer.writeJson(REQUEST_OBJECT, request(signer));

@@ -186,6 +186,8 @@ describe('timeline', () => {
       'node-logs.tar.zst',
       'node.tar.zst',
       'request.json',
+      // Whether the bundle is encrypted.
+      'request.json.age',
     ]);
   });
 

@@ -1,5 +1,6 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import type { Encrypt } from '../../../evidence/age-writer.ts';
 import type { BundleReader } from '../../../evidence/bundle.ts';
 import { ExhibitError } from '../../../evidence/error.ts';
 import { REQUEST_OBJECT } from '../../../evidence/layout.ts';
@@ -67,10 +68,18 @@ export interface SampleBundle {
 }
 
 /** A small bundle with every kind of object, made with the writers that the agent uses. `tiny` has processes only. */
-export async function sampleBundle(signer: Signer = generateSigner(), tiny = false): Promise<SampleBundle> {
+export async function sampleBundle(
+  signer: Signer = generateSigner(),
+  tiny = false,
+  encrypt?: Encrypt,
+): Promise<SampleBundle> {
   const objects = new Map<string, Buffer>();
   const stored: StoredObject[] = [];
-  const writer = createBundleWriter(openIn(objects), { frameBytes: 4096, onStored: (object) => stored.push(object) });
+  const writer = createBundleWriter(openIn(objects), {
+    frameBytes: 4096,
+    onStored: (object) => stored.push(object),
+    encrypt,
+  });
   const request = requestRecord(signer.keyId);
   await writer.writeJson(REQUEST_OBJECT, request);
   await writeProcesses(writer);

@@ -58,6 +58,8 @@ describe('who is at the other end of a socket', () => {
     expect(describePeer({ pid: 17, uid: 0, gid: 5 }, folder)).toBe('uid 0, gid 5, pid 17 (node)');
     writeFileSync(path.join(folder, '17', 'loginuid'), '1000');
     expect(describePeer({ pid: 17, uid: 0, gid: 5 }, folder)).toBe('uid 0, gid 5, pid 17 (node), login uid 1000');
-    expect(describePeer({ pid: 0, uid: 0, gid: 0 }, folder)).toBe('uid 0, gid 0, pid 0');
+    expect(describePeer({ pid: 0, uid: 0, gid: 0 }, folder)).toBe(
+      "uid 0, gid 0, a process outside of the agent's pid namespace",
+    );
   });
 });
