@@ -113,6 +113,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     runtime,
     defaults: { artifacts: config.artifacts, consistency: config.memory.consistency, scope: config.scope },
     sinks: sinks.map(({ name }) => name),
+    problemOf: (sink) => delivery.problemOf(sink),
     examine: (signal) =>
       examine({
         ...{ config, host, runtime, sinks, signal },

@@ -20,6 +20,8 @@ export interface Delivery extends AsyncDisposable {
   conclude(draft: Draft, signal: AbortSignal): Promise<Delivered>;
   /** Takes on drafts that have ended, and returns at once. */
   resume(drafts: readonly Draft[]): void;
+  /** What a sink failed with when it was last tried; undefined when it did not fail, or was not tried. */
+  problemOf(sink: string): string | undefined;
 }
 
 export interface Delivered {
@@ -76,6 +78,7 @@ export function openDelivery(parts: DeliveryParts): Delivery {
     resume: (drafts) => {
       for (const draft of drafts) takeOn(draft);
     },
+    problemOf: (sink) => workers.get(sink)?.problem || undefined,
     async [Symbol.asyncDispose]() {
       stop.abort(new Error('the agent is stopping'));
       await Promise.all([...workers.values()].map((worker) => worker.ended()));
@@ -113,6 +116,10 @@ class SinkWorker {
     if (this.#isWorking) return;
     this.#isWorking = true;
     this.#work = this.#attemptAll();
+  }
+
+  get problem(): string {
+    return this.#problem;
   }
 
   async ended(): Promise<void> {

@@ -31,6 +31,7 @@ export interface TestAgent extends AsyncDisposable {
   readonly journal: Journal;
   readonly drafts: readonly Draft[];
   readonly delivered: readonly Delivered[];
+  readonly problemOf: (sink: string) => string | undefined;
   /** What was logged, as events with fields. */
   readonly logged: readonly Record<string, unknown>[];
   capture(options?: CaptureOptions): Promise<{ state: Manifest['outcome']; waiting: readonly string[] }>;
@@ -79,7 +80,7 @@ export async function startAgent({
   });
   delivery.resume(drafts);
   return {
-    ...{ vault, journal, drafts, delivered, logged },
+    ...{ vault, journal, drafts, delivered, logged, problemOf: delivery.problemOf },
     async capture({ captureId = ID, artifacts = TAKEN, collectors = {}, signal } = {}) {
       const execute = captureExecutor({
         config: parseConfig(`sink: { url: "file://${folder}" }\nnode: n1`, 'test', {}),

@@ -219,8 +219,10 @@ describe('a sink that is away', () => {
     const tried = () => two.calls.filter((call) => call === 'settle request.json').length;
     while (tried() < 5) await nextTurn();
     expect(agent.logged.filter(({ msg }) => msg === 'capture waits for a sink')).toHaveLength(1);
+    expect([agent.problemOf('two'), agent.problemOf('one')]).toEqual(['the sink is away', undefined]);
     two.away = false;
     await agent.settled();
+    expect(agent.problemOf('two')).toBeUndefined();
     expect(manifestIn(two).sink?.name).toBe('two');
     expect(kinds(two).filter((event) => event === 'sink-failed')).toHaveLength(1);
     expect(await errorsOf(two)).toEqual(GOOD);
