@@ -65,7 +65,7 @@ export function openNativeLibraries(file: string | null = null): NativeLibraries
   return { compress: bindCompress(library, calls), createSha256: () => new Sha256(sha256, calls) };
 }
 
-type Foreign = ReturnType<LibraryHandle['func']>;
+export type Foreign = ReturnType<LibraryHandle['func']>;
 
 function bindCompress(library: LibraryHandle, calls: Turns): NativeLibraries['compress'] {
   const create = library.func('void *ZSTD_createCCtx()');
@@ -154,7 +154,8 @@ function mustBeOne(result: unknown): void {
 /** Memory that a thread works on: koffi passes its address on and nothing else would keep it. */
 const inUse = new Set<readonly unknown[]>();
 
-function onThread(foreign: Foreign, args: readonly unknown[]): Promise<unknown> {
+/** Calls on one of libuv's threads. What `args` hold may not be changed until it resolves. */
+export function onThread(foreign: Foreign, args: readonly unknown[]): Promise<unknown> {
   return new Promise((resolve, reject) => {
     foreign.async(...args, (error: unknown, result: unknown) => {
       inUse.delete(args);

@@ -43,8 +43,8 @@ export interface S3SinkConfig extends AttributesConfig {
   readonly maxBytesPerSecond?: number | undefined;
   readonly retry?: RetryConfig | undefined;
   /**
-   * With a vault: each part lies in it before it is sent, so that no whole part is lost with this process. False unless told: it
-   * costs about as much CPU as all the rest. Small objects are always written ahead.
+   * With a vault: each part lies in it before it is sent, so that no whole part is lost with this process. Unless told only in a
+   * vault in memory: on a disk every part would be synced. Small objects are always written ahead.
    */
   readonly writeAhead?: boolean | undefined;
 }
@@ -172,7 +172,7 @@ export function openS3Sink(config: S3SinkConfig, parts: S3SinkParts = {}): Sink 
       return new S3Object({
         opened: { kind: 'opened', sinkUrl: url, key, contentType, about, atMs: now() },
         context: context(to),
-        spool: spool && { spool, sinkName: name, writeAhead: config.writeAhead ?? false },
+        spool: spool && { spool, sinkName: name, writeAhead: config.writeAhead ?? spool.vault.inMemory },
         estimatedBytes: options.estimatedBytes ?? 0,
         minimumPartBytes,
         maxPartsInFlight,
