@@ -24,7 +24,7 @@ export interface NativeLibraries {
 export interface NativeSha256 {
   /** One at a time; `bytes` may not be changed until it resolves. */
   update(bytes: Uint8Array): Promise<void>;
-  /** Once, after the last update: lower-case hex. */
+  /** Of what came so far, between two updates: lower-case hex. */
   digest(): string;
 }
 
@@ -142,7 +142,8 @@ class Sha256 implements NativeSha256 {
 
   digest(): string {
     const digest = Buffer.allocUnsafeSlow(SHA256_BYTES);
-    mustBeOne(this.#library.final(digest, this.#context));
+    // Of a copy: the context itself could not go on.
+    mustBeOne(this.#library.final(digest, Buffer.from(this.#context)));
     return digest.toString('hex');
   }
 }

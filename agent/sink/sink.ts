@@ -1,3 +1,4 @@
+import type { ByteSink } from '../../evidence/byte-sink.ts';
 import type { ClockOffset } from '../../evidence/custody.ts';
 import type { SinkRecord } from '../../evidence/manifest.ts';
 
@@ -100,5 +101,7 @@ export type Committed = 'stored' | 'waiting';
 export interface SinkObject extends AsyncDisposable {
   /** `chunk` is the caller's again when it resolves. */
   write(chunk: Uint8Array): Promise<void>;
+  /** See ByteSink (evidence/byte-sink.ts). */
+  readonly writeDigested?: ByteSink['writeDigested'];
   commit(): Promise<Committed>;
 }
