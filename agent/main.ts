@@ -6,14 +6,16 @@ import type { Encrypt } from '../evidence/age-writer.ts';
 import { ExhibitError, explain, isExhibitError } from '../evidence/error.ts';
 import { MANIFEST_OBJECT, storedName } from '../evidence/layout.ts';
 import { captureExecutor } from './capture/capture.ts';
-import { type Captures, createCaptures } from './capture/captures.ts';
+import { type Captures, createCaptures, type Execute } from './capture/captures.ts';
 import { createChain } from './capture/chain.ts';
 import { openDelivery } from './capture/delivery.ts';
 import { readDrafts } from './capture/drafts.ts';
 import { startFreezer } from './capture/freeze.ts';
+import { spawnGuard } from './capture/guard-link.ts';
 import { openJournal } from './capture/journal.ts';
 import { recover, tidyDumps } from './capture/recover.ts';
 import { recoverDrafts } from './capture/recover-drafts.ts';
+import { startRehearsal } from './capture/rehearsal.ts';
 import { allCollectors } from './collect/all.ts';
 import { type Config, loadConfig } from './config.ts';
 import type { Check } from './doctor/check.ts';
@@ -22,6 +24,7 @@ import { openEncryption } from './encryption.ts';
 import { cleanStaleFifos } from './host/fifo.ts';
 import { makeFolder } from './host/folder.ts';
 import { type Host, reach } from './host/host.ts';
+import { runOwnCommand } from './host/own-command.ts';
 import { codeCacheOf } from './host/small-process.ts';
 import { cleanStaleTmpfs } from './host/tmpfs.ts';
 import { openContainerd } from './runtime/containerd.ts';
@@ -90,13 +93,14 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   stack.use(delivery);
 
   const codeCache = codeCacheOf(host, stateDir);
-  const execute = captureExecutor({
+  const collectors = allCollectors(stateDir, config);
+  const capture = captureExecutor({
     config,
     host,
     sinks,
     encrypt,
     runtimes,
-    collectors: allCollectors(stateDir, config),
+    collectors,
     sealer,
     vault,
     delivery,
@@ -105,6 +109,11 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     now: Date.now,
     log,
   });
+  const rehearsing = new AbortController();
+  const execute: Execute = (...args) => {
+    rehearsing.abort(new Error('a capture has begun'));
+    return capture(...args);
+  };
   const captures: Captures = createCaptures({ journal, execute, now: Date.now, log });
   const runtime = runtimes[0] ?? hostRuntime;
   const trigger = await serveExec({
@@ -125,6 +134,12 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   stack.use(trigger);
   // After the API is there: an S3 that is away answers late.
   delivery.resume(drafts);
+  const more = {
+    guard: () => spawnGuard({ codeCache }).dismiss(),
+    command: (signal: AbortSignal) => runOwnCommand(config.socket, signal),
+  };
+  const parts = { config, host, collectors, runtimes, sinks, encrypt, vault, version, log, more };
+  stack.use(startRehearsal(parts, rehearsing));
   stack.defer(() => captures.drain(SHUTDOWN_GRACE_MS));
   const running = stack.move();
   return { socket: trigger.socket, [Symbol.asyncDispose]: () => running.disposeAsync() };

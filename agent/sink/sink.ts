@@ -1,3 +1,4 @@
+import type { ByteSink } from '../../evidence/byte-sink.ts';
 import type { ClockOffset } from '../../evidence/custody.ts';
 import type { SinkRecord } from '../../evidence/manifest.ts';
 
@@ -21,6 +22,11 @@ export interface Sink extends AsyncDisposable {
   readonly url: string;
   /** Fails with a sentence that says what to do when nothing could be written here. Leaves nothing behind. */
   check(signal: AbortSignal): Promise<void>;
+  /**
+   * Ahead of the first object: finds credentials and opens a connection. Changes nothing. Throws what is wrong; absent where
+   * there is nothing to prepare.
+   */
+  connect?(signal: AbortSignal): Promise<void>;
   /**
    * What else the agent could do to the evidence, with the rights that it writes with. Nothing is read, changed or left
    * behind; a server's log may show refused requests. `knownKey`: an object that this agent stored, to ask about reading.
@@ -100,5 +106,7 @@ export type Committed = 'stored' | 'waiting';
 export interface SinkObject extends AsyncDisposable {
   /** `chunk` is the caller's again when it resolves. */
   write(chunk: Uint8Array): Promise<void>;
+  /** See ByteSink (evidence/byte-sink.ts). */
+  readonly writeDigested?: ByteSink['writeDigested'];
   commit(): Promise<Committed>;
 }
