@@ -111,18 +111,21 @@ export class EndsEarly extends ExhibitError {
   }
 }
 
-/** What an object holds, decompressed. Throws `EndsEarly` after the last whole frame of one that is truncated. */
+/**
+ * What an object holds, decompressed. Throws `EndsEarly` after the last whole frame of one that is truncated, of one that is not
+ * compressed after its last byte that can be read.
+ */
 export async function* readContent(
   reader: BundleReader,
   object: Pick<StoredObject, 'name' | 'mediaType' | 'truncated'>,
   signal: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
   const stored = until(reader.read(object.name), signal);
-  const { decodeFrames, StreamCut } = await import('../evidence/frame-decoder.ts');
+  const { decodeFrames, endsEarly } = await import('../evidence/frame-decoder.ts');
   try {
     yield* isZstd(object.mediaType) ? decodeFrames(stored) : stored;
   } catch (error) {
-    if (object.truncated === undefined || !(error instanceof StreamCut)) throw error;
+    if (object.truncated === undefined || !endsEarly(error)) throw error;
   }
   if (object.truncated !== undefined) throw new EndsEarly(object.name, object.truncated);
 }
