@@ -67,7 +67,7 @@ test('an encrypted capture that S3 goes away from in the middle is delivered, an
   await using agent = await startAgent(node, { config: { sink, encryption: { recipients } }, env });
   const stateDir = path.join(node.hostRoot, 'run/exhibit', path.basename(agent.folder));
   const capturing = agent.exhibit('capture', 'prod/web-0', '--case', CASE, '--artifacts', 'processes,memory,rootfs');
-  // Between two objects: radosgw has no bytes of a part that was on its way when it was killed, also when it came again.
+  // Between two objects: radosgw's store loses a part that it acknowledged right before it was killed (docs/sinks.md).
   const arrived = async () => (await store.versions('cases/')).map(({ key }) => key.split('/').at(-1));
   await expect.poll(arrived, { timeout: 60_000 }).toContain('processes.tar.zst.age');
   await s3.kill();
