@@ -87,7 +87,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   const drafts = await readDrafts({ vault, now: Date.now, log });
   await recoverDrafts(drafts, { journal, chain, version, log });
   const delivery = openDelivery({
-    ...{ sinks, sealer, encrypt, chain, version, now: Date.now, log },
+    ...{ sinks, sealer, chain, version, now: Date.now, log },
     onDelivered: (news) => captures.delivered(news),
   });
   stack.use(delivery);

@@ -18,10 +18,10 @@ export function custodyResult(facts: CustodyFacts): Block[] {
 }
 
 function chainRows({ records, chain }: CustodyFacts): (readonly [string, Inline])[] {
-  const link = records.manifest?.value.chain;
+  const link = records.manifest?.value.chain ?? records.seal?.statement.predicate.chain;
   const place: (readonly [string, Inline])[] =
     link === undefined
-      ? [['Chain', 'the manifest names none']]
+      ? [['Chain', 'the bundle names none']]
       : [
           ['Chain', code(`${link.chainId}, number ${link.sequence}`)],
           [
@@ -59,16 +59,28 @@ function chainRows({ records, chain }: CustodyFacts): (readonly [string, Inline]
   ];
 }
 
-function checkBlocks({ check, chain }: CustodyFacts): Block[] {
-  const looked =
-    check.kind === 'all'
-      ? 'Checked: seal, records, custody log, every object to its last byte and member.'
-      : 'Checked: seal, request, manifest and custody log. The other objects were not read (--verify reads them).';
-  const verdict = check.good
-    ? check.kind === 'all'
-      ? 'INTACT: nothing differs from what was sealed.'
-      : 'The records are what was sealed.'
-    : 'NOT INTACT: the findings say what differs from what was sealed.';
+const CHECKED = {
+  all: 'Checked: seal, records, custody log, every object to its last byte and member.',
+  records: 'Checked: seal, request, manifest and custody log. The other objects were not read (--verify reads them).',
+};
+const CHECKED_LOCKED = {
+  all: 'Checked: the seal, and every stored byte of every object that it names. What they hold is encrypted and was not checked.',
+  records: 'Checked: the seal alone, against itself. The objects were not read (--verify reads their stored bytes).',
+};
+
+const BAD = 'NOT INTACT: the findings say what differs from what was sealed.';
+const VERDICTS = {
+  all: {
+    good: 'INTACT: nothing differs from what was sealed.',
+    'as-stored': 'INTACT AS STORED: every stored byte is what was sealed.',
+    bad: BAD,
+  },
+  records: { good: 'The records are what was sealed.', 'as-stored': 'The seal is good.', bad: BAD },
+};
+
+function checkBlocks({ check, chain, locked }: CustodyFacts): Block[] {
+  const looked = (locked ? CHECKED_LOCKED : CHECKED)[check.kind];
+  const verdict = VERDICTS[check.kind][check.verdict];
   const findings = [...check.findings, ...(chain?.findings ?? [])];
   const shown = findings.slice(0, MAX_FINDINGS).map(describeFinding);
   const hidden = findings.length - shown.length;

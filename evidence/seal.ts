@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { ExhibitError } from './error.ts';
 import { canonicalJson, isCanonical, parseJson, whyNotCanonical } from './json.ts';
 import { list } from './list-schema.ts';
-import { agentSchema } from './manifest.ts';
+import { agentSchema, type ChainLink, chainSchema } from './manifest.ts';
 import {
   algorithmOf,
   KEY_ALGORITHMS,
@@ -61,6 +61,8 @@ export interface SealFacts {
   readonly agent: z.infer<typeof agentSchema>;
   /** Every object of the bundle, `request.json` and `manifest.json` among them. */
   readonly subjects: readonly Subject[];
+  /** The manifest's own: whoever cannot read an encrypted manifest can check the chain all the same. */
+  readonly chain?: ChainLink | undefined;
 }
 
 /** A key that lives as long as the process: it makes a bundle checkable against itself, not against the world. */
@@ -145,6 +147,7 @@ export function draftSeal(facts: SealFacts, signers: readonly Signer[], notes: S
         if (algorithm === undefined) throw new ExhibitError('internal', `key ${keyId} is ${kindOf(publicKey)}`);
         return { keyId, algorithm, publicKey: spkiOf(publicKey).toString('base64') };
       }),
+      ...(facts.chain === undefined ? {} : { chain: facts.chain }),
       ...notes,
     },
   };
@@ -210,6 +213,8 @@ const statementSchema = z.strictObject({
     agent: agentSchema,
     /** In the order of the envelope's signatures. */
     keys: z.array(z.strictObject({ keyId: sha256, algorithm: z.enum(KEY_ALGORITHMS), publicKey: base64 })),
+    /** As in the manifest. Absent where the agent kept no chain, and in older bundles. */
+    chain: chainSchema.optional(),
     /** Keys that were to sign as well and could not. Absent when there are none, and in older bundles. */
     missing: z
       .array(

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Logger } from 'pino';
-import type { Encrypt } from '../../evidence/age-writer.ts';
+import { createEncryption, type Encrypt } from '../../evidence/age-writer.ts';
 import { ExhibitError, explain, isExhibitError } from '../../evidence/error.ts';
 import { canonicalJson } from '../../evidence/json.ts';
 import { CUSTODY_OBJECT, MEDIA_TYPES, REQUEST_OBJECT, SEAL_OBJECT } from '../../evidence/layout.ts';
@@ -19,8 +19,6 @@ import { sinkManifest } from './sink-manifest.ts';
 
 export interface SealParts {
   readonly sealer: Sealer;
-  /** Absent where evidence is stored as it is. */
-  readonly encrypt?: Encrypt | undefined;
   readonly chain: Chain;
   readonly version: string;
   readonly now: () => number;
@@ -30,8 +28,9 @@ export interface SealParts {
 /** What belongs to no artifact, and is small: it outlives everything else in a spool. */
 export const RECORD_VOLATILITY = 1;
 
-export function subjectOf({ captureId, request }: DraftState, volatility: number): ObjectSubject {
-  return { captureId, caseId: request.caseId ?? '', startedAtMs: Date.parse(request.requestedAt), volatility };
+export function subjectOf({ captureId, request, recipients }: DraftState, volatility: number): ObjectSubject {
+  const about = { captureId, caseId: request.caseId ?? '', startedAtMs: Date.parse(request.requestedAt), volatility };
+  return recipients === undefined ? about : { ...about, unlabelled: true };
 }
 
 /**
@@ -106,11 +105,13 @@ async function makeEnd(draft: Draft, sink: NamedSink, parts: SealParts, signal: 
   const { state } = draft;
   const { ended, request } = state;
   if (ended === undefined) throw new ExhibitError('internal', 'a capture that has not ended cannot be sealed');
-  const { version, chain, encrypt } = parts;
+  const { version, chain } = parts;
   // Before the chain is held: a key that is away takes its time.
   const sealer = (await parts.sealer.forOneSeal?.(signal)) ?? parts.sealer;
   const agent = { ...request.agent, version, nodeVersion: process.version, pid: process.pid, keyId: sealer.keyId };
-  return chain.next(sink.name, signal, async (link) => {
+  // Not of what is configured now: to whom this capture was encrypted until here.
+  const encrypt = state.recipients && (await createEncryption(state.recipients));
+  return await chain.next(sink.name, signal, async (link) => {
     const again = await requestAgain(state, sink.name, encrypt);
     const record = { name: sink.name, ...sink.sink.describe(subjectOf(state, RECORD_VOLATILITY)) };
     const manifestWith = (more: readonly StoredObject[]) =>

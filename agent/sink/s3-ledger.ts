@@ -15,6 +15,7 @@ const subjectSchema = z.object({
   caseId: z.string(),
   startedAtMs: z.number(),
   volatility: z.number(),
+  unlabelled: z.boolean().optional(),
 }) satisfies z.ZodType<ObjectSubject>;
 
 const settledSchema = z.discriminatedUnion('kind', [

@@ -76,6 +76,8 @@ export interface ObjectSubject {
   readonly captureId: string;
   /** Empty: none. */
   readonly caseId: string;
+  /** The object is encrypted: the case decides on retention, and is not written beside the object. */
+  readonly unlabelled?: boolean | undefined;
   readonly startedAtMs: number;
   /** The row of RFC 3227 that it belongs to: lower is gone sooner on the node, and kept longer here. */
   readonly volatility: number;
