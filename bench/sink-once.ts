@@ -2,12 +2,15 @@
  * `node bench/sink-once.ts JOB`: one upload of one way in this process, for bench/sink.ts, which starts it as the agent is
  * started. Writes what it took as JSON. JOB is JSON, see SinkJob.
  */
+import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { S3Client } from '@aws-sdk/client-s3';
 import { Upload } from '@aws-sdk/lib-storage';
 import { openS3Sink } from '../agent/sink/s3.ts';
+import { openVault } from '../agent/sink/vault.ts';
 import type { StoredObject } from '../evidence/manifest.ts';
 import { createBundleWriter } from '../evidence/write.ts';
 import { readBlock } from './sink-source.ts';
@@ -43,7 +46,16 @@ const SETTLE_MS = 1000;
 const LEVEL = 1;
 const LEAN = { digestMembersUpTo: 16 * 1024 * 1024, storedDigestOnly: true };
 
+/** As the agent's, on a tmpfs: a ledger of the object, and each part written ahead of being sent. */
+async function openVaultFor(stack: AsyncDisposableStack) {
+  const folder = await mkdtemp('/dev/shm/exhibit-bench-');
+  stack.defer(() => rm(folder, { recursive: true, force: true }));
+  return await openVault(folder, randomBytes(32));
+}
+
 async function exhibit(job: SinkJob): Promise<Pick<SinkFigure, 'stored'>> {
+  await using stack = new AsyncDisposableStack();
+  const vault = await openVaultFor(stack);
   const { endpoint, accessKeyId, secretAccessKey, bucket, parts } = job;
   await using sink = openS3Sink(
     {
@@ -54,7 +66,7 @@ async function exhibit(job: SinkJob): Promise<Pick<SinkFigure, 'stored'>> {
       partBytes: parts?.partBytes,
       maxPartsInFlight: parts?.inFlight,
     },
-    { credentials: { accessKeyId, secretAccessKey } },
+    { credentials: { accessKeyId, secretAccessKey }, vault },
   );
   const { signal } = new AbortController();
   const objects: StoredObject[] = [];
