@@ -85,7 +85,7 @@ describe('the custody of encrypted bundles', () => {
     await rm(path.join(damaged, captureIdOf(1)), { recursive: true });
     const holed = await exhibit(['custody', path.join(damaged, captureIdOf(3)), '--chain']);
     expect(holed.code).toBe(1);
-    expect(holed.stdout.toString()).toContain('the chain is broken');
+    expect(holed.stdout.toString()).toContain('not whole: see the findings');
   });
 
   test('has its log checked by verify, and its chain by --chain, with a pipe as the identity file', async () => {
