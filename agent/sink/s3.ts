@@ -4,7 +4,7 @@ import { ExhibitError } from '../../evidence/error.ts';
 import { Bandwidth, type Pace } from './bandwidth.ts';
 import { keySegments } from './key.ts';
 import { type AttributesConfig, attributesOf, attributesRecord, probeAttributes } from './s3-attributes.ts';
-import { proveSink } from './s3-check.ts';
+import { lockProof, proveSink } from './s3-check.ts';
 import type { ChecksumKind } from './s3-checksum.ts';
 import { type ClientOptions, createS3Client, instrument } from './s3-client.ts';
 import { S3Clock } from './s3-clock.ts';
@@ -146,6 +146,7 @@ export function openS3Sink(config: S3SinkConfig, parts: S3SinkParts = {}): Sink 
     contextOf: ({ key, contentType, about }) => context(target(key, contentType, about)),
     log,
   });
+  const ready = config.objectLock === undefined ? undefined : lockProof({ client, bucket, prefix }, place);
   const end = new AbortController();
   let tidied: Promise<void> | undefined;
   return {
@@ -159,6 +160,7 @@ export function openS3Sink(config: S3SinkConfig, parts: S3SinkParts = {}): Sink 
         throw s3Error(error, `write evidence to ${url}`, place);
       }
     },
+    ...(ready && { ready }),
     rights: async (knownKey, signal) => ({
       ...(await findRights({ client, bucket, prefix }, knownKey, config.objectLock !== undefined, signal)),
       overwrites: config.ifNoneMatch === false,
@@ -166,6 +168,7 @@ export function openS3Sink(config: S3SinkConfig, parts: S3SinkParts = {}): Sink 
     async open(key: string, options: OpenOptions) {
       const to = target(key, options.contentType, options.about);
       keySegments(to.key);
+      if (options.refusable === true && !line.away) await ready?.(options.signal);
       // What an earlier agent could not abort.
       tidied ??= settler.tidy(end.signal);
       const { contentType, about } = options;

@@ -22,6 +22,11 @@ export interface Sink extends AsyncDisposable {
   /** Fails with a sentence that says what to do when nothing could be written here. Leaves nothing behind. */
   check(signal: AbortSignal): Promise<void>;
   /**
+   * Throws `sink-failed` where the store says that it lacks what the configuration wants of it, such as an Object Lock. One
+   * question, which changes nothing; silent where the store does not say. Absent where there is nothing to ask.
+   */
+  ready?(signal: AbortSignal): Promise<void>;
+  /**
    * What else the agent could do to the evidence, with the rights that it writes with. Nothing is read, changed or left
    * behind; a server's log may show refused requests. `knownKey`: an object that this agent stored, to ask about reading.
    * What cannot be found out is `unknown`, never an error but `cancelled`.
