@@ -134,10 +134,8 @@ async function readRecord<T>(
     const parsed = schema.safeParse(value);
     lookAtSpelling(bytes, kind.object, parsed.success, findings);
     if (!parsed.success) {
-      const issues = parsed.error.issues
-        .slice(0, MAX_ISSUES)
-        .map((issue) => `${issue.path.join('.')}: ${issue.message}`);
-      findings.add('error', kind.invalid, `${kind.object} has not the expected shape: ${issues.join('; ')}`, where);
+      const why = whyNotOfShape(parsed.error.issues);
+      findings.add('error', kind.invalid, `${kind.object} has not the expected shape: ${why}`, where);
       return undefined;
     }
     return { value: parsed.data, sha256 };
@@ -145,6 +143,15 @@ async function readRecord<T>(
     findings.add('error', kind.invalid, explain(error), where);
     return undefined;
   }
+}
+
+/** Keys that this reader does not know may be an enemy's, and may be those of an agent that is newer than it. */
+function whyNotOfShape(issues: readonly z.core.$ZodIssue[]): string {
+  const words = issues
+    .slice(0, MAX_ISSUES)
+    .map(({ path, message }) => [path.join('.'), message].filter(Boolean).join(': '));
+  if (!issues.every(({ code }) => code === 'unrecognized_keys')) return words.join('; ');
+  return `${words.join('; ')} (a newer exhibit may know them: verify with one that is not older than the agent)`;
 }
 
 /** Of bytes that are JSON: written as only we write them? Of what has another shape only one thing is worth saying. */
