@@ -6,29 +6,12 @@ import { RUNGS } from '../evidence/dump.ts';
 import { ExhibitError } from '../evidence/error.ts';
 import { ARTIFACTS, DEFAULT_ARTIFACTS } from '../evidence/layout.ts';
 import { CONTENT_CLASSES } from '../evidence/volumes.ts';
+import { byteSize } from './byte-size.ts';
 import { LOGS_DEFAULTS, NODE_LOG_SOURCES } from './collect/logs-options.ts';
 import { INCLUDABLE, WHEN_LARGER } from './collect/memory-choices.ts';
 import { VOLUMES_POLICY, WAITING } from './collect/volumes-policy.ts';
 import { signingSchema } from './sign/open.ts';
 import { EVEN_WITH_FAULTS, type SinkConfig, sinkSchema, sinksSchema } from './sink/open.ts';
-
-const UNITS = new Map([
-  ['', 1],
-  ['KiB', 2 ** 10],
-  ['MiB', 2 ** 20],
-  ['GiB', 2 ** 30],
-]);
-
-/** A size as people write it: `512MiB`, `2 GiB`, or a number of bytes. */
-const byteSize = z
-  .union([z.number(), z.string()], { error: 'a size such as 512MiB or a number of bytes' })
-  .transform((given, context) => {
-    const match = /^(\d+)\s*(KiB|MiB|GiB|)$/.exec(String(given));
-    const sizeBytes = match === null ? Number.NaN : Number(match[1]) * (UNITS.get(match[2] ?? '') ?? Number.NaN);
-    if (Number.isSafeInteger(sizeBytes)) return sizeBytes;
-    context.addIssue({ code: 'custom', message: 'a size such as 512MiB or a number of bytes' });
-    return z.NEVER;
-  });
 
 const absolutePath = z.string().regex(/^\//, { error: 'an absolute path' });
 

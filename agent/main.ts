@@ -6,14 +6,16 @@ import type { Encrypt } from '../evidence/age-writer.ts';
 import { ExhibitError, explain, isExhibitError } from '../evidence/error.ts';
 import { MANIFEST_OBJECT, storedName } from '../evidence/layout.ts';
 import { captureExecutor } from './capture/capture.ts';
-import { type Captures, createCaptures } from './capture/captures.ts';
+import { type Captures, createCaptures, type Execute } from './capture/captures.ts';
 import { createChain } from './capture/chain.ts';
 import { openDelivery } from './capture/delivery.ts';
 import { readDrafts } from './capture/drafts.ts';
 import { startFreezer } from './capture/freeze.ts';
+import { spawnGuard } from './capture/guard-link.ts';
 import { openJournal } from './capture/journal.ts';
 import { recover, tidyDumps } from './capture/recover.ts';
 import { recoverDrafts } from './capture/recover-drafts.ts';
+import { startRehearsal } from './capture/rehearsal.ts';
 import { allCollectors } from './collect/all.ts';
 import { type Config, loadConfig } from './config.ts';
 import type { Check } from './doctor/check.ts';
@@ -23,6 +25,7 @@ import { cleanStaleFifos } from './host/fifo.ts';
 import { makeFolder } from './host/folder.ts';
 import { memoryFileSystem } from './host/folder-facts.ts';
 import { type Host, reach } from './host/host.ts';
+import { runOwnCommand } from './host/own-command.ts';
 import { codeCacheOf } from './host/small-process.ts';
 import { cleanStaleTmpfs } from './host/tmpfs.ts';
 import { openContainerd } from './runtime/containerd.ts';
@@ -52,6 +55,8 @@ export interface Agent extends AsyncDisposable {
 /** Starts everything; disposal stops taking captures, lets the running ones end within the grace time, and closes. */
 export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   await using stack = new AsyncDisposableStack();
+  // Before anything of an earlier agent is opened or tidied up: it might still be there.
+  await claimSocket(config.socket);
   const host: Host = { procRoot: config.runtime.procRoot, hostRoot: config.runtime.hostRoot };
   const stateDir = asHostPath(config.stateDir);
   await makeFolder(reach(host, stateDir)).catch((cause: unknown) => {
@@ -73,8 +78,6 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   }));
   const hostRuntime = stack.use(openHostRuntime({ host }));
   const runtimes: Runtime[] = [...containerRuntimes(config, host).map((runtime) => stack.use(runtime)), hostRuntime];
-  // Before anything of an earlier agent is tidied up: it might still be there.
-  await claimSocket(config.socket);
   const journal = await openJournal(reach(host, stateDir), (file, error) =>
     log.warn({ file, error: explain(error) }, 'journal entry set aside'),
   );
@@ -84,25 +87,26 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   const rungs = runtimes.flatMap((one) => one.rungs);
   await tidyDumps(journal, rungs, log);
 
-  const sealer = stack.use(await openSealer(config.signing));
+  const sealer = stack.use(await openSealer(config.signing, log));
   const version = agentVersion();
   const chain = createChain({ vault, log });
   const drafts = await readDrafts({ vault, now: Date.now, log });
   await recoverDrafts(drafts, { journal, chain, version, log });
   const delivery = openDelivery({
-    ...{ sinks, sealer, encrypt, chain, version, now: Date.now, log },
+    ...{ sinks, sealer, chain, version, now: Date.now, log },
     onDelivered: (news) => captures.delivered(news),
   });
   stack.use(delivery);
 
   const codeCache = codeCacheOf(host, stateDir);
-  const execute = captureExecutor({
+  const collectors = allCollectors(stateDir, config);
+  const capture = captureExecutor({
     config,
     host,
     sinks,
     encrypt,
     runtimes,
-    collectors: allCollectors(stateDir, config),
+    collectors,
     sealer,
     vault,
     delivery,
@@ -111,6 +115,11 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     now: Date.now,
     log,
   });
+  const rehearsing = new AbortController();
+  const execute: Execute = (...args) => {
+    rehearsing.abort(new Error('a capture has begun'));
+    return capture(...args);
+  };
   const captures: Captures = createCaptures({ journal, execute, now: Date.now, log });
   const runtime = runtimes[0] ?? hostRuntime;
   const trigger = await serveExec({
@@ -119,14 +128,25 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     runtime,
     defaults: { artifacts: config.artifacts, consistency: config.memory.consistency, scope: config.scope },
     sinks: sinks.map(({ name }) => name),
+    problemOf: (sink) => delivery.problemOf(sink),
     examine: (signal) =>
-      examine({ config, host, runtime, sinks, storedKey: (sink) => storedKey(captures, sink, encrypt), signal }),
+      examine({
+        ...{ config, host, runtime, sinks, signal },
+        storedKey: (sink) => storedKey(captures, sink, encrypt),
+        waiting: () => captures.list(Number.POSITIVE_INFINITY).map(({ waiting = [] }) => waiting),
+      }),
     log,
   });
   stack.use(trigger);
   // After the API is there: an S3 that is away answers late.
   delivery.resume(drafts);
   stack.use(askSinks(sinks, log));
+  const more = {
+    guard: () => spawnGuard({ codeCache }).dismiss(),
+    command: (signal: AbortSignal) => runOwnCommand(config.socket, signal),
+  };
+  const parts = { config, host, collectors, runtimes, sinks, encrypt, vault, version, log, more };
+  stack.use(startRehearsal(parts, rehearsing));
   stack.defer(() => captures.drain(SHUTDOWN_GRACE_MS));
   const running = stack.move();
   return { socket: trigger.socket, [Symbol.asyncDispose]: () => running.disposeAsync() };

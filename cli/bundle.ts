@@ -36,7 +36,7 @@ export function takesBundle(command: Command): Command {
 /** Fails with the signal's reason while a server still keeps us waiting; the process then ends without it. */
 export async function openBundle(bundle: string, options: BundleOptions, signal: AbortSignal): Promise<BundleReader> {
   const { openBundle: open } = await import('../evidence/bundle.ts');
-  const identities = await readIdentities(options.identity ?? []);
+  const identities = await identitiesOf(options);
   const opening = open(bundle, {
     identities,
     ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
@@ -45,6 +45,16 @@ export async function openBundle(bundle: string, options: BundleOptions, signal:
   });
   for await (const reader of until(once(opening), signal)) return reader;
   throw new ExhibitError('internal', `${bundle} could not be opened.`);
+}
+
+/** A pipe can be read once, and a command may open several bundles. */
+const identitiesRead = new WeakMap<BundleOptions, Promise<Identities>>();
+
+/** Throws ExhibitError `usage` for a file that cannot be read or holds no identities. */
+export function identitiesOf(options: BundleOptions): Promise<Identities> {
+  const identities = identitiesRead.get(options) ?? readIdentities(options.identity ?? []);
+  identitiesRead.set(options, identities);
+  return identities;
 }
 
 async function readIdentities(files: readonly string[]): Promise<Identities> {
@@ -101,18 +111,21 @@ export class EndsEarly extends ExhibitError {
   }
 }
 
-/** What an object holds, decompressed. Throws `EndsEarly` after the last whole frame of one that is truncated. */
+/**
+ * What an object holds, decompressed. Throws `EndsEarly` after the last whole frame of one that is truncated, of one that is not
+ * compressed after its last byte that can be read.
+ */
 export async function* readContent(
   reader: BundleReader,
   object: Pick<StoredObject, 'name' | 'mediaType' | 'truncated'>,
   signal: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
   const stored = until(reader.read(object.name), signal);
-  const { decodeFrames, StreamCut } = await import('../evidence/frame-decoder.ts');
+  const { decodeFrames, endsEarly } = await import('../evidence/frame-decoder.ts');
   try {
     yield* isZstd(object.mediaType) ? decodeFrames(stored) : stored;
   } catch (error) {
-    if (object.truncated === undefined || !(error instanceof StreamCut)) throw error;
+    if (object.truncated === undefined || !endsEarly(error)) throw error;
   }
   if (object.truncated !== undefined) throw new EndsEarly(object.name, object.truncated);
 }

@@ -3,7 +3,7 @@ import { pathToFileURL } from 'node:url';
 import { ExhibitError, isErrno } from '../evidence/error.ts';
 import type { Trust } from '../evidence/trust.ts';
 import type { ChainReport, ChainSummary } from '../evidence/verify-chain.ts';
-import type { BundleOptions } from './bundle.ts';
+import { type BundleOptions, identitiesOf } from './bundle.ts';
 import { describeFinding, section } from './finding-words.ts';
 import { formatCount, formatFields } from './print.ts';
 
@@ -46,7 +46,7 @@ async function read(url: string, options: BundleOptions, signal: AbortSignal, tr
     ...(options.pathStyle === undefined ? {} : { forcePathStyle: options.pathStyle }),
   });
   try {
-    const report = await verifyChains(folder, { trust, signal });
+    const report = await verifyChains(folder, { trust, identities: await identitiesOf(options), signal });
     signal.throwIfAborted();
     return report;
   } catch (error) {

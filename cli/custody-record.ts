@@ -19,13 +19,15 @@ export interface CustodyFacts extends CheckedRecords {
   readonly hasTimestamp: boolean;
   readonly check: CustodyCheck;
   readonly chain: ChainReport | undefined;
+  /** It is encrypted, and no identity opened it: seal and stored bytes are all that can be spoken of. */
+  readonly locked: boolean;
 }
 
 export interface CustodyCheck {
   /** `records`: seal, request, manifest and custody log. `all`: every object as well. */
   readonly kind: 'records' | 'all';
-  /** No error was found. */
-  readonly good: boolean;
+  /** `as-stored`: no error was found, and what the objects hold was not read. */
+  readonly verdict: 'good' | 'as-stored' | 'bad';
   readonly findings: readonly Finding[];
   readonly proves: readonly string[];
   readonly doesNotProve: readonly string[];
@@ -44,11 +46,12 @@ export function custodyRecord(facts: CustodyFacts): Document {
   return {
     title: 'Custody record of digital evidence',
     blocks: [
+      ...(facts.locked ? [{ kind: 'paragraph', text: LOCKED } as const] : []),
       ...identity(facts, request, manifest),
       ...(request === undefined ? [] : place(request)),
-      ...times(facts, request, manifest),
+      ...(facts.locked ? [] : times(facts, request, manifest)),
       ...tools(facts, request),
-      ...actions(facts),
+      ...(facts.locked ? sealedObjects(facts) : actions(facts)),
       ...(manifest === undefined
         ? []
         : [...artifacts(manifest), ...objects(manifest), ...gaps(manifest), ...footprint(manifest)]),
@@ -68,11 +71,27 @@ export function custodyRecord(facts: CustodyFacts): Document {
   };
 }
 
+const LOCKED =
+  'The bundle is encrypted, and no identity was given that opens it. This record has what its seal says; case, target, times, ' +
+  'what was done, gaps and contents are inside, and an identity of a recipient (--identity) shows them.';
+
 const given = (text: string | undefined): Inline => (text === undefined ? NOT_GIVEN : code(text));
 
 function identity(facts: CustodyFacts, request: RequestRecord | undefined, manifest: Manifest | undefined): Block[] {
   const requester = request?.requester;
   const vouched = requester === undefined ? undefined : `${requester.identity} (${requester.trigger})`;
+  if (facts.locked) {
+    const captureId = facts.records.seal?.statement.predicate.captureId;
+    return [
+      {
+        kind: 'fields',
+        rows: [
+          ['Capture', given(captureId)],
+          ['Bundle', code(facts.url)],
+        ],
+      },
+    ];
+  }
   return [
     {
       kind: 'fields',
@@ -155,14 +174,15 @@ function times(facts: CustodyFacts, request: RequestRecord | undefined, manifest
   ];
 }
 
-function tools({ now, version }: CustodyFacts, request: RequestRecord | undefined): Block[] {
+function tools({ now, version, records }: CustodyFacts, request: RequestRecord | undefined): Block[] {
+  const agent = request?.agent ?? records.seal?.statement.predicate.agent;
   return [
     { kind: 'heading', text: 'Tools' },
     {
       kind: 'fields',
       rows: [
-        ['Agent', given(request && `${request.agent.name} ${request.agent.version}, pid ${request.agent.pid}`)],
-        ['Node.js', given(request?.agent.nodeVersion)],
+        ['Agent', given(agent && `${agent.name} ${agent.version}, pid ${agent.pid}`)],
+        ['Node.js', given(agent?.nodeVersion)],
         ['Kernel', given(request && `${request.host.kernel} ${request.host.machine}`)],
         ['This record', code(`exhibit ${version}, made at ${now.toISOString()}`)],
       ],
@@ -215,6 +235,13 @@ function objects({ objects: all }: Manifest): Block[] {
     },
     ...table(['Object', 'Bytes', 'SHA-256', 'Note'], rows),
   ];
+}
+
+/** Of a bundle that was not opened: what the seal names, under the names in the sink. */
+function sealedObjects({ records }: CustodyFacts): Block[] {
+  const subjects = records.seal?.statement.subject ?? [];
+  const rows = subjects.map(({ name, digest }) => [code(name), code(digest.sha256)]);
+  return [{ kind: 'heading', text: 'Objects as sealed' }, ...table(['Object', 'SHA-256'], rows)];
 }
 
 function gaps({ artifacts: all }: Manifest): Block[] {

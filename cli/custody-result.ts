@@ -1,5 +1,5 @@
-import { TIMESTAMP_OBJECT } from '../evidence/layout.ts';
 import type { CustodyFacts } from './custody-record.ts';
+import { sealRows } from './custody-seal.ts';
 import { type Block, code, type Inline } from './document.ts';
 import { describeFinding } from './finding-words.ts';
 
@@ -17,27 +17,11 @@ export function custodyResult(facts: CustodyFacts): Block[] {
   ];
 }
 
-function sealRows({ records, sealSha256, hasTimestamp }: CustodyFacts): (readonly [string, Inline])[] {
-  const { seal, signer } = records;
-  if (seal === undefined) return [['Signed by', 'nobody: there is no good seal']];
-  return [
-    ...seal.signers.map(({ keyId }) => ['Signed by key', code(keyId)] as const),
-    [
-      'Trust',
-      signer?.trusted === true
-        ? `${signer.keyId} is a key that you trust`
-        : 'no key that you named as trusted signed it',
-    ],
-    ...(sealSha256 === undefined ? [] : [['SHA-256 of the seal', code(sealSha256)] as const]),
-    ['Timestamp (RFC 3161)', hasTimestamp ? code(TIMESTAMP_OBJECT) : 'none'],
-  ];
-}
-
 function chainRows({ records, chain }: CustodyFacts): (readonly [string, Inline])[] {
-  const link = records.manifest?.value.chain;
+  const link = records.manifest?.value.chain ?? records.seal?.statement.predicate.chain;
   const place: (readonly [string, Inline])[] =
     link === undefined
-      ? [['Chain', 'the manifest names none']]
+      ? [['Chain', 'the bundle names none']]
       : [
           ['Chain', code(`${link.chainId}, number ${link.sequence}`)],
           [
@@ -48,8 +32,17 @@ function chainRows({ records, chain }: CustodyFacts): (readonly [string, Inline]
           ],
         ];
   if (chain === undefined) return [...place, ['Captures beside it', 'not looked at']];
+  const own = chain.chains.find(({ chainId }) => chainId === link?.chainId);
   return [
     ...place,
+    ...(own === undefined
+      ? []
+      : [
+          [
+            'Of its chain are there',
+            code(`${own.captures}, numbers ${own.first.sequence} to ${own.newest.sequence}`),
+          ] as const,
+        ]),
     [
       'Captures beside it',
       `${chain.captures} looked at: ${chain.whole ? 'none is missing between those that are there' : 'not whole: see the findings'}`,
@@ -66,16 +59,28 @@ function chainRows({ records, chain }: CustodyFacts): (readonly [string, Inline]
   ];
 }
 
-function checkBlocks({ check, chain }: CustodyFacts): Block[] {
-  const looked =
-    check.kind === 'all'
-      ? 'Checked: seal, records, custody log, every object to its last byte and member.'
-      : 'Checked: seal, request, manifest and custody log. The other objects were not read (--verify reads them).';
-  const verdict = check.good
-    ? check.kind === 'all'
-      ? 'INTACT: nothing differs from what was sealed.'
-      : 'The records are what was sealed.'
-    : 'NOT INTACT: the findings say what differs from what was sealed.';
+const CHECKED = {
+  all: 'Checked: seal, records, custody log, every object to its last byte and member.',
+  records: 'Checked: seal, request, manifest and custody log. The other objects were not read (--verify reads them).',
+};
+const CHECKED_LOCKED = {
+  all: 'Checked: the seal, and every stored byte of every object that it names. What they hold is encrypted and was not checked.',
+  records: 'Checked: the seal alone, against itself. The objects were not read (--verify reads their stored bytes).',
+};
+
+const BAD = 'NOT INTACT: the findings say what differs from what was sealed.';
+const VERDICTS = {
+  all: {
+    good: 'INTACT: nothing differs from what was sealed.',
+    'as-stored': 'INTACT AS STORED: every stored byte is what was sealed.',
+    bad: BAD,
+  },
+  records: { good: 'The records are what was sealed.', 'as-stored': 'The seal is good.', bad: BAD },
+};
+
+function checkBlocks({ check, chain, locked }: CustodyFacts): Block[] {
+  const looked = (locked ? CHECKED_LOCKED : CHECKED)[check.kind];
+  const verdict = VERDICTS[check.kind][check.verdict];
   const findings = [...check.findings, ...(chain?.findings ?? [])];
   const shown = findings.slice(0, MAX_FINDINGS).map(describeFinding);
   const hidden = findings.length - shown.length;

@@ -17,11 +17,9 @@ import { registerShow } from './commands/show.ts';
 import { registerStrings } from './commands/strings.ts';
 import { registerTimeline } from './commands/timeline.ts';
 import { registerVerify } from './commands/verify.ts';
+import { DEFAULT_SOCKET } from './default-socket.ts';
 import type { Session } from './session.ts';
 import { packageVersion } from './version.ts';
-
-/** Where the DaemonSet puts it; only root can enter the folder. */
-export const DEFAULT_SOCKET = '/run/exhibit/exhibit.sock';
 
 /** The words commander would print are handed over instead: main.ts decides where they go and with what exit code. */
 export interface Printed {

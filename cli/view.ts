@@ -21,6 +21,8 @@ export interface CaptureView {
   readonly stages: readonly StageView[];
   /** Sinks in which it has ended and is not sealed yet. */
   readonly waitingSinks: readonly string[];
+  /** In their order, what each of them failed with when it was last tried; null where nothing is known. */
+  readonly waitingProblems: readonly (string | null)[];
 }
 
 export interface StageView {
@@ -59,6 +61,7 @@ export function captureView(capture: Capture__Output): CaptureView {
     error: capture.error || null,
     stages: capture.stages.map(stageView),
     waitingSinks: capture.waitingSinks,
+    waitingProblems: capture.waitingSinks.map((_, index) => capture.waitingProblems[index] || null),
   };
 }
 

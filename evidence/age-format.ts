@@ -28,8 +28,8 @@ export class AgeError extends ExhibitError {
 export class AgeCut extends AgeError {
   readonly contentBytes: number;
 
-  constructor(message: string, contentBytes: number) {
-    super(message);
+  constructor(message: string, contentBytes: number, options?: { cause?: unknown }) {
+    super(message, options);
     this.contentBytes = contentBytes;
   }
 }

@@ -80,12 +80,12 @@ export async function unlock(header: Uint8Array, identities: Identities): Promis
 async function takeKey(input: Window, identities: Identities): Promise<AgeKey> {
   let headerBytes: number | undefined;
   for (let known = -1; headerBytes === undefined; headerBytes = headerBytesOf(input.bytes)) {
-    if (known === input.bytes.length) throw new AgeError('it ends inside its age header');
+    if (known === input.bytes.length) throw new AgeCut('it ends inside its age header', 0);
     known = input.bytes.length;
     await input.fill(known + 1);
   }
   const fileKey = await unlock(input.take(headerBytes), identities);
-  if (!(await input.fill(PAYLOAD_NONCE_BYTES))) throw new AgeError('it ends after its age header');
+  if (!(await input.fill(PAYLOAD_NONCE_BYTES))) throw new AgeCut('it ends after its age header', 0);
   return {
     headBytes: headerBytes + PAYLOAD_NONCE_BYTES,
     key: payloadKey(fileKey, input.take(PAYLOAD_NONCE_BYTES)),

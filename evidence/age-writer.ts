@@ -25,7 +25,11 @@ export interface StoredBytes {
 }
 
 /** Begins an age file to all recipients, with a key of its own. */
-export type Encrypt = () => Promise<AgeStream>;
+export interface Encrypt {
+  (): Promise<AgeStream>;
+  /** `age1...`, as they were given. */
+  readonly recipients: readonly string[];
+}
 
 /** Each adds some 100 bytes and a millisecond to every object. */
 export const MAX_RECIPIENTS = 32;
@@ -68,7 +72,7 @@ export async function createEncryption(recipients: readonly string[]): Promise<E
       throw new ExhibitError('config', words, { cause });
     }
   }
-  return () => begin(recipients);
+  return Object.assign(() => begin(recipients), { recipients: [...recipients] });
 }
 
 /** All of a small object. */

@@ -1,4 +1,4 @@
-import { AgeError, contentBytesOf } from './age-format.ts';
+import { AgeCut, AgeError, contentBytesOf } from './age-format.ts';
 import {
   type AgeKey,
   decryptFile,
@@ -197,5 +197,7 @@ export function named(error: unknown, name: string): unknown {
     return new ExhibitError('bundle-encrypted', `${name}: ${error.message}.`, { cause: error });
   }
   if (!(error instanceof AgeError) || error.message.startsWith(name)) return error;
-  return new AgeError(`${name} is damaged: ${error.message}.`, { cause: error });
+  const words = `${name} is damaged: ${error.message}.`;
+  if (error instanceof AgeCut) return new AgeCut(words, error.contentBytes, { cause: error });
+  return new AgeError(words, { cause: error });
 }

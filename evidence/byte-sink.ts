@@ -5,6 +5,19 @@
  */
 export interface ByteSink {
   write(chunk: Uint8Array): Promise<void>;
+  /**
+   * For a sink that must know the digest of what it was given so far, and need not make one more: as `write`, and feeds
+   * `digest` with all of `chunk`, in order. One object is written in one of the two ways.
+   */
+  readonly writeDigested?: ((chunk: Uint8Array, digest: StreamDigest) => Promise<void>) | undefined;
+}
+
+/** SHA-256 of a stream that goes on. */
+export interface StreamDigest {
+  /** `bytes` may not be changed until it resolves. */
+  update(bytes: Uint8Array): Promise<void>;
+  /** Of all whose update has resolved, when none is under way: lower-case hex. */
+  soFar(): string;
 }
 
 /** What can be read as bytes: a file stream, an S3 body, a list of chunks. */

@@ -1,5 +1,12 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { Findings } from './findings.ts';
+import type { ChainLink } from './manifest.ts';
 import type { ChainedCapture, ChainPlace, ChainSummary } from './verify-chain.ts';
+
+/** The link in a seal and the one in its manifest. */
+export function isSameLink(one: ChainLink | undefined, other: ChainLink | undefined): boolean {
+  return isDeepStrictEqual(one, other);
+}
 
 /** Judges captures as the links of chains. Pure but for `findings`; numbers in the records are never counted up to. */
 export function judgeChains(captures: readonly ChainedCapture[], findings: Findings): ChainSummary[] {
@@ -17,13 +24,19 @@ function judgeChain(chainId: string, captures: readonly ChainedCapture[], findin
   const [first] = sorted;
   const newest = sorted.at(-1);
   if (first === undefined || newest === undefined) throw new RangeError('a chain has a capture');
-  const message = `chain ${chainId} begins with capture ${first.captureId}, started at ${first.startedAt}`;
+  const message = `chain ${chainId} begins with capture ${first.captureId}${startWords(first)}`;
   if (first.chain.sequence === 1) findings.add('info', 'chain-begins', message, { object: first.captureId });
   return { chainId, captures: sorted.length, first: placeOf(first), newest: placeOf(newest) };
 }
 
-function placeOf({ captureId, chain, sealSha256, startedAt }: ChainedCapture): ChainPlace {
-  return { captureId, sequence: chain.sequence, sealSha256, startedAt };
+function placeOf({ captureId, chain, sealSha256, startedAt, startedAtFrom }: ChainedCapture): ChainPlace {
+  const started = startedAt === undefined ? {} : { startedAt, ...(startedAtFrom && { startedAtFrom }) };
+  return { captureId, sequence: chain.sequence, sealSha256, ...started };
+}
+
+function startWords({ startedAt, startedAtFrom }: ChainedCapture): string {
+  if (startedAt === undefined) return '';
+  return startedAtFrom === 'capture-id' ? `, begun at ${startedAt} by its id` : `, started at ${startedAt}`;
 }
 
 /** One link and the one that is here before it, whatever its number. */

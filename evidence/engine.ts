@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import type { StreamDigest } from './byte-sink.ts';
 import type { Digest } from './manifest.ts';
 import { type NativeLibraries, tryNativeLibraries } from './native.ts';
 import { compressFrame } from './zstd.ts';
@@ -17,7 +18,7 @@ export interface PackEngine {
 /** SHA-256 of a stream. One update at a time; its bytes may not be changed until it resolves. */
 export interface EngineDigest {
   update(bytes: Uint8Array): Promise<void>;
-  /** Once, after the last update: lower-case hex. */
+  /** Of what came so far, between two updates: lower-case hex. */
   digest(): string;
 }
 
@@ -27,7 +28,10 @@ export const NODE_ENGINE: PackEngine = {
   compress: (content, _room, level) => compressFrame(content, level),
   createDigest() {
     const hash = createHash('sha256');
-    return { update: async (bytes) => void hash.update(bytes), digest: () => hash.digest('hex') };
+    return {
+      update: async (bytes) => void hash.update(bytes),
+      digest: () => hash.copy().digest('hex'),
+    };
   },
 };
 
@@ -67,7 +71,7 @@ export function startPacking(engine: PackEngine): Packing {
 }
 
 /** Updates in the order they are asked for, although each may wait for a thread. */
-export class QueuedDigest {
+export class QueuedDigest implements StreamDigest {
   readonly #digest: EngineDigest;
   #last: Promise<void> = Promise.resolve();
   #sizeBytes = 0;
@@ -83,7 +87,10 @@ export class QueuedDigest {
     return this.#last;
   }
 
-  /** Once, after the last update. */
+  soFar(): string {
+    return this.#digest.digest();
+  }
+
   digest(): Digest {
     return { sha256: this.#digest.digest(), sizeBytes: this.#sizeBytes };
   }

@@ -33,6 +33,7 @@ export type FindingCode =
   | 'chain-fork'
   | 'chain-unsealed'
   | 'chain-unreadable'
+  | 'chain-encrypted'
   | 'chain-begins'
   | 'chain-none'
   | 'object-missing'

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { AgeCut } from './age-format.ts';
 import type { ByteSource } from './byte-sink.ts';
 import { ExhibitError } from './error.ts';
 import {
@@ -33,13 +34,18 @@ export class StreamCut extends ExhibitError {
   }
 }
 
+/** The stream ends before its frames do, by its own end or because the age file around it was cut. */
+export function endsEarly(error: unknown): error is StreamCut | AgeCut {
+  return error instanceof StreamCut || error instanceof AgeCut;
+}
+
 /**
  * Yields the content, a frame at a time. Throws ExhibitError `bundle-corrupt` at the first byte that is not as it should be,
- * and `StreamCut` for one that is missing, when every frame before it was yielded.
+ * and `StreamCut` for one that is missing, or the source's own `AgeCut`, when every frame before it was yielded.
  */
 export async function* decodeFrames(chunks: ByteSource): AsyncGenerator<Uint8Array> {
   const ahead: Promise<Uint8Array>[] = [];
-  let cut: StreamCut | undefined;
+  let cut: StreamCut | AgeCut | undefined;
   try {
     for await (const { frame, contentBytes } of splitFrames(chunks)) {
       const content = decompressFrame(frame, contentBytes);
@@ -49,7 +55,7 @@ export async function* decodeFrames(chunks: ByteSource): AsyncGenerator<Uint8Arr
       while (ahead.length > (contentBytes > 1024 * 1024 ? 0 : FRAMES_AHEAD)) yield* oldest(ahead);
     }
   } catch (error) {
-    if (!(error instanceof StreamCut)) throw error;
+    if (!endsEarly(error)) throw error;
     cut = error;
   }
   while (ahead.length > 0) yield* oldest(ahead);
@@ -59,7 +65,7 @@ export async function* decodeFrames(chunks: ByteSource): AsyncGenerator<Uint8Arr
 /** What the headers of a stream's frames say, without decompressing any. `cut` is absent when the stream is whole. */
 export async function measureFrames(
   chunks: ByteSource,
-): Promise<{ readonly frames: number; readonly contentBytes: number; readonly cut?: StreamCut }> {
+): Promise<{ readonly frames: number; readonly contentBytes: number; readonly cut?: StreamCut | AgeCut }> {
   let frames = 0;
   let contentBytes = 0;
   try {
@@ -68,7 +74,7 @@ export async function measureFrames(
       contentBytes += frame.contentBytes;
     }
   } catch (error) {
-    if (error instanceof StreamCut) return { frames, contentBytes, cut: error };
+    if (endsEarly(error)) return { frames, contentBytes, cut: error };
     throw error;
   }
   return { frames, contentBytes };

@@ -326,6 +326,12 @@ class Frames implements FrameWriter {
   }
 
   #storeAsIs(packing: Packing, bytes: Uint8Array): [Promise<void>, Promise<void>] {
+    const { writeDigested } = this.#out;
+    if (writeDigested !== undefined) {
+      this.#written = this.#written.then(() => writeDigested(bytes, packing.stored));
+      this.#written.catch(() => undefined);
+      return [this.#written, this.#written];
+    }
     this.#written = this.#written.then(() => this.#out.write(bytes));
     this.#written.catch(() => undefined);
     return [packing.stored.update(bytes), this.#written];

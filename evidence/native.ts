@@ -24,7 +24,7 @@ export interface NativeLibraries {
 export interface NativeSha256 {
   /** One at a time; `bytes` may not be changed until it resolves. */
   update(bytes: Uint8Array): Promise<void>;
-  /** Once, after the last update: lower-case hex. */
+  /** Of what came so far, between two updates: lower-case hex. */
   digest(): string;
 }
 
@@ -65,7 +65,7 @@ export function openNativeLibraries(file: string | null = null): NativeLibraries
   return { compress: bindCompress(library, calls), createSha256: () => new Sha256(sha256, calls) };
 }
 
-type Foreign = ReturnType<LibraryHandle['func']>;
+export type Foreign = ReturnType<LibraryHandle['func']>;
 
 function bindCompress(library: LibraryHandle, calls: Turns): NativeLibraries['compress'] {
   const create = library.func('void *ZSTD_createCCtx()');
@@ -142,7 +142,8 @@ class Sha256 implements NativeSha256 {
 
   digest(): string {
     const digest = Buffer.allocUnsafeSlow(SHA256_BYTES);
-    mustBeOne(this.#library.final(digest, this.#context));
+    // Of a copy: the context itself could not go on.
+    mustBeOne(this.#library.final(digest, Buffer.from(this.#context)));
     return digest.toString('hex');
   }
 }
@@ -154,7 +155,8 @@ function mustBeOne(result: unknown): void {
 /** Memory that a thread works on: koffi passes its address on and nothing else would keep it. */
 const inUse = new Set<readonly unknown[]>();
 
-function onThread(foreign: Foreign, args: readonly unknown[]): Promise<unknown> {
+/** Calls on one of libuv's threads. What `args` hold may not be changed until it resolves. */
+export function onThread(foreign: Foreign, args: readonly unknown[]): Promise<unknown> {
   return new Promise((resolve, reject) => {
     foreign.async(...args, (error: unknown, result: unknown) => {
       inUse.delete(args);

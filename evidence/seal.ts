@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { ExhibitError } from './error.ts';
 import { canonicalJson, isCanonical, parseJson, whyNotCanonical } from './json.ts';
 import { list } from './list-schema.ts';
-import { agentSchema } from './manifest.ts';
+import { agentSchema, type ChainLink, chainSchema } from './manifest.ts';
 import {
   algorithmOf,
   KEY_ALGORITHMS,
@@ -36,6 +36,8 @@ export const MAX_TIMESTAMP_BYTES = 64 * 1024;
 
 /** Of one seal; more keys than anybody keeps. */
 const MAX_SIGNATURES = 16;
+/** An ARN of a KMS has at most 2048 characters (AWS' API reference of Sign). */
+export const MAX_KEY_NAME_CHARS = 2048;
 /** Asked for one timestamp, one after the other. */
 export const MAX_AUTHORITIES = 8;
 
@@ -59,6 +61,8 @@ export interface SealFacts {
   readonly agent: z.infer<typeof agentSchema>;
   /** Every object of the bundle, `request.json` and `manifest.json` among them. */
   readonly subjects: readonly Subject[];
+  /** The manifest's own: whoever cannot read an encrypted manifest can check the chain all the same. */
+  readonly chain?: ChainLink | undefined;
 }
 
 /** A key that lives as long as the process: it makes a bundle checkable against itself, not against the world. */
@@ -143,6 +147,7 @@ export function draftSeal(facts: SealFacts, signers: readonly Signer[], notes: S
         if (algorithm === undefined) throw new ExhibitError('internal', `key ${keyId} is ${kindOf(publicKey)}`);
         return { keyId, algorithm, publicKey: spkiOf(publicKey).toString('base64') };
       }),
+      ...(facts.chain === undefined ? {} : { chain: facts.chain }),
       ...notes,
     },
   };
@@ -174,8 +179,13 @@ export interface Seal {
 
 /** Everything that vouches for a bundle: the keys, and the authority that says when. See sealer.ts. */
 export interface Sealer {
-  /** The first key that is asked to sign; named in `request.json` before anything is signed. */
+  /** The first key that is known, or the one that signs for want of others; named in `request.json` before anything is signed. */
   readonly keyId: string;
+  /**
+   * Where keys are not known yet: asks for them, within a bounded time, and resolves to a sealer whose keys do not change. What
+   * it seals may name its `keyId`. Never throws.
+   */
+  forOneSeal?(signal: AbortSignal): Promise<Sealer>;
   seal(facts: SealFacts, signal: AbortSignal): Promise<Seal>;
 }
 
@@ -203,9 +213,17 @@ const statementSchema = z.strictObject({
     agent: agentSchema,
     /** In the order of the envelope's signatures. */
     keys: z.array(z.strictObject({ keyId: sha256, algorithm: z.enum(KEY_ALGORITHMS), publicKey: base64 })),
+    /** As in the manifest. Absent where the agent kept no chain, and in older bundles. */
+    chain: chainSchema.optional(),
     /** Keys that were to sign as well and could not. Absent when there are none, and in older bundles. */
     missing: z
-      .array(z.strictObject({ keyId: sha256, why: z.string() }))
+      .array(
+        z.union([
+          z.strictObject({ keyId: sha256, why: z.string() }),
+          /** A key that was never asked successfully for its public half: by its name in the agent's configuration. Not in older bundles. */
+          z.strictObject({ name: z.string().min(1).max(MAX_KEY_NAME_CHARS), why: z.string() }),
+        ]),
+      )
       .max(MAX_SIGNATURES)
       .optional(),
     /** Absent when no timestamp was asked for, and in older bundles. */

@@ -10,17 +10,29 @@ export interface Timestamper {
   stamp(message: Uint8Array, signal: AbortSignal): Promise<Uint8Array>;
 }
 
+/** A key whose public half has to be asked for, and may not be known yet: a KMS that was away at the start. */
+export interface LateSigner {
+  /** As the configuration calls it. */
+  readonly name: string;
+  /** Once known, for good. */
+  readonly known: Signer | undefined;
+  /** Asks for it where it is not known. Throws ExhibitError when it is still away. */
+  ask(signal: AbortSignal): Promise<Signer>;
+}
+
 export interface SealerParts {
   /** In the order in which their signatures stand. */
-  readonly signers: readonly Signer[];
+  readonly signers: readonly (Signer | LateSigner)[];
   /** Signs when none of them can, so that damage shows all the same. */
   readonly fallback?: Signer;
   readonly timestamp?: Timestamper;
 }
 
+/** All keys that are not known yet, each time that a bundle is sealed: two tries of a KMS that does not answer. */
+const ASKING_MS = 3000;
 /** All keys together, each of the two times that a seal may be signed; a KMS answers in some 20 ms. */
 const SIGNING_MS = 5000;
-/** All authorities together. With twice SIGNING_MS it stays below what a seal and its writing are given. */
+/** All authorities together. With ASKING_MS and twice SIGNING_MS it stays below what a seal and its writing are given. */
 const STAMPING_MS = 10_000;
 /** Of an error's words: a line for a person, in bytes that everybody keeps for years. */
 const MAX_WHY_CHARS = 300;
@@ -31,17 +43,64 @@ const MAX_WHY_CHARS = 300;
  */
 export function createSealer(given: SealerParts | Signer): Sealer {
   const parts: SealerParts = 'sign' in given ? { signers: [given] } : given;
-  const first = parts.signers[0] ?? parts.fallback;
-  if (first === undefined) throw new ExhibitError('internal', 'a sealer without any key');
+  if (parts.signers.length === 0 && parts.fallback === undefined)
+    throw new ExhibitError('internal', 'a sealer without any key');
+  const forOneSeal = async (signal: AbortSignal) => sealerOf(parts, await askAll(parts.signers, signal));
   return {
-    keyId: first.keyId,
+    get keyId() {
+      return firstOf(parts, knownOf(parts.signers)).keyId;
+    },
+    forOneSeal,
+    seal: async (facts, signal) => (await forOneSeal(signal)).seal(facts, signal),
+  };
+}
+
+/** The keys of one seal, and those that are not known while it is made. */
+interface Ring {
+  readonly signers: readonly Signer[];
+  readonly unknown: readonly { readonly name: string; readonly why: string }[];
+}
+
+function knownOf(signers: SealerParts['signers']): Signer[] {
+  return signers.flatMap((one) => ('sign' in one ? [one] : (one.known ?? [])));
+}
+
+function firstOf({ fallback }: SealerParts, known: readonly Signer[]): Signer {
+  const first = known[0] ?? fallback;
+  if (first === undefined) throw new ExhibitError('capture-failed', 'no key is known that could sign');
+  return first;
+}
+
+/** A late key that turns out to be another's twin is no second key: a seal that names one twice is none. */
+async function askAll(signers: SealerParts['signers'], signal: AbortSignal): Promise<Ring> {
+  const asking = AbortSignal.any([signal, AbortSignal.timeout(ASKING_MS)]);
+  const ring = { signers: new Map<string, Signer>(), unknown: [] as { name: string; why: string }[] };
+  const answers = signers.map(async (one) => ({ one, signer: await ('sign' in one ? one : askLate(one, asking)) }));
+  for (const { one, signer } of await Promise.all(answers)) {
+    const name = 'name' in one ? one.name : '';
+    if (typeof signer === 'string') ring.unknown.push({ name, why: signer });
+    else if (!ring.signers.has(signer.keyId)) ring.signers.set(signer.keyId, signer);
+    else if (name !== '') ring.unknown.push({ name, why: `it is key ${signer.keyId}, which is there already` });
+  }
+  return { signers: [...ring.signers.values()], unknown: ring.unknown };
+}
+
+/** Or why it is not known. */
+async function askLate(late: LateSigner, signal: AbortSignal): Promise<Signer | string> {
+  return late.known ?? (await until(late.ask(signal), signal).catch(brief));
+}
+
+function sealerOf(parts: SealerParts, ring: Ring): Sealer {
+  return {
+    keyId: firstOf(parts, ring.signers).keyId,
     async seal(facts, signal) {
-      const notes: string[] = [];
+      const notes = ring.unknown.map(({ name, why }) => `key ${name} could not sign: ${why}`);
       const missing = new Map<Signer, string>();
-      const { timestamp } = parts;
-      if (timestamp === undefined) return { envelope: await signed(facts, parts, missing, {}, notes, signal), notes };
+      const { timestamp, fallback } = parts;
+      const sign = (said: SealNotes) => signed(facts, { ring, fallback, missing, notes }, said, signal);
+      if (timestamp === undefined) return { envelope: await sign({}), notes };
       const requestedFrom = [...timestamp.requestedFrom];
-      const asked = await signed(facts, parts, missing, { timestamp: { requestedFrom } }, notes, signal);
+      const asked = await sign({ timestamp: { requestedFrom } });
       try {
         const stamping = AbortSignal.any([signal, AbortSignal.timeout(STAMPING_MS)]);
         const token = await until(timestamp.stamp(asked, stamping), stamping);
@@ -49,11 +108,18 @@ export function createSealer(given: SealerParts | Signer): Sealer {
       } catch (error) {
         const why = brief(error);
         notes.push(`no timestamp: ${why}`);
-        const without = { timestamp: { requestedFrom, missing: why } };
-        return { envelope: await signed(facts, parts, missing, without, notes, signal), notes };
+        return { envelope: await sign({ timestamp: { requestedFrom, missing: why } }), notes };
       }
     },
   };
+}
+
+interface Signing {
+  readonly ring: Ring;
+  readonly fallback: Signer | undefined;
+  /** Who failed, in this seal. */
+  readonly missing: Map<Signer, string>;
+  readonly notes: string[];
 }
 
 /**
@@ -62,20 +128,19 @@ export function createSealer(given: SealerParts | Signer): Sealer {
  */
 async function signed(
   facts: SealFacts,
-  { signers, fallback }: SealerParts,
-  missing: Map<Signer, string>,
+  { ring, fallback, missing, notes }: Signing,
   said: SealNotes,
-  notes: string[],
   signal: AbortSignal,
 ): Promise<Uint8Array> {
   const signing = AbortSignal.any([signal, AbortSignal.timeout(SIGNING_MS)]);
   for (;;) {
-    const able = signers.filter((signer) => !missing.has(signer));
+    const able = ring.signers.filter((signer) => !missing.has(signer));
     if (able.length === 0 && fallback !== undefined && !missing.has(fallback)) able.push(fallback);
+    const absent = [...[...missing].map(([{ keyId }, why]) => ({ keyId, why })), ...ring.unknown];
     if (able.length === 0) {
-      throw new ExhibitError('capture-failed', `no key could sign the bundle: ${[...missing.values()].join('; ')}`);
+      const whys = absent.map(({ why }) => why).join('; ');
+      throw new ExhibitError('capture-failed', `no key could sign the bundle: ${whys}`);
     }
-    const absent = [...missing].map(([{ keyId }, why]) => ({ keyId, why }));
     const draft = draftSeal(facts, able, { ...said, ...(absent.length === 0 ? {} : { missing: absent }) });
     const answers = await Promise.allSettled(able.map((signer) => signature(signer, draft.message, signing)));
     answers.forEach((answer, index) => {

@@ -49,10 +49,7 @@ export async function readCustody(
   }
   const bytes = await readWhole(reader, CUSTODY_OBJECT, MAX_CUSTODY_BYTES, findings);
   if (bytes === 'missing') {
-    // Encrypted, and nobody gave a key to read it with: its digest is checked as that of any object.
-    if (listed.encryption === undefined) {
-      findings.add('error', 'custody-missing', `${CUSTODY_OBJECT} is listed in the manifest, but not there`, where);
-    }
+    findings.add('error', 'custody-missing', `${CUSTODY_OBJECT} is listed in the manifest, but not there`, where);
     return undefined;
   }
   if (typeof bytes === 'string') return undefined;

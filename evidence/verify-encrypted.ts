@@ -43,7 +43,7 @@ const OVERHEAD_BYTES = 1024 * 1024;
 
 /** A record and the digest of its stored bytes; undefined when it is longer than `limitBytes`. Errors as `decryptFile`. */
 export async function readSealedRecord(
-  { stored, identities }: BundleEncryption,
+  { stored, identities }: Pick<BundleEncryption, 'stored' | 'identities'>,
   name: string,
   limitBytes: number,
 ): Promise<{ bytes: Uint8Array; sha256: string } | undefined> {

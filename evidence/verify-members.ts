@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto';
 import { explain, isExhibitError } from './error.ts';
-import { StreamCut } from './frame-decoder.ts';
+import { endsEarly } from './frame-decoder.ts';
 import { RunningDigest } from './frames.ts';
 import type { Member, StoredObject } from './manifest.ts';
 import { pathBytes, staysInside } from './member-path.ts';
@@ -121,7 +121,7 @@ async function nextLine(
     return next.done === true ? 'end' : next.value;
   } catch (error) {
     if (isExhibitError(error, 'cancelled')) throw error;
-    if (error instanceof StreamCut && truncated.has(object.membersIn ?? '')) {
+    if (endsEarly(error) && truncated.has(object.membersIn ?? '')) {
       const message = `the list of the members of ${object.name} ends early, as the manifest says: those after it were not compared`;
       findings.add('warning', 'members-not-listed', message, where);
       return 'broken';

@@ -23,8 +23,8 @@ export function whatIsProved(
 }
 
 /** Of the custody log and of the place in the chain, in a bundle that is intact. */
-export function custodyProves({ manifest }: Records, custody: Custody | undefined): string[] {
-  const chain = manifest?.value.chain;
+export function custodyProves({ manifest, seal }: Records, custody: Custody | undefined): string[] {
+  const chain = manifest?.value.chain ?? seal?.statement.predicate.chain;
   return [
     ...(custody?.whole === true
       ? [`The custody log has its ${custody.events.length} events, none taken out, put in or changed since the seal.`]

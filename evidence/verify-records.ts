@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import type { z } from 'zod';
 import type { BundleReader } from './bundle.ts';
 import { readAtMost } from './byte-sink.ts';
+import { isSameLink } from './chain-links.ts';
 import { explain, isExhibitError } from './error.ts';
 import type { Findings } from './findings.ts';
 import { duplicateKey, isCanonical, parseJson } from './json.ts';
@@ -267,7 +268,7 @@ function lookAtManifest(manifest: Manifest, records: Records, findings: Findings
   }
   const { seal } = records;
   const named = [...(seal?.signers ?? []), ...(seal?.statement.predicate.missing ?? [])];
-  if (seal !== undefined && !named.some(({ keyId }) => keyId === manifest.agent.keyId)) {
+  if (seal !== undefined && !named.some((key) => 'keyId' in key && key.keyId === manifest.agent.keyId)) {
     const message = `the manifest names key ${manifest.agent.keyId} as its agent's, which did not sign it`;
     findings.add('error', 'signer-disagrees', message, where);
   }
@@ -306,5 +307,10 @@ export function compareSubjects(records: Records, findings: Findings): void {
   }
   if (manifest !== undefined && predicate.agent.keyId !== manifest.value.agent.keyId) {
     add('the seal and the manifest name different agents', SEAL_OBJECT);
+  }
+  // Older seals name none.
+  const isChained = manifest !== undefined && predicate.chain !== undefined;
+  if (isChained && !isSameLink(predicate.chain, manifest.value.chain)) {
+    add('the seal and the manifest name different places in the chain of captures', SEAL_OBJECT);
   }
 }

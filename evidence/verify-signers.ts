@@ -85,10 +85,13 @@ function say(signers: readonly JudgedSigner[], faults: readonly string[], trust:
 
 /** The seal's own word, and so worth as much as those who signed it. */
 function sayMissing(seal: CheckedSeal, trust: Trust, findings: Findings): void {
-  for (const { keyId, why } of seal.statement.predicate.missing ?? []) {
-    const known = trust.keys.find((key) => key.keyId === keyId);
-    const name = known === undefined ? '' : ` (${known.name ?? 'which you trust'})`;
-    const message = `key ${keyId}${name} was to sign as well, and could not: ${why}`;
-    findings.add('warning', 'signer-missing', message, WHERE);
+  for (const absent of seal.statement.predicate.missing ?? []) {
+    const who = 'name' in absent ? `the key that the agent calls ${absent.name}` : keyWords(absent.keyId, trust);
+    findings.add('warning', 'signer-missing', `${who} was to sign as well, and could not: ${absent.why}`, WHERE);
   }
+}
+
+function keyWords(keyId: string, trust: Trust): string {
+  const known = trust.keys.find((key) => key.keyId === keyId);
+  return `key ${keyId}${known === undefined ? '' : ` (${known.name ?? 'which you trust'})`}`;
 }

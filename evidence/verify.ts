@@ -246,7 +246,10 @@ function provedBy(
   counts: Counts,
 ): string[] {
   const { signer } = records;
-  if (asStored && signer !== undefined) return whatIsStored(counts.objects, counts.bytes, signer.keyId, signer.trusted);
+  if (asStored && signer !== undefined) {
+    const stored = whatIsStored(counts.objects, counts.bytes, signer.keyId, signer.trusted);
+    return [...stored, ...custodyProves(records, custody)];
+  }
   return [...whatIsProved(records, intact, counts), ...(intact ? custodyProves(records, custody) : [])];
 }
 

@@ -189,8 +189,8 @@ export async function sealManifest(
     name: storedName(object),
     sha256: object.stored.sha256,
   }));
-  const { captureId, agent } = manifest;
-  const { envelope, timestamp, notes } = await sealer.seal({ captureId, agent, subjects }, signal);
+  const { captureId, agent, chain } = manifest;
+  const { envelope, timestamp, notes } = await sealer.seal({ captureId, agent, subjects, chain }, signal);
   const objects: WholeObject[] = [own.whole];
   if (timestamp !== undefined) {
     objects.push({ name: TIMESTAMP_OBJECT, mediaType: MEDIA_TYPES.timestamp, bytes: timestamp });

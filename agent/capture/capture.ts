@@ -25,7 +25,7 @@ import {
   thawed,
 } from './custody-events.ts';
 import type { Delivery } from './delivery.ts';
-import { type Ended, requestIn } from './draft.ts';
+import { type Begun, type Ended, requestIn } from './draft.ts';
 import { type CustodyNote, createDraft, type Draft } from './drafts.ts';
 import type { startFreezer } from './freeze.ts';
 import { type Hold, prepareHold } from './hold.ts';
@@ -72,7 +72,14 @@ export function captureExecutor(parts: CaptureParts): Execute {
     const sinks = pickSinks(parts.sinks, request.sinks ?? config.defaultSinks);
     const found = { runtime, target, plan, sinks, signal: hooks.signal };
     const record = await requestRecord(parts, captureId, request, found);
-    const begun = { kind: 'begun', captureId, path, sinks: sinks.map(({ name }) => name), request: record } as const;
+    const begun: Begun = {
+      kind: 'begun',
+      captureId,
+      path,
+      sinks: sinks.map(({ name }) => name),
+      request: record,
+      ...(parts.encrypt === undefined ? {} : { recipients: [...parts.encrypt.recipients] }),
+    };
     const draft = await createDraft(parts, begun, requested(record, clockOf(sinks)));
     const by = agentName(record.agent);
     const { level } = config.compression;

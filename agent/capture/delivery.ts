@@ -20,6 +20,8 @@ export interface Delivery extends AsyncDisposable {
   conclude(draft: Draft, signal: AbortSignal): Promise<Delivered>;
   /** Takes on drafts that have ended, and returns at once. */
   resume(drafts: readonly Draft[]): void;
+  /** What a sink failed with when it was last tried; undefined when it did not fail, or was not tried. */
+  problemOf(sink: string): string | undefined;
 }
 
 export interface Delivered {
@@ -76,6 +78,7 @@ export function openDelivery(parts: DeliveryParts): Delivery {
     resume: (drafts) => {
       for (const draft of drafts) takeOn(draft);
     },
+    problemOf: (sink) => workers.get(sink)?.problem || undefined,
     async [Symbol.asyncDispose]() {
       stop.abort(new Error('the agent is stopping'));
       await Promise.all([...workers.values()].map((worker) => worker.ended()));
@@ -95,7 +98,8 @@ class SinkWorker {
   readonly #parts: DeliveryParts;
   readonly #stop: AbortSignal;
   readonly #drafts = new Set<Draft>();
-  #working: Promise<void> | undefined;
+  #isWorking = false;
+  #work = Promise.resolve();
   /** The last thing that was logged of it. */
   #problem = '';
   /** Drafts that say already that this sink failed: an outage of a week is one event. */
@@ -109,35 +113,40 @@ class SinkWorker {
 
   add(draft: Draft): void {
     this.#drafts.add(draft);
-    this.#working ??= this.#work();
+    if (this.#isWorking) return;
+    this.#isWorking = true;
+    this.#work = this.#attemptAll();
+  }
+
+  get problem(): string {
+    return this.#problem;
   }
 
   async ended(): Promise<void> {
-    await this.#working;
-  }
-
-  async #work(): Promise<void> {
-    try {
-      await this.#attemptAll();
-    } finally {
-      this.#working = undefined;
-    }
+    await this.#work;
   }
 
   async #attemptAll(): Promise<void> {
     for (let failures = 0; this.#drafts.size > 0 && !this.#stop.aborted; ) {
-      let failed = false;
-      for (const draft of [...this.#drafts]) {
-        if (this.#stop.aborted) return;
-        if (!(await this.attempt(draft, this.#stop))) failed = true;
-        else {
-          this.#drafts.delete(draft);
-          await this.#tell(draft);
-        }
-      }
-      failures = failed ? failures + 1 : 0;
-      if (failed) await this.#pause(failures);
+      failures = (await this.#attemptEach()) ? 0 : failures + 1;
+      if (failures > 0) await this.#pause(failures);
     }
+    // In the same turn as the last look at the drafts: one that came in between would wait for ever.
+    this.#isWorking = false;
+  }
+
+  /** False when one of them is to be tried again. */
+  async #attemptEach(): Promise<boolean> {
+    let done = true;
+    for (const draft of [...this.#drafts]) {
+      if (this.#stop.aborted) break;
+      if (!(await this.attempt(draft, this.#stop))) done = false;
+      else {
+        this.#drafts.delete(draft);
+        await this.#tell(draft);
+      }
+    }
+    return done;
   }
 
   async #pause(failures: number): Promise<void> {

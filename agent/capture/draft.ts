@@ -51,6 +51,11 @@ const changeSchema = z.discriminatedUnion('kind', [
     path: z.string(),
     sinks: z.array(sinkName).min(1),
     request: requestSchema,
+    /**
+     * To whom every object of this capture is encrypted, its end as well: whatever is configured when it is sealed, a bundle has
+     * one form and one set of readers. Absent where evidence is stored as it is.
+     */
+    recipients: z.array(z.string()).min(1).optional(),
   }),
   /** Before the sinks are asked. `name` as it lies there. One that is opened again after it was dropped begins anew. */
   z.object({
@@ -132,6 +137,8 @@ export interface DraftState {
   readonly path: string;
   readonly sinks: readonly string[];
   readonly request: RequestRecord;
+  /** Absent where evidence is stored as it is. */
+  readonly recipients?: readonly string[];
   readonly startedAt: string;
   /** Of the last record: the last sign of life. */
   lastAt: string;
@@ -167,8 +174,9 @@ export function readDraft(records: readonly unknown[]): DraftState {
 
 export function beginDraft({ at, change, custody }: DraftRecord): DraftState {
   if (change.kind !== 'begun') throw damaged('it does not begin with its beginning');
-  const { captureId, path, sinks, request } = change;
+  const { captureId, path, sinks, request, recipients } = change;
   return {
+    ...(recipients === undefined ? {} : { recipients }),
     ...{ captureId, path, sinks, request, startedAt: at, lastAt: at, nodeBytesWritten: 0 },
     objects: new Map(),
     steps: new Map(),

@@ -56,6 +56,11 @@ class NotedObject implements SinkObject {
     await this.#watched(async () => this.#object?.write(chunk));
   }
 
+  get writeDigested(): SinkObject['writeDigested'] {
+    const write = this.#object?.writeDigested;
+    return write && ((chunk, digest) => this.#watched(() => write(chunk, digest)));
+  }
+
   async commit(record: StoredObject): Promise<void> {
     await this.#options.draft.note({ kind: 'whole', object: record });
     const outcomes = await this.#watched(async () => this.#object?.commit());

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Logger } from 'pino';
-import type { Encrypt } from '../../evidence/age-writer.ts';
+import { createEncryption, type Encrypt } from '../../evidence/age-writer.ts';
 import { ExhibitError, explain, isExhibitError } from '../../evidence/error.ts';
 import { canonicalJson } from '../../evidence/json.ts';
 import { CUSTODY_OBJECT, MEDIA_TYPES, REQUEST_OBJECT, SEAL_OBJECT } from '../../evidence/layout.ts';
@@ -19,8 +19,6 @@ import { sinkManifest } from './sink-manifest.ts';
 
 export interface SealParts {
   readonly sealer: Sealer;
-  /** Absent where evidence is stored as it is. */
-  readonly encrypt?: Encrypt | undefined;
   readonly chain: Chain;
   readonly version: string;
   readonly now: () => number;
@@ -30,8 +28,9 @@ export interface SealParts {
 /** What belongs to no artifact, and is small: it outlives everything else in a spool. */
 export const RECORD_VOLATILITY = 1;
 
-export function subjectOf({ captureId, request }: DraftState, volatility: number): ObjectSubject {
-  return { captureId, caseId: request.caseId ?? '', startedAtMs: Date.parse(request.requestedAt), volatility };
+export function subjectOf({ captureId, request, recipients }: DraftState, volatility: number): ObjectSubject {
+  const about = { captureId, caseId: request.caseId ?? '', startedAtMs: Date.parse(request.requestedAt), volatility };
+  return recipients === undefined ? about : { ...about, unlabelled: true };
 }
 
 /**
@@ -102,13 +101,17 @@ const isAllOf = (part: { readonly sizeBytes: number; readonly sha256: string }, 
   whole?.stored.sizeBytes === part.sizeBytes && whole.stored.sha256 === part.sha256;
 
 /** Takes a link of the chain and notes the bytes that end the bundle, before any of them is written. */
-function makeEnd(draft: Draft, sink: NamedSink, parts: SealParts, signal: AbortSignal): Promise<EndTaken> {
+async function makeEnd(draft: Draft, sink: NamedSink, parts: SealParts, signal: AbortSignal): Promise<EndTaken> {
   const { state } = draft;
   const { ended, request } = state;
   if (ended === undefined) throw new ExhibitError('internal', 'a capture that has not ended cannot be sealed');
-  const { version, sealer, chain, encrypt } = parts;
+  const { version, chain } = parts;
+  // Before the chain is held: a key that is away takes its time.
+  const sealer = (await parts.sealer.forOneSeal?.(signal)) ?? parts.sealer;
   const agent = { ...request.agent, version, nodeVersion: process.version, pid: process.pid, keyId: sealer.keyId };
-  return chain.next(sink.name, signal, async (link) => {
+  // Not of what is configured now: to whom this capture was encrypted until here.
+  const encrypt = state.recipients && (await createEncryption(state.recipients));
+  return await chain.next(sink.name, signal, async (link) => {
     const again = await requestAgain(state, sink.name, encrypt);
     const record = { name: sink.name, ...sink.sink.describe(subjectOf(state, RECORD_VOLATILITY)) };
     const manifestWith = (more: readonly StoredObject[]) =>
@@ -164,12 +167,19 @@ async function putObject(
     const there = await sink.settle(key, signal);
     await sink.forget(key);
     if (there.kind === 'stored') return;
+    // Of agents before `whole`.
     if (there.kind === 'cut' && there.sizeBytes === bytes.length && there.sha256 === sha256Of(bytes)) return;
     if (there.kind === 'cut') throw new ExhibitError('sink-exists', `only a part of ${name} is in ${sinkName}`);
   }
   const about = subjectOf(state, RECORD_VOLATILITY);
   try {
-    await using object = await sink.open(key, { contentType: mediaType, estimatedBytes: bytes.length, about, signal });
+    await using object = await sink.open(key, {
+      contentType: mediaType,
+      estimatedBytes: bytes.length,
+      about,
+      whole: true,
+      signal,
+    });
     await object.write(bytes);
     if ((await object.commit()) === 'waiting')
       throw new ExhibitError('sink-failed', `${name} waits in the spool for ${sinkName}`);

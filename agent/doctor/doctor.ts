@@ -29,6 +29,7 @@ import { checkAppendOnly, checkClock, checkSigning, checkSinks, checkTimestamp, 
 import { checkCgroup, checkKernel } from './kernel.ts';
 import { examineCheckpoint, examineRuntime } from './node.ts';
 import { inTime, type Patient, type Shared } from './patient.ts';
+import { examineSpool } from './spool.ts';
 
 type Examination = (patient: Patient, shared: Shared) => Promise<readonly Check[]>;
 
@@ -75,6 +76,7 @@ const EXAMINATIONS: ReadonlyArray<readonly [Group, name: string, Examination]> =
   ['agent', 'settings', async ({ config }) => [checkSettings(config)]],
   ['evidence', 'sink', examineSinks],
   ['evidence', 'append-only', examineRights],
+  ['evidence', 'spool', examineSpool],
   ['evidence', 'signing', async ({ config, signal }) => [checkSigning(await tryKeys(config.signing, signal))]],
   [
     'evidence',

@@ -114,7 +114,7 @@ export function checkSigning(keys: readonly Trial[]): Check {
   if (failed.length < keys.length) return say.warning(found, 'bundles are sealed without these keys, and say so', mend);
   return say.failure(
     found,
-    'no configured key signs: the agent does not start, or its bundles show damage, but not who made them',
+    'no configured key signs: bundles show damage, but not who made them, and without a key file the agent does not start',
     mend,
   );
 }

@@ -14,6 +14,8 @@ export interface Patient {
   readonly sinks: readonly NamedSink[];
   /** Key of an object that this agent has stored in a sink; undefined when it knows of none. */
   readonly storedKey: (sink: Sink) => string | undefined;
+  /** The sinks that captures wait for, a list for each capture; absent where no agent runs. */
+  readonly waiting?: () => readonly (readonly string[])[];
   readonly signal: AbortSignal;
 }
 

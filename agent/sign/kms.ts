@@ -1,6 +1,6 @@
 import { createHash, createPublicKey, type KeyObject } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { ExhibitError, explain } from '../../evidence/error.ts';
+import { ExhibitError, explain, isExhibitError } from '../../evidence/error.ts';
 import { parseTrustedKey, type Signer } from '../../evidence/seal.ts';
 import { algorithmOf, keyIdOf, kindOf } from '../../evidence/signing-key.ts';
 
@@ -29,6 +29,34 @@ export interface KmsSigner extends Signer, Disposable {}
 
 /** Throws ExhibitError `config` when the public key cannot be had or is of another kind. */
 export async function openKmsSigner(key: KmsKey, signal?: AbortSignal): Promise<KmsSigner> {
+  const opened = await openKms(key);
+  try {
+    return { ...(await opened.signer(signal)), [Symbol.dispose]: () => opened[Symbol.dispose]() };
+  } catch (error) {
+    opened[Symbol.dispose]();
+    throw isExhibitError(error, 'config') ? error : new ExhibitError('config', explain(error), { cause: error });
+  }
+}
+
+export interface Kms extends Disposable {
+  /**
+   * Throws ExhibitError: `config` for what only a person can mend (no such key, no right, another kind), `capture-failed` for a KMS
+   * that is away or in trouble now.
+   */
+  signer(signal?: AbortSignal): Promise<Signer>;
+}
+
+/** What KMS says of a key that no later question makes better (AWS' API reference of GetPublicKey). */
+const FAULTS_OF_CONFIGURATION = [
+  'AccessDeniedException',
+  'InvalidArnException',
+  'NotFoundException',
+  'UnsupportedOperationException',
+  'ValidationException',
+];
+
+/** Asks nothing yet. Throws ExhibitError `config` where no region is known. */
+export async function openKms(key: KmsKey): Promise<Kms> {
   const { GetPublicKeyCommand, KMSClient, SignCommand } = await import('@aws-sdk/client-kms');
   const region = key.region ?? regionOf(key.kms);
   const client = new KMSClient({
@@ -42,15 +70,18 @@ export async function openKmsSigner(key: KmsKey, signal?: AbortSignal): Promise<
     },
   });
   const options = (given: AbortSignal | undefined) => (given === undefined ? {} : { abortSignal: given });
-  try {
+  await client.config.region().catch((cause: unknown) => {
+    client.destroy();
+    throw new ExhibitError('config', `no region is known for the KMS key ${key.kms}; set region`, { cause });
+  });
+  return { signer, [Symbol.dispose]: () => client.destroy() };
+
+  async function signer(given?: AbortSignal): Promise<Signer> {
     const publicKey = await publicKeyOf(key, async () => {
-      const { PublicKey } = await client.send(new GetPublicKeyCommand({ KeyId: key.kms }), options(signal));
+      const { PublicKey } = await client.send(new GetPublicKeyCommand({ KeyId: key.kms }), options(given));
       return PublicKey;
     });
-    return { keyId: keyIdOf(publicKey), publicKey, sign, [Symbol.dispose]: () => client.destroy() };
-  } catch (error) {
-    client.destroy();
-    throw error;
+    return { keyId: keyIdOf(publicKey), publicKey, sign };
   }
 
   async function sign(message: Uint8Array, until?: AbortSignal): Promise<Uint8Array> {
@@ -83,8 +114,9 @@ async function askedKey({ kms }: KmsKey, ask: () => Promise<Uint8Array | undefin
   try {
     return createPublicKey({ key: Buffer.from((await ask()) ?? []), format: 'der', type: 'spki' });
   } catch (cause) {
+    const fault = cause instanceof Error && FAULTS_OF_CONFIGURATION.includes(cause.name);
     throw new ExhibitError(
-      'config',
+      fault ? 'config' : 'capture-failed',
       `the public key of KMS key ${kms} cannot be had: ${said(cause)}; allow kms:GetPublicKey, or name a file with it in publicKeyFile`,
     );
   }

@@ -1,9 +1,11 @@
+import type { Logger } from 'pino';
 import { z } from 'zod';
 import { ExhibitError } from '../../evidence/error.ts';
-import { generateSigner, loadSigner, type Sealer, type Signer } from '../../evidence/seal.ts';
+import { generateSigner, loadSigner, MAX_KEY_NAME_CHARS, type Sealer, type Signer } from '../../evidence/seal.ts';
 import { createSealer } from '../../evidence/sealer.ts';
 import { openAuthorities } from './authorities.ts';
-import { openKmsSigner } from './kms.ts';
+import { openKms, openKmsSigner } from './kms.ts';
+import { openLateSigner } from './late-signer.ts';
 
 const absolutePath = z.string().regex(/^\//, { error: 'an absolute path' });
 
@@ -28,7 +30,7 @@ export const signingSchema = z
           [
             z.strictObject({ file: absolutePath }),
             z.strictObject({
-              kms: z.string().min(1),
+              kms: z.string().min(1).max(MAX_KEY_NAME_CHARS),
               region: z.string().min(1).optional(),
               endpoint: z.url({ protocol: /^https?$/ }).optional(),
               publicKeyFile: absolutePath.optional(),
@@ -68,19 +70,23 @@ export async function openSigner(key: ConfiguredKey, signal?: AbortSignal): Prom
 }
 
 /**
- * Everything that vouches for this agent's bundles. Files are read, and a KMS is asked for public keys that are not in a file.
- * Throws ExhibitError `config`: a key that is not there at the start is a fault of the configuration.
+ * Everything that vouches for this agent's bundles. Files are read, and a KMS is asked for public keys that are not in a file; one
+ * that is away is asked again for each seal. Throws ExhibitError `config`: a key that is not there at the start is a fault of the
+ * configuration.
  */
-export async function openSealer(config: SigningConfig): Promise<Sealer & Disposable> {
+export async function openSealer(config: SigningConfig, log?: Logger): Promise<Sealer & Disposable> {
   using stack = new DisposableStack();
-  const signers: Signer[] = [];
-  for (const key of configuredKeys(config)) {
-    const signer = await openSigner(key);
-    stack.defer(() => signer[Symbol.dispose]?.());
-    if (signers.some(({ keyId }) => keyId === signer.keyId)) {
-      throw new ExhibitError('config', `signing.keys names key ${signer.keyId} twice`);
-    }
-    signers.push(signer);
+  const keys = configuredKeys(config).map(async (key) => {
+    if ('file' in key) return await loadSigner(key.file);
+    return await openLateSigner(stack.use(await openKms(key)), key.kms, log);
+  });
+  const signers = settledAll(await Promise.allSettled(keys));
+  const known = new Set<string>();
+  for (const one of signers) {
+    const keyId = 'sign' in one ? one.keyId : one.known?.keyId;
+    if (keyId === undefined) continue;
+    if (known.has(keyId)) throw new ExhibitError('config', `signing.keys names key ${keyId} twice`);
+    known.add(keyId);
   }
   const { timestamp } = config;
   const authorities =
@@ -89,5 +95,13 @@ export async function openSealer(config: SigningConfig): Promise<Sealer & Dispos
       : { timestamp: openAuthorities({ urls: timestamp.url, timeoutMs: timestamp.timeoutMs }) };
   const sealer = createSealer({ signers, fallback: generateSigner(), ...authorities });
   const opened = stack.move();
-  return { ...sealer, [Symbol.dispose]: () => opened.dispose() };
+  return Object.assign(sealer, { [Symbol.dispose]: () => opened.dispose() });
+}
+
+/** All have ended when the first failure is told: what they opened can be closed. */
+function settledAll<T>(results: readonly PromiseSettledResult<T>[]): T[] {
+  return results.map((result) => {
+    if (result.status === 'fulfilled') return result.value;
+    throw result.reason;
+  });
 }

@@ -40,7 +40,26 @@ export async function settleLocal(
     await syncFolder(folder);
     return { kind: 'stored' };
   }
+  const whole = partials.filter((partial) => partial.whole);
+  if (whole.length > 0) return await removeWhole(whole, folder, name);
   return await settlePartials(partials, folder, name, signal);
+}
+
+/** What has not all of its bytes and is all or nothing: whoever began it writes it again. */
+async function removeWhole(partials: readonly Partial[], folder: string, name: string): Promise<Settled> {
+  if (isCutName(name, true)) return unnameable(partials);
+  for (const partial of partials) await unlink(partial.path);
+  await syncFolder(folder);
+  const bytes = partials.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  return { kind: 'lost', why: `the agent ended while it was written: the ${bytes} bytes that were there are removed` };
+}
+
+function unnameable(partials: readonly Partial[]): Settled {
+  const names = partials.map((partial) => path.basename(partial.path)).join(', ');
+  return {
+    kind: 'lost',
+    why: `its name is too long to tell which temporary file is its own; these are there: ${names}`,
+  };
 }
 
 /** After the answer was noted. */
@@ -60,13 +79,7 @@ async function settlePartials(
 ): Promise<Settled> {
   const [largest, ...others] = partials.toSorted((one, other) => other.sizeBytes - one.sizeBytes);
   if (largest === undefined) return { kind: 'lost', why: 'none of its bytes had reached the folder' };
-  if (isCutName(name)) {
-    const names = partials.map((partial) => path.basename(partial.path)).join(', ');
-    return {
-      kind: 'lost',
-      why: `its name is too long to tell which temporary file is its own; these are there: ${names}`,
-    };
-  }
+  if (isCutName(name)) return unnameable(partials);
   if (largest.sizeBytes === 0) {
     await unlink(largest.path);
     return { kind: 'lost', why: 'none of its bytes had reached the folder' };

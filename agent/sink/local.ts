@@ -98,7 +98,7 @@ async function openObject(root: string, key: string, active: Set<string>, option
     const folder = await makeFolders(root, segments.slice(0, -1));
     const final = path.join(folder, name);
     if (await exists(final)) throw alreadyThere(final);
-    const partial = path.join(folder, partialName(name));
+    const partial = path.join(folder, partialName(name, options.whole));
     const handle = await open(partial, createFlags(), FILE_MODE);
     active.add(partial);
     return new LocalObject(handle, { partial, final, onEnd: () => active.delete(partial) }, options.signal);

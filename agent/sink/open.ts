@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { ExhibitError } from '../../evidence/error.ts';
+import { byteSizeWithin } from '../byte-size.ts';
 import { openLocalSink } from './local.ts';
 import { openS3Sink, type S3SinkParts } from './s3.ts';
 import { CHECKSUMS } from './s3-checksum.ts';
@@ -29,14 +30,14 @@ export const sinkSchema = z
     forcePathStyle: z.boolean().optional(),
     ifNoneMatch: z.boolean().optional(),
     maxPartsInFlight: z.number().int().min(1).max(MOST_PARTS_IN_FLIGHT).optional(),
-    partBytes: z.number().int().min(MIN_PART_BYTES).max(MAX_PART_BYTES).optional(),
+    partBytes: byteSizeWithin(MIN_PART_BYTES, MAX_PART_BYTES).optional(),
     writeAhead: z.boolean().optional(),
     checksum: z.enum(CHECKSUMS).optional(),
     serverSideEncryption: encryptionSchema.optional(),
     objectLock: objectLockSchema.optional(),
     metadata: z.boolean().optional(),
     tags: tagsSchema.optional(),
-    maxBytesPerSecond: z.number().int().min(MIN_BYTES_PER_SECOND).optional(),
+    maxBytesPerSecond: byteSizeWithin(MIN_BYTES_PER_SECOND).optional(),
     retry: retrySchema.optional(),
   })
   .superRefine(({ url, ...rest }, context) => {

@@ -47,9 +47,12 @@ export type TagsConfig = z.output<typeof tagsSchema>;
 export function metadataOf(about: ObjectSubject): Record<string, string> {
   return {
     [CAPTURE]: metadataValue(about.captureId),
-    ...(about.caseId === '' ? {} : { [CASE]: metadataValue(about.caseId) }),
+    ...(hasCase(about) ? { [CASE]: metadataValue(about.caseId) } : {}),
   };
 }
+
+/** What the objects do not tell, their labels do not tell either. */
+const hasCase = ({ caseId, unlabelled }: ObjectSubject): boolean => caseId !== '' && unlabelled !== true;
 
 /** For an object that goes in one request, whose bytes are known when its headers are sent. Pure. */
 export function withDigest(metadata: Record<string, string>, sha256: Buffer): Record<string, string> {
@@ -62,7 +65,7 @@ export function taggingOf(tags: TagsConfig, about: ObjectSubject): string | unde
   return tagHeader({
     ...(tags === true ? {} : tags),
     [CAPTURE]: tagValue(about.captureId),
-    ...(about.caseId === '' ? {} : { [CASE]: tagValue(about.caseId) }),
+    ...(hasCase(about) ? { [CASE]: tagValue(about.caseId) } : {}),
   });
 }
 

@@ -15,6 +15,7 @@ const subjectSchema = z.object({
   caseId: z.string(),
   startedAtMs: z.number(),
   volatility: z.number(),
+  unlabelled: z.boolean().optional(),
 }) satisfies z.ZodType<ObjectSubject>;
 
 const settledSchema = z.discriminatedUnion('kind', [
@@ -31,6 +32,8 @@ const openedSchema = z.object({
   key: z.string(),
   contentType: z.string(),
   about: subjectSchema.optional(),
+  /** All or nothing; see OpenOptions. */
+  whole: z.boolean().optional(),
   atMs: z.number(),
 });
 
@@ -178,7 +181,8 @@ export type Step =
  */
 export function nextStep(state: LedgerState, kept: Kept): Step {
   const usable = usableParts(state, kept);
-  if (usable === 0) return { kind: 'give-up' };
+  const isAll = state.committed && usable === state.parts.length;
+  if (usable === 0 || (state.opened.whole === true && !isAll)) return { kind: 'give-up' };
   const unsent = firstUnsent(state, usable);
   if (state.upload !== undefined) {
     return unsent === undefined ? { kind: 'complete', parts: usable } : { kind: 'send', number: unsent };

@@ -1,4 +1,5 @@
 import { createHash, type Hash } from 'node:crypto';
+import type { StreamDigest } from '../../evidence/byte-sink.ts';
 import { ExhibitError, isExhibitError } from '../../evidence/error.ts';
 import { isAway } from './s3-away.ts';
 import { s3Error } from './s3-errors.ts';
@@ -38,8 +39,12 @@ export class S3Object implements SinkObject {
   readonly #end = new AbortController();
   readonly #signal: AbortSignal;
   readonly #inFlight = new Set<Promise<void>>();
-  /** SHA-256 of all parts so far; only a ledger needs it. */
-  readonly #running: Hash | undefined;
+  /** Only where there is a ledger, which notes the SHA-256 up to the end of each part. */
+  readonly writeDigested: SinkObject['writeDigested'];
+  /** The writer's own digest of all bytes so far, where it lends it. */
+  #lent: StreamDigest | undefined;
+  /** Where it does not: of all parts so far. */
+  #running: Hash | undefined;
   #filling: PartBuffer;
   #spare: Buffer[] = [];
   #ledger: Ledger | undefined;
@@ -53,7 +58,7 @@ export class S3Object implements SinkObject {
   constructor(options: ObjectOptions) {
     this.#options = options;
     this.#signal = AbortSignal.any([options.signal, this.#end.signal]);
-    this.#running = options.spool === undefined ? undefined : createHash('sha256');
+    this.writeDigested = options.spool && ((chunk, digest) => this.#writeDigested(chunk, digest));
     this.#filling = new PartBuffer(this.#nextPartBytes());
   }
 
@@ -61,6 +66,18 @@ export class S3Object implements SinkObject {
     await this.#attempt('write', async () => {
       for (let rest = chunk; rest.length > 0; rest = this.#filling.take(rest)) {
         if (this.#filling.full) await this.#cutAndSend();
+      }
+    });
+  }
+
+  async #writeDigested(chunk: Uint8Array, digest: StreamDigest): Promise<void> {
+    this.#lent = digest;
+    await this.#attempt('write', async () => {
+      for (let rest = chunk; rest.length > 0; ) {
+        if (this.#filling.full) await this.#cutAndSend();
+        const hashed = digest.update(rest.subarray(0, this.#filling.leftBytes));
+        rest = this.#filling.take(rest);
+        await hashed;
       }
     });
   }
@@ -173,11 +190,18 @@ export class S3Object implements SinkObject {
   async #cut(ledger: Ledger, part: PartBuffer, ahead: boolean): Promise<number> {
     if (ledger.state.droppedParts > 0) throw this.#full('what waited of it was dropped for more volatile evidence');
     const number = ledger.state.parts.length + 1;
-    const through = this.#running?.update(part.bytes).copy().digest('hex') ?? '';
+    const through = this.#through(part);
     await noteSafely(ledger, { kind: 'cut', number, sizeBytes: part.length, through });
     ledger.underWay.add(number);
     if (ahead) await this.#options.spool?.spool.keep(ledger, number, part.bytes, { ahead });
     return number;
+  }
+
+  #through({ bytes }: PartBuffer): string {
+    if (this.#options.spool === undefined) return '';
+    if (this.#lent !== undefined) return this.#lent.soFar();
+    this.#running ??= createHash('sha256');
+    return this.#running.update(bytes).copy().digest('hex');
   }
 
   #deliver(ledger: Ledger, part: PartBuffer, number: number): void {

@@ -19,8 +19,12 @@ export class PartBuffer {
     return this.#length;
   }
 
+  get leftBytes(): number {
+    return this.limitBytes - this.#length;
+  }
+
   get full(): boolean {
-    return this.#length === this.limitBytes;
+    return this.leftBytes === 0;
   }
 
   /** The bytes so far: a view, not a copy. */
@@ -30,7 +34,7 @@ export class PartBuffer {
 
   /** Copies as much of `chunk` as fits and returns the rest. */
   take(chunk: Uint8Array): Uint8Array {
-    const taken = Math.min(chunk.length, this.limitBytes - this.#length);
+    const taken = Math.min(chunk.length, this.leftBytes);
     this.#reserve(this.#length + taken);
     this.#buffer.set(chunk.subarray(0, taken), this.#length);
     this.#length += taken;

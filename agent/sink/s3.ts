@@ -4,6 +4,7 @@ import { ExhibitError } from '../../evidence/error.ts';
 import { Bandwidth, type Pace } from './bandwidth.ts';
 import { keySegments } from './key.ts';
 import { type AttributesConfig, attributesOf, attributesRecord, probeAttributes } from './s3-attributes.ts';
+import { isAway } from './s3-away.ts';
 import { lockProof, proveSink } from './s3-check.ts';
 import type { ChecksumKind } from './s3-checksum.ts';
 import { type ClientOptions, createS3Client, instrument } from './s3-client.ts';
@@ -43,8 +44,8 @@ export interface S3SinkConfig extends AttributesConfig {
   readonly maxBytesPerSecond?: number | undefined;
   readonly retry?: RetryConfig | undefined;
   /**
-   * With a vault: each part lies in it before it is sent, so that no whole part is lost with this process. False unless told: it
-   * costs about as much CPU as all the rest. Small objects are always written ahead.
+   * With a vault: each part lies in it before it is sent, so that no whole part is lost with this process. Unless told only in a
+   * vault in memory: on a disk every part would be synced. Small objects are always written ahead.
    */
   readonly writeAhead?: boolean | undefined;
 }
@@ -113,10 +114,12 @@ export function openS3Sink(config: S3SinkConfig, parts: S3SinkParts = {}): Sink 
     ...target(`.exhibit-check-${randomUUID()}`, 'application/octet-stream'),
     attributes: probeAttributes(config, Date.now()),
   });
+  // No upload has this id, so nothing is changed, and the right to abort is all that is needed for an answer.
+  const probe = (signal: AbortSignal) =>
+    abortUpload(target(`.exhibit-check-${randomUUID()}`, ''), 'exhibit-probe', signal);
   const line = new S3Line({
     breaks: spool !== undefined,
-    // No upload has this id, so nothing is changed, and the right to abort is all that is needed for an answer.
-    probe: (signal) => abortUpload(target(`.exhibit-check-${randomUUID()}`, ''), 'exhibit-probe', signal),
+    probe,
     log,
     // Under a cap a part waits for all that are on their way before it, of several objects.
     slowestBytesPerSecond: maxBytesPerSecond && maxBytesPerSecond / (CAPPED_OBJECTS * maxPartsInFlight),
@@ -161,6 +164,12 @@ export function openS3Sink(config: S3SinkConfig, parts: S3SinkParts = {}): Sink 
       }
     },
     ...(ready && { ready }),
+    async connect(signal) {
+      await probe(signal).catch((error: unknown) => {
+        // A refusal is an answer: the connection is there, and the doctor and the first object say more.
+        if (isAway(error)) throw s3Error(error, `reach ${url}`, place);
+      });
+    },
     rights: async (knownKey, signal) => ({
       ...(await findRights({ client, bucket, prefix }, knownKey, config.objectLock !== undefined, signal)),
       overwrites: config.ifNoneMatch === false,
@@ -171,11 +180,11 @@ export function openS3Sink(config: S3SinkConfig, parts: S3SinkParts = {}): Sink 
       if (options.refusable === true && !line.away) await ready?.(options.signal);
       // What an earlier agent could not abort.
       tidied ??= settler.tidy(end.signal);
-      const { contentType, about } = options;
+      const { contentType, about, whole } = options;
       return new S3Object({
-        opened: { kind: 'opened', sinkUrl: url, key, contentType, about, atMs: now() },
+        opened: { kind: 'opened', sinkUrl: url, key, contentType, about, whole, atMs: now() },
         context: context(to),
-        spool: spool && { spool, sinkName: name, writeAhead: config.writeAhead ?? false },
+        spool: spool && { spool, sinkName: name, writeAhead: config.writeAhead ?? spool.vault.inMemory },
         estimatedBytes: options.estimatedBytes ?? 0,
         minimumPartBytes,
         maxPartsInFlight,

@@ -46,6 +46,8 @@ export type SinkOutcome = { readonly kind: Committed } | { readonly kind: 'faile
 export interface SeveralObject extends AsyncDisposable {
   /** Resolves when every sink has taken `chunk`, which is then the caller's again: the slowest gives the backpressure. */
   write(chunk: Uint8Array): Promise<void>;
+  /** Where there is one sink alone: of several, no two need the digest at the same time. */
+  readonly writeDigested?: SinkObject['writeDigested'];
   /** By the sinks' names, in their order; of at least one it says that it has the object. */
   commit(): Promise<ReadonlyMap<string, SinkOutcome>>;
 }
@@ -67,6 +69,7 @@ export async function openSeveral(
 function oneObject(name: string, object: SinkObject): SeveralObject {
   return {
     write: (chunk) => object.write(chunk),
+    writeDigested: object.writeDigested,
     commit: async () => new Map([[name, { kind: await object.commit() }]]),
     [Symbol.asyncDispose]: () => object[Symbol.asyncDispose](),
   };

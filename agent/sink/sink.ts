@@ -1,3 +1,4 @@
+import type { ByteSink } from '../../evidence/byte-sink.ts';
 import type { ClockOffset } from '../../evidence/custody.ts';
 import type { SinkRecord } from '../../evidence/manifest.ts';
 
@@ -26,6 +27,11 @@ export interface Sink extends AsyncDisposable {
    * question, which changes nothing; silent where the store does not say. Absent where there is nothing to ask.
    */
   ready?(signal: AbortSignal): Promise<void>;
+  /**
+   * Ahead of the first object: finds credentials and opens a connection. Changes nothing. Throws what is wrong; absent where
+   * there is nothing to prepare.
+   */
+  connect?(signal: AbortSignal): Promise<void>;
   /**
    * What else the agent could do to the evidence, with the rights that it writes with. Nothing is read, changed or left
    * behind; a server's log may show refused requests. `knownKey`: an object that this agent stored, to ask about reading.
@@ -75,6 +81,8 @@ export interface ObjectSubject {
   readonly captureId: string;
   /** Empty: none. */
   readonly caseId: string;
+  /** The object is encrypted: the case decides on retention, and is not written beside the object. */
+  readonly unlabelled?: boolean | undefined;
   readonly startedAtMs: number;
   /** The row of RFC 3227 that it belongs to: lower is gone sooner on the node, and kept longer here. */
   readonly volatility: number;
@@ -91,6 +99,11 @@ export interface OpenOptions {
    * mend, it fails at once. Anything else is kept in the spool then, for evidence cannot be read again.
    */
   readonly refusable?: boolean;
+  /**
+   * All or nothing, for what can be written again: without its `commit` it never gets its key. `settle` answers `stored` or `lost`
+   * and never `cut`, and after `forget` the key is free.
+   */
+  readonly whole?: boolean;
   readonly signal: AbortSignal;
 }
 
@@ -100,5 +113,7 @@ export type Committed = 'stored' | 'waiting';
 export interface SinkObject extends AsyncDisposable {
   /** `chunk` is the caller's again when it resolves. */
   write(chunk: Uint8Array): Promise<void>;
+  /** See ByteSink (evidence/byte-sink.ts). */
+  readonly writeDigested?: ByteSink['writeDigested'];
   commit(): Promise<Committed>;
 }

@@ -18,7 +18,7 @@ export interface SpoolConfig {
  * @throws ExhibitError `config`
  */
 export async function openSpoolVault(config: SpoolConfig, stateDir: string): Promise<Vault> {
-  const folder = config.path ?? path.join(stateDir, 'spool');
+  const folder = spoolFolder(config, stateDir);
   if (!config.disk && (await memoryFileSystem(folder)) === undefined) {
     throw new ExhibitError(
       'config',
@@ -33,13 +33,19 @@ export async function openSpoolVault(config: SpoolConfig, stateDir: string): Pro
   return await openVault(folder, secret);
 }
 
+export const spoolFolder = ({ path: given }: SpoolConfig, stateDir: string): string =>
+  given ?? path.join(stateDir, 'spool');
+
+/** Of 128 bits: nobody tries them all. */
+export const MIN_SECRET_BYTES = 16;
+
 async function givenSecret(file: string): Promise<Uint8Array> {
   const secret = await readFile(file).catch((cause: unknown) => {
     throw new ExhibitError('config', `spool.keyFile ${file} cannot be read`, { cause });
   });
-  if (secret.length >= 16) return secret;
+  if (secret.length >= MIN_SECRET_BYTES) return secret;
   throw new ExhibitError(
     'config',
-    `spool.keyFile ${file} is shorter than 16 bytes; make one with: openssl rand -out ${file} 32`,
+    `spool.keyFile ${file} is shorter than ${MIN_SECRET_BYTES} bytes; make one with: openssl rand -out ${file} 32`,
   );
 }

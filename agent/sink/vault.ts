@@ -1,10 +1,22 @@
-import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from 'node:crypto';
-import { type FileHandle, lstat, open, readdir, readFile, rename, rm, rmdir, writeFile } from 'node:fs/promises';
+import { createDecipheriv, hkdfSync, randomBytes } from 'node:crypto';
+import {
+  type FileHandle,
+  lstat,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  rmdir,
+  unlink,
+  writeFile,
+} from 'node:fs/promises';
 import path from 'node:path';
 import { ExhibitError, isErrno } from '../../evidence/error.ts';
 import { memoryFileSystem } from '../host/folder-facts.ts';
 import { keySegments } from './key.ts';
 import { makeFolders, syncFolder } from './local-folder.ts';
+import { nodeRecord, tryNativeRecord } from './vault-cipher.ts';
 
 /**
  * A folder for what may not be lost with the process: bytes that a sink did not take, and the agent's notes on captures under
@@ -42,6 +54,10 @@ const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 const LENGTH_BYTES = 4;
 const OVERHEAD_BYTES = LENGTH_BYTES + NONCE_BYTES + TAG_BYTES;
+/** What is encrypted and written at a time: small enough to be still in the caches when it is written, large enough for a thread's trouble. */
+const PIECE_BYTES = 1024 * 1024;
+/** Notes and drafts are mostly below it, and never pay for loading the library. */
+const NATIVE_FROM_BYTES = 256 * 1024;
 const FILE_MODE = 0o600;
 /** A folder that was made may be removed, being empty, by whoever removes its neighbour, before a file is in it. */
 const TRIES_OF_A_FOLDER = 5;
@@ -89,6 +105,8 @@ class FolderVault implements Vault {
   readonly #key: Buffer;
   readonly #sizes = new Map<string, number>();
   readonly #logs = new Map<string, Log>();
+  /** Of the last large record, for the next. */
+  #room: Buffer | undefined;
   #usedBytes = 0;
 
   constructor(folder: string, key: Buffer, inMemory: boolean) {
@@ -110,13 +128,13 @@ class FolderVault implements Vault {
 
   async write(name: string, bytes: Uint8Array): Promise<void> {
     const file = this.#path(name);
-    await using stack = new AsyncDisposableStack();
-    stack.defer(() => rm(`${file}.new`, { force: true }));
-    const sealed = this.#seal(name, 0, bytes);
-    {
+    try {
       await using handle = await this.#open(name, '.new', 'w');
-      await writeWhole(handle, sealed);
+      for await (const piece of this.#seal(name, 0, bytes)) await writeWhole(handle, piece);
       if (!this.inMemory) await handle.sync();
+    } catch (error) {
+      await rm(`${file}.new`, { force: true });
+      throw error;
     }
     await rename(`${file}.new`, file);
     if (!this.inMemory) await syncFolder(path.dirname(file));
@@ -142,12 +160,12 @@ class FolderVault implements Vault {
       log.count = records.length;
       log.endBytes = endBytes;
     }
-    const sealed = Buffer.concat(this.#seal(name, log.count, record));
+    const sealed = Buffer.concat(await Array.fromAsync(this.#seal(name, log.count, record)));
     await using handle = await this.#open(name, '', 'a');
     try {
       // What a killed agent, or a full file system, left of a record would hide all that comes after it.
       if ((this.#sizes.get(name) ?? 0) > log.endBytes) await handle.truncate(log.endBytes);
-      await writeWhole(handle, [sealed]);
+      await writeWhole(handle, sealed);
       if (!this.inMemory) await handle.sync();
     } catch (error) {
       await handle.truncate(log.endBytes).catch(() => undefined); // The next one tries again.
@@ -188,7 +206,8 @@ class FolderVault implements Vault {
   }
 
   async remove(name: string): Promise<void> {
-    await rm(this.#path(name), { recursive: true, force: true });
+    // Most are files, and `rm` looks at each before it takes it away.
+    await unlink(this.#path(name)).catch(() => rm(this.#path(name), { recursive: true, force: true }));
     for (const known of [...this.#sizes.keys()]) {
       if (known === name || known.startsWith(`${name}/`)) this.#resize(known, 0);
     }
@@ -225,16 +244,22 @@ class FolderVault implements Vault {
     else this.#sizes.set(name, sizeBytes);
   }
 
-  /** In pieces, so that a large one is not copied once more. */
-  #seal(name: string, index: number, bytes: Uint8Array): Buffer[] {
+  /** In pieces, each of which is to be written before the next is asked for: they share their memory. */
+  async *#seal(name: string, index: number, bytes: Uint8Array): AsyncGenerator<Uint8Array> {
     const head = Buffer.allocUnsafe(LENGTH_BYTES + NONCE_BYTES);
     head.writeUInt32BE(bytes.length, 0);
     const nonce = randomBytes(NONCE_BYTES);
     nonce.copy(head, LENGTH_BYTES);
-    const cipher = createCipheriv('aes-256-gcm', this.#key, nonce).setAAD(place(name, index));
-    const sealed = cipher.update(bytes);
-    cipher.final();
-    return [head, sealed, cipher.getAuthTag()];
+    yield head;
+    const native = bytes.length < NATIVE_FROM_BYTES ? undefined : tryNativeRecord();
+    using cipher = (native ?? nodeRecord)(this.#key, nonce, place(name, index));
+    const room = this.#room ?? Buffer.allocUnsafeSlow(native === undefined ? 0 : PIECE_BYTES);
+    this.#room = undefined;
+    for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
+      yield await cipher.next(bytes.subarray(at, at + PIECE_BYTES), room);
+    }
+    yield cipher.tag();
+    if (room.length > 0) this.#room = room;
   }
 
   #unseal(name: string, index: number, file: Buffer, at: number): { bytes: Buffer; end: number } {
@@ -272,8 +297,6 @@ async function readOrNothing(file: string): Promise<Buffer | undefined> {
   }
 }
 
-async function writeWhole(handle: FileHandle, pieces: readonly Buffer[]): Promise<void> {
-  for (const bytes of pieces) {
-    for (let at = 0; at < bytes.length; ) at += (await handle.write(bytes, at, bytes.length - at)).bytesWritten;
-  }
+async function writeWhole(handle: FileHandle, bytes: Uint8Array): Promise<void> {
+  for (let at = 0; at < bytes.length; ) at += (await handle.write(bytes, at, bytes.length - at)).bytesWritten;
 }

@@ -36,6 +36,8 @@ export interface ExecOptions {
   /** Names of the sinks that a request may pick. */
   readonly sinks: readonly string[];
   readonly examine: (signal: AbortSignal) => Promise<Check[]>;
+  /** What a sink failed with when it was last tried to deliver to it. */
+  readonly problemOf: (sink: string) => string | undefined;
   readonly log: Logger;
 }
 
@@ -144,6 +146,7 @@ function answers(socket: string): Promise<boolean> {
 
 function handlers(options: ExecOptions): AgentHandlers {
   const { captures, runtime } = options;
+  const wire = (entry: JournalEntry) => wireCapture(entry, options);
   return {
     Capture: (call) => void streamCapture(call, options),
     ListContainers: unary(async () => {
@@ -164,11 +167,11 @@ function handlers(options: ExecOptions): AgentHandlers {
         })),
       };
     }),
-    GetCapture: unary(async ({ captureId }) => wireCapture(captures.get(captureId))),
+    GetCapture: unary(async ({ captureId }) => wire(captures.get(captureId))),
     ListCaptures: unary(async ({ limit }) => ({
-      captures: captures.list(limit === 0 ? DEFAULT_LIST_LIMIT : limit).map(wireCapture),
+      captures: captures.list(limit === 0 ? DEFAULT_LIST_LIMIT : limit).map(wire),
     })),
-    Cancel: unary(async ({ captureId }) => wireCapture(await captures.cancel(captureId))),
+    Cancel: unary(async ({ captureId }) => wire(await captures.cancel(captureId))),
     Doctor: unary(async () => ({ checks: await options.examine(AbortSignal.timeout(DOCTOR_TIMEOUT_MS)) })),
   };
 }
@@ -195,7 +198,7 @@ async function streamCapture(
     });
     for await (const event of handle.events()) {
       if (call.cancelled) return;
-      const room = call.write(wireEvent(handle.captureId, handle.created, event));
+      const room = call.write(wireEvent({ captureId: handle.captureId, created: handle.created }, event, options));
       if (!room) await new Promise<void>((resolve) => call.once('drain', resolve).once('cancelled', resolve));
     }
     call.end();
@@ -204,7 +207,11 @@ async function streamCapture(
   }
 }
 
-function wireEvent(captureId: string, created: boolean, event: CaptureEvent): WireEvent {
+function wireEvent(
+  { captureId, created }: { readonly captureId: string; readonly created: boolean },
+  event: CaptureEvent,
+  options: ExecOptions,
+): WireEvent {
   const base = { captureId, atMs: Date.now() };
   switch (event.kind) {
     case 'accepted':
@@ -222,13 +229,13 @@ function wireEvent(captureId: string, created: boolean, event: CaptureEvent): Wi
     case 'stage-ended':
       return { ...base, stageEnded: event.result };
     case 'ended':
-      return { ...base, ended: wireCapture(event.capture) };
+      return { ...base, ended: wireCapture(event.capture, options) };
     default:
       return event satisfies never;
   }
 }
 
-function wireCapture(entry: JournalEntry): Capture {
+function wireCapture(entry: JournalEntry, { problemOf }: Pick<ExecOptions, 'problemOf'>): Capture {
   const sum = (pick: (stage: StageResult) => number) => entry.stages.reduce((total, stage) => total + pick(stage), 0);
   return {
     captureId: entry.captureId,
@@ -246,6 +253,7 @@ function wireCapture(entry: JournalEntry): Capture {
     stages: entry.stages,
     scope: entry.scope ?? 'container',
     waitingSinks: entry.waiting ?? [],
+    waitingProblems: (entry.waiting ?? []).map((sink) => problemOf(sink) ?? ''),
   };
 }
 

@@ -13,7 +13,7 @@ import { openNewFile } from '../new-file.ts';
 import { escapeText, toJson } from '../print.ts';
 import type { Session } from '../session.ts';
 import { packageVersion } from '../version.ts';
-import { check, readTrust } from './verify.ts';
+import { check, EXIT_AS_STORED, readTrust } from './verify.ts';
 
 type Options = BundleOptions & {
   trust?: readonly string[];
@@ -45,8 +45,8 @@ export function registerCustody(program: Command, session: Session): void {
 
 async function custody(session: Session, bundle: string, options: Options): Promise<void> {
   await using reader = await openBundle(bundle, options, session.signal);
-  const { record, good } = await makeRecord(session, reader, options);
-  if (!good) session.exitCode = 1;
+  const { record, verdict } = await makeRecord(session, reader, options);
+  if (verdict !== 'good') session.exitCode = verdict === 'as-stored' ? EXIT_AS_STORED : 1;
   if (options.html !== undefined) {
     const { toHtml } = await import('../document-html.ts');
     await using file = await openNewFile(options.html, 'choose another --html');
@@ -66,24 +66,28 @@ async function makeRecord(
   session: Session,
   reader: BundleReader,
   options: Options,
-): Promise<{ record: Document; good: boolean }> {
+): Promise<{ record: Document; verdict: CustodyCheck['verdict'] }> {
   const { checkRecords } = await import('../../evidence/verify.ts');
   const { createFindings } = await import('../../evidence/findings.ts');
+  const { addLocked } = await import('../../evidence/verify-encrypted.ts');
   const { custodyRecord } = await import('../custody-record.ts');
   const trust = await readTrust(options.trust ?? []);
   const findings = createFindings();
   const { records, custody: log } = await checkRecords(reader, findings, { trust });
   session.signal.throwIfAborted();
-  const isGood = records.seal !== undefined && records.manifest !== undefined && findings.errors === 0;
+  const locked = reader.encryption?.locked !== undefined;
+  if (reader.encryption !== undefined) addLocked(reader.encryption, findings);
+  const isSealed = records.seal !== undefined && findings.errors === 0;
   const quick: CustodyCheck = {
     kind: 'records',
-    good: isGood,
+    verdict: verdictOf(isSealed && records.manifest !== undefined, isSealed && locked),
     findings: findings.list(),
     proves: [],
     doesNotProve: [],
   };
   const report = options.verify === true ? await check(session, reader, options, trust) : undefined;
-  const checked: CustodyCheck = report === undefined ? quick : { ...report, kind: 'all', good: report.intact };
+  const checked: CustodyCheck =
+    report === undefined ? quick : { ...report, kind: 'all', verdict: verdictOf(report.intact, report.intactAsStored) };
   const chain = options.chain === true ? await chainOf(reader.url, options, session.signal, trust) : undefined;
   const record = custodyRecord({
     records,
@@ -95,8 +99,14 @@ async function makeRecord(
     hasTimestamp: (await digestOf(reader, TIMESTAMP_OBJECT, session.signal)) !== undefined,
     check: checked,
     chain,
+    locked,
   });
-  return { record, good: checked.good && chain?.whole !== false };
+  return { record, verdict: chain?.whole === false ? 'bad' : checked.verdict };
+}
+
+function verdictOf(isGood: boolean, isAsStored: boolean): CustodyCheck['verdict'] {
+  if (isGood) return 'good';
+  return isAsStored ? 'as-stored' : 'bad';
 }
 
 /** Undefined when the object is not there, or larger than a seal is. */

@@ -28,6 +28,7 @@ export function describeCapture(capture: CaptureView): string {
     ['capture', capture.captureId],
     ['state', stateWords(capture)],
     ['error', capture.error ?? undefined],
+    ...waitingRows(capture),
     ['target', capture.target],
     ['scope', capture.scope === 'pod' ? 'pod' : undefined],
     ['case', capture.caseId ?? undefined],
@@ -50,6 +51,15 @@ export function describeCapture(capture: CaptureView): string {
     stage.reason ?? '',
   ]);
   return `${fields}\n${formatTable(['STAGE', 'STATUS', 'STORED', 'TOOK', 'PAUSED', 'GAPS', 'REASON'], rows)}`;
+}
+
+/** A line for each sink that it waits for: since when, and why as far as the agent knows. */
+function waitingRows({ waitingSinks, waitingProblems, finishedAt }: CaptureView): [string, string][] {
+  const since = timeOf(finishedAt);
+  return waitingSinks.map((sink, index) => {
+    const why = waitingProblems[index];
+    return ['waits', `${sink}${since === undefined ? '' : ` since ${since}`}${why ? `: ${why}` : ''}`];
+  });
 }
 
 function timeOf(time: string | null): string | undefined {

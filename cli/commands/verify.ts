@@ -103,7 +103,7 @@ export async function check(
 }
 
 /** The stored bytes are what was sealed, and what they hold was not looked at: neither a success nor a fault. */
-const EXIT_AS_STORED = 3;
+export const EXIT_AS_STORED = 3;
 
 function interruptible(reader: BundleReader, signal: AbortSignal): BundleReader {
   const { encryption } = reader;

@@ -112,6 +112,7 @@ describe('on a node where all is well', () => {
       settings: 'ok',
       sink: 'ok',
       'append-only': 'warning',
+      spool: 'ok',
       signing: 'warning',
       timestamp: 'warning',
       ...ofThisMachine,

@@ -62,6 +62,18 @@ describe('the configuration', () => {
     expect(fault('sink: { url: "file:///e" }\ncompression: { level: 20 }')).toContain('compression.level');
   });
 
+  test('reads the sizes of a sink in the same way, and says which may be', () => {
+    const sink = (fields: string) => parseConfig(`sink: { url: "s3://b/p", ${fields} }`, 'f', {}).sinks[0]?.sink;
+    expect(sink('maxBytesPerSecond: 50MiB, partBytes: 16 MiB')).toMatchObject({
+      maxBytesPerSecond: 50 * 2 ** 20,
+      partBytes: 16 * 2 ** 20,
+    });
+    expect(() => sink('partBytes: 1MiB')).toThrow(
+      'sink.partBytes: expected a size of at least 5242880 bytes and at most 5368709120, found "1MiB"',
+    );
+    expect(() => sink('maxBytesPerSecond: 1')).toThrow('expected a size of at least 65536 bytes, found 1');
+  });
+
   test('reads sizes as people write them', () => {
     const sizes = ['512MiB', '1 GiB', '4096', '64KiB'].map(
       (size) => parse(`sink: { url: "file:///e" }\nmemory: { bufferBytes: "${size}" }`).memory.bufferBytes,

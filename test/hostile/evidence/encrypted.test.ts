@@ -1,9 +1,11 @@
 import { generateX25519Identity, identityToRecipient } from 'age-encryption';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { createEncryption } from '../../../evidence/age-writer.ts';
+import { createEncryption, type Encrypt, encryptWhole } from '../../../evidence/age-writer.ts';
 import { decryptingReader } from '../../../evidence/bundle-encrypted.ts';
-import { verifyBundle } from '../../../evidence/verify.ts';
+import { type VerifyReport, verifyBundle } from '../../../evidence/verify.ts';
+import { MAX_CUSTODY_BYTES } from '../../../evidence/verify-custody.ts';
+import { custodyBundle } from '../../unit/evidence/custody-bundle.ts';
 import { readerOf, type SampleBundle, sampleBundle } from '../../unit/evidence/sample-bundle.ts';
 
 describe('an encrypted bundle that somebody worked on', () => {
@@ -77,5 +79,67 @@ describe('an encrypted bundle that somebody worked on', () => {
     const codes = report.findings.filter(({ severity }) => severity === 'error').map(({ code }) => code);
     expect(codes).toEqual(['object-digest']);
     expect((await verify(objects, [])).intactAsStored).toBe(false);
+  });
+
+  describe('whose custody log', () => {
+    const NAME = 'custody.jsonl.age';
+    let encrypt: Encrypt;
+    let honest: SampleBundle;
+    let other: SampleBundle;
+    beforeAll(async () => {
+      encrypt = await createEncryption([await identityToRecipient(identity)]);
+      honest = await custodyBundle({ tiny: true, encrypt });
+      other = await custodyBundle({ tiny: true, encrypt, request: { reason: 'another' } });
+    });
+
+    const errors = ({ findings }: VerifyReport) =>
+      findings.filter(({ severity }) => severity === 'error').map(({ code, object }) => `${code} ${object}`);
+
+    it('was flipped, cut, appended to, removed, or replaced by another to the same lab is never whole', async () => {
+      const bytes = honest.objects.get(NAME) ?? Buffer.alloc(0);
+      const flipped = Buffer.from(bytes);
+      flipped.writeUInt8(flipped.readUInt8(bytes.length - 40) ^ 1, bytes.length - 40);
+      const changes: [string, Buffer | undefined, string[]][] = [
+        ['flipped', flipped, [`object-unreadable custody.jsonl`, 'encryption-corrupt custody.jsonl']],
+        ['cut', bytes.subarray(0, -9), ['object-unreadable custody.jsonl', 'encryption-corrupt custody.jsonl']],
+        ['cut in its header', bytes.subarray(0, 90), ['object-unreadable custody.jsonl']],
+        ['appended', Buffer.concat([bytes, bytes]), ['object-unreadable custody.jsonl']],
+        ['removed', undefined, ['custody-missing custody.jsonl', 'object-missing custody.jsonl']],
+        ['replaced', Buffer.from(await encryptWhole(encrypt, Buffer.from('{}\n'))), ['custody-broken custody.jsonl']],
+        ['of another', other.objects.get(NAME), ['object-digest custody.jsonl']],
+        ['empty', Buffer.alloc(0), ['object-unreadable custody.jsonl']],
+      ];
+      for (const [what, changed, expected] of changes) {
+        const objects = new Map<string, Buffer>(honest.objects);
+        objects.delete(NAME);
+        if (changed !== undefined) objects.set(NAME, changed);
+        const opened = await verify(objects, [identity]);
+        expect([what, opened.intact, errors(opened)]).toEqual([what, false, expect.arrayContaining(expected)]);
+        const stored = await verify(objects, []);
+        const code = changed === undefined ? 'object-missing' : 'object-digest';
+        expect([what, stored.intactAsStored, errors(stored)]).toEqual([what, false, [`${code} ${NAME}`]]);
+      }
+    });
+
+    it('was written anew and sealed with it by the same key is told by its own links, for who can read it', async () => {
+      const log = (bytes: Buffer) => {
+        const lines = bytes.toString().split(/(?<=\n)/);
+        return Buffer.from(lines.toSpliced(2, 1).join(''));
+      };
+      const { objects } = await custodyBundle({ tiny: true, encrypt, log });
+      const opened = await verify(objects, [identity]);
+      expect(errors(opened)).toContain('custody-broken custody.jsonl');
+      expect(opened.custody?.whole).toBe(false);
+      // Who has no identity is told nothing of it, and verify says that it was not looked at.
+      const stored = await verify(objects, []);
+      expect(stored).toMatchObject({ intact: false, intactAsStored: true });
+      expect(stored.custody).toBeUndefined();
+    });
+
+    it('ends in a bomb, and is read no further than its bound', async () => {
+      const log = () => Buffer.alloc(MAX_CUSTODY_BYTES + 1, '{');
+      const { objects } = await custodyBundle({ tiny: true, encrypt, log });
+      expect(errors(await verify(objects, [identity]))).toContain('object-size custody.jsonl');
+    });
   });
 });

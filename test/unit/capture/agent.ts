@@ -10,6 +10,7 @@ import { recoverDrafts } from '../../../agent/capture/recover-drafts.ts';
 import { parseConfig } from '../../../agent/config.ts';
 import type { NamedSink } from '../../../agent/sink/several.ts';
 import { openVault, type Vault } from '../../../agent/sink/vault.ts';
+import type { Encrypt } from '../../../evidence/age-writer.ts';
 import type { BundleReader } from '../../../evidence/bundle.ts';
 import { ExhibitError } from '../../../evidence/error.ts';
 import { ARTIFACTS, type ArtifactName } from '../../../evidence/layout.ts';
@@ -31,6 +32,7 @@ export interface TestAgent extends AsyncDisposable {
   readonly journal: Journal;
   readonly drafts: readonly Draft[];
   readonly delivered: readonly Delivered[];
+  readonly problemOf: (sink: string) => string | undefined;
   /** What was logged, as events with fields. */
   readonly logged: readonly Record<string, unknown>[];
   capture(options?: CaptureOptions): Promise<{ state: Manifest['outcome']; waiting: readonly string[] }>;
@@ -49,6 +51,7 @@ export interface AgentOptions {
   readonly folder: string;
   readonly sinks: readonly NamedSink[];
   readonly sealer?: Sealer;
+  readonly encrypt?: Encrypt | undefined;
   /** Stands between the agent and the vault. */
   readonly around?: (vault: Vault) => Vault;
 }
@@ -57,6 +60,7 @@ export async function startAgent({
   folder,
   sinks,
   sealer = createSealer(generateSigner()),
+  encrypt,
   around,
 }: AgentOptions): Promise<TestAgent> {
   const logged: Record<string, unknown>[] = [];
@@ -79,12 +83,12 @@ export async function startAgent({
   });
   delivery.resume(drafts);
   return {
-    ...{ vault, journal, drafts, delivered, logged },
+    ...{ vault, journal, drafts, delivered, logged, problemOf: delivery.problemOf },
     async capture({ captureId = ID, artifacts = TAKEN, collectors = {}, signal } = {}) {
       const execute = captureExecutor({
         config: parseConfig(`sink: { url: "file://${folder}" }\nnode: n1`, 'test', {}),
         host: { procRoot: '/proc', hostRoot: '' },
-        ...{ sinks, sealer, vault, delivery, version: VERSION, log, now: Date.now, runtimes: [runtime] },
+        ...{ sinks, sealer, encrypt, vault, delivery, version: VERSION, log, now: Date.now, runtimes: [runtime] },
         collectors: Object.fromEntries(
           ARTIFACTS.map((artifact) => [artifact, { artifact, collect: collectors[artifact] ?? oneFile(artifact) }]),
         ) as Parameters<typeof captureExecutor>[0]['collectors'],
@@ -128,9 +132,12 @@ export function manifestIn(sink: SpoolingSink, captureId = ID): Manifest {
 }
 
 /** As a reader anywhere would judge what lies in the sink. */
-export async function verified({ stored, url }: SpoolingSink, captureId = ID): Promise<VerifyReport> {
+export const verified = (sink: SpoolingSink, captureId = ID): Promise<VerifyReport> =>
+  verifyBundle(readerIn(sink, captureId));
+
+export function readerIn({ stored, url }: SpoolingSink, captureId = ID): BundleReader {
   const folder = keyOf('', captureId);
-  const reader: BundleReader = {
+  return {
     url,
     async *list() {
       for (const [key, { length }] of stored)
@@ -143,5 +150,4 @@ export async function verified({ stored, url }: SpoolingSink, captureId = ID): P
     },
     [Symbol.asyncDispose]: async () => undefined,
   };
-  return await verifyBundle(reader);
 }

@@ -3,12 +3,17 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { createChain } from '../../../agent/capture/chain.ts';
+import { openDelivery } from '../../../agent/capture/delivery.ts';
+import { readDrafts } from '../../../agent/capture/drafts.ts';
+import { openVault } from '../../../agent/sink/vault.ts';
 import type { CustodyEvent } from '../../../evidence/custody.ts';
 import { ExhibitError } from '../../../evidence/error.ts';
 import { generateSigner, type Sealer } from '../../../evidence/seal.ts';
 import { createSealer } from '../../../evidence/sealer.ts';
-import { ID, keyOf, manifestIn, startAgent, verified } from './agent.ts';
+import { ID, keyOf, manifestIn, startAgent, VERSION, verified } from './agent.ts';
 import type { Collect } from './spine.ts';
 import { SpoolingSink } from './spooling-sink.ts';
 
@@ -85,6 +90,37 @@ describe('a capture whose sink took everything', () => {
     ]);
     expect(custodyIn(one)[0]).toMatchObject({ by: 'uid 0, pid 17', facts: { trigger: 'socket', caseId: 'C-1' } });
     expect(custodyIn(one).at(-1)).toMatchObject({ facts: { sink: 'one', outcome: 'complete' } });
+  });
+});
+
+describe('a draft that comes when the work on the one before it ends', () => {
+  const [first, second] = ['01a20000-0000-7000-8000-00000000000a', '01a20000-0000-7000-8000-00000000000b'];
+
+  test.each(Array.from({ length: 12 }, (_, turns) => turns))('is delivered, %i turns after that', async (turns) => {
+    one.away = true;
+    {
+      await using agent = await startAgent({ folder, sinks: onlyOne() });
+      for (const captureId of [first, second]) await agent.capture({ captureId });
+    }
+    one.away = false;
+    const log = pino({ level: 'silent' });
+    const vault = await openVault(path.join(folder, 'vault'), Buffer.alloc(32, 7));
+    const drafts = await readDrafts({ vault, now: Date.now, log });
+    const both = Promise.withResolvers<void>();
+    await using delivery = openDelivery({
+      ...{ sinks: onlyOne(), sealer: createSealer(generateSigner()), version: VERSION, now: Date.now, log },
+      chain: createChain({ vault, log }),
+      onDelivered: async ({ captureId }) => {
+        if (captureId === second) return both.resolve();
+        void (async () => {
+          for (let turn = 0; turn < turns; turn += 1) await undefined;
+          delivery.resume(drafts.slice(1));
+        })();
+      },
+    });
+    delivery.resume(drafts.slice(0, 1));
+    await both.promise;
+    expect([manifestIn(one, first).captureId, manifestIn(one, second).captureId]).toEqual([first, second]);
   });
 });
 
@@ -183,8 +219,10 @@ describe('a sink that is away', () => {
     const tried = () => two.calls.filter((call) => call === 'settle request.json').length;
     while (tried() < 5) await nextTurn();
     expect(agent.logged.filter(({ msg }) => msg === 'capture waits for a sink')).toHaveLength(1);
+    expect([agent.problemOf('two'), agent.problemOf('one')]).toEqual(['the sink is away', undefined]);
     two.away = false;
     await agent.settled();
+    expect(agent.problemOf('two')).toBeUndefined();
     expect(manifestIn(two).sink?.name).toBe('two');
     expect(kinds(two).filter((event) => event === 'sink-failed')).toHaveLength(1);
     expect(await errorsOf(two)).toEqual(GOOD);

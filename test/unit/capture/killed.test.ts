@@ -8,10 +8,10 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { JournalEntry } from '../../../agent/capture/journal.ts';
 import { openSink } from '../../../agent/sink/open.ts';
 import type { NamedSink } from '../../../agent/sink/several.ts';
-import type { Vault } from '../../../agent/sink/vault.ts';
 import { openBundle } from '../../../evidence/bundle.ts';
 import { verifyBundle } from '../../../evidence/verify.ts';
 import { ID, keyOf, manifestIn, startAgent, type TestAgent, verified } from './agent.ts';
+import { dyingAt } from './dying.ts';
 import type { Collect } from './spine.ts';
 import { SpoolingSink } from './spooling-sink.ts';
 
@@ -34,43 +34,6 @@ const sinks = () => [
   { name: 'one', sink: one.ofAgent() },
   { name: 'two', sink: two.ofAgent() },
 ];
-
-/** What stands still is kept, or its open files would be closed at some moment of the garbage collector's. */
-const stuck: unknown[] = [];
-
-/** Stands still for ever before or after the record of that number: the last thing that the agent does. */
-function dyingAt(record: number, when: 'before' | 'after', died: () => void): (vault: Vault) => Vault {
-  let appended = 0;
-  // One at a time: nothing is under way any more when it dies, as the kernel would see to.
-  let last: Promise<unknown> = Promise.resolve();
-  const alive = <T>(step: () => Promise<T>): Promise<T> => {
-    const mine = last.then(step);
-    last = mine.catch(() => undefined);
-    return mine;
-  };
-  const forEver = () => {
-    died();
-    return new Promise<never>((resolve) => stuck.push(resolve));
-  };
-  return (vault) => ({
-    folder: vault.folder,
-    inMemory: vault.inMemory,
-    usedBytes: vault.usedBytes,
-    write: (name, bytes) => alive(() => vault.write(name, bytes)),
-    read: (name) => alive(() => vault.read(name)),
-    records: (name) => alive(() => vault.records(name)),
-    list: (below) => alive(() => vault.list(below)),
-    remove: (name) => alive(() => vault.remove(name)),
-    append: (name, entry) =>
-      alive(async () => {
-        appended += 1;
-        if (appended === record && when === 'before') return forEver();
-        const last = appended === record;
-        await vault.append(name, entry);
-        if (last) return forEver();
-      }),
-  });
-}
 
 const body = createHash('shake256', { outputLength: 2 << 20 })
   .update('memory')

@@ -101,6 +101,7 @@ describe('captures', () => {
           error: null,
           stages: [],
           waitingSinks: [],
+          waitingProblems: [],
         },
       ],
     });
@@ -137,6 +138,16 @@ describe('show', () => {
     expect(ran.stdout.toString()).toContain('state     complete, waits for s3, lab\n');
     const json = await exhibit(['show', '019cab12', '--json', '--socket', agent.socket]);
     expect(JSON.parse(json.stdout.toString())).toMatchObject({ state: 'complete', waitingSinks: ['s3', 'lab'] });
+  });
+
+  test('says since when and why a capture waits, as far as the agent tells', async () => {
+    const waiting = { waitingSinks: ['s3', 'lab'], waitingProblems: ['connect ECONNREFUSED 10.0.0.1:443', ''] };
+    await using agent = await startFakeAgent({ capture: someCapture(waiting) });
+    const ran = await exhibit(['show', '019cab12', '--socket', agent.socket]);
+    expect(ran.stdout.toString()).toMatch(/waits +s3 since 2026-03-01T12:00:04Z: connect ECONNREFUSED 10.0.0.1:443\n/);
+    expect(ran.stdout.toString()).toMatch(/waits +lab since 2026-03-01T12:00:04Z\n/);
+    const json = await exhibit(['show', '019cab12', '--json', '--socket', agent.socket]);
+    expect(JSON.parse(json.stdout.toString()).waitingProblems).toEqual(['connect ECONNREFUSED 10.0.0.1:443', null]);
   });
 
   test('tells a pod from a container, and takes an older agent at its word', async () => {

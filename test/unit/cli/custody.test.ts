@@ -7,9 +7,15 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { Block, Document } from '../../../cli/document.ts';
 import { toHtml } from '../../../cli/document-html.ts';
 import { toMarkdown } from '../../../cli/document-markdown.ts';
+import { generateSigner, type Signer } from '../../../evidence/seal.ts';
+import { createSealer } from '../../../evidence/sealer.ts';
+import { makeAuthority } from '../../lab/tsa.ts';
 import { CHAIN_ID, captureIdOf, chainOfBundles, custodyBundle } from '../evidence/custody-bundle.ts';
+import { requireProgram } from '../evidence/programs.ts';
 import { fc } from '../evidence/properties.ts';
 import { writeTo } from '../evidence/sample-bundle.ts';
+import { p256Signer, resealedBy } from '../evidence/sealing.ts';
+import { answerOver, TSR } from '../evidence/stamping.ts';
 import { exhibit, TEST_TIMEOUT_MS } from './run.ts';
 
 vi.setConfig({ testTimeout: TEST_TIMEOUT_MS });
@@ -231,7 +237,7 @@ describe('custody', () => {
       'is a key that you trust',
       `${CHAIN_ID}, number 1`,
       'none: the chain begins here',
-      'Timestamp (RFC 3161) none',
+      'Timestamp (RFC 3161) none was asked for',
       'The records are what was sealed.',
       'Released by (name, signature)',
       'The other objects were not read',
@@ -240,6 +246,56 @@ describe('custody', () => {
     const manifest = JSON.parse(await readFile(path.join(bundle, 'manifest.json'), 'utf8'));
     for (const { name, stored } of manifest.objects)
       expect(words).toContain(`${name} ${stored.sizeBytes} ${stored.sha256}`);
+  });
+
+  test('says who signed by the names of the trust root, who was to, when it was stamped and by whom', async (context) => {
+    requireProgram(context, 'openssl');
+    await using authority = await makeAuthority();
+    const [first, second] = [generateSigner(), p256Signer()];
+    const away = { ...generateSigner(), sign: () => Promise.reject(new Error(HOSTILE)) };
+    const sealer = createSealer({
+      signers: [first, second, away],
+      timestamp: { requestedFrom: ['http://tsa/'], stamp: (message) => answerOver(authority, message) },
+    });
+    const chain = { chainId: CHAIN_ID, sequence: 1 };
+    const parent = await mkdtemp(path.join(folder, 'stamped-'));
+    const stamped = path.join(parent, captureIdOf(1));
+    const sample = await custodyBundle({ captureId: captureIdOf(1), chain, tiny: true });
+    await writeTo(stamped, await resealedBy(sample, sealer));
+    const pem = (signer: Signer) => signer.publicKey.export({ type: 'spki', format: 'pem' });
+    const root = path.join(parent, 'trust.json');
+    const keys = [{ name: 'prod-eu', publicKey: pem(first) }];
+    await writeFile(
+      root,
+      JSON.stringify({ keys, timestampAuthorities: [{ name: 'our TSA', certificate: authority.ca }] }),
+    );
+    const read = async (...options: string[]) => {
+      const ran = await exhibit(['custody', stamped, ...options]);
+      expectOnlyOurs(rendered(ran.stdout.toString()), false);
+      return folded(text(rendered(ran.stdout.toString())));
+    };
+    const trusted = await read('--trust', root, '--chain');
+    for (const expected of [
+      `Signed by key ${first.keyId}, prod-eu (ed25519)`,
+      `${first.keyId} is a key that you trust, prod-eu`,
+      `Signed by key ${second.keyId} (ecdsa-p256-sha256)`,
+      `not trusted: signed by key ${second.keyId}, which is none of the keys you trust`,
+      `Was to sign as well ${away.keyId}: x|y`,
+      'Stamped by our TSA',
+      'Trust in the authority it leads to one that you trust',
+      `Chain ${CHAIN_ID}, number 1`,
+      'Of its chain are there 1, numbers 1 to 1',
+    ])
+      expect(trusted).toContain(expected);
+    expect(trusted).toMatch(/Timestamp \(RFC 3161\) \d{4}-\d\d-\d\dT[0-9:.]+Z \(± 1500 ms\)/);
+    expect(trusted).toMatch(/Serial number, policy [0-9a-f]+, 1\.3\.6\.1\.4\.1\.55555\.1/);
+    const without = await read();
+    expect(without).toContain('Trust in the authority nothing that you named vouches for it');
+    expect(without).toContain(`not trusted: signed by key ${first.keyId}, which nothing here vouches for`);
+    await writeFile(path.join(stamped, TSR), 'no answer');
+    expect(await read()).toContain(`${TSR} is there, and is no good: see the findings`);
+    await rm(path.join(stamped, TSR));
+    expect(await read()).toContain(`there was one, and ${TSR} is gone`);
   });
 
   test('shows no element of a hostile name, in Markdown and on the page', async () => {

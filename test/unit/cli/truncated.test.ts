@@ -1,11 +1,14 @@
 import { createHash } from 'node:crypto';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { generateX25519Identity, identityToRecipient } from 'age-encryption';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { createEncryption, encryptWhole } from '../../../evidence/age-writer.ts';
 import { decodeFrames } from '../../../evidence/frame-decoder.ts';
+import { createFrameWriter } from '../../../evidence/frames.ts';
 import { custodyBundle } from '../evidence/custody-bundle.ts';
-import { gather } from '../evidence/memory-sink.ts';
+import { gather, MemorySink } from '../evidence/memory-sink.ts';
 import { writeTo } from '../evidence/sample-bundle.ts';
 import { exhibit, TEST_TIMEOUT_MS } from './run.ts';
 
@@ -110,5 +113,37 @@ describe('an object that ends early', () => {
     expect(ran.stderr).toContain(
       'exhibit: processes.tar.zst: processes.tar.zst is a first part only, as the manifest says (S3 was away)',
     );
+  });
+
+  test('is given to its last whole frame where it is encrypted, with the same sentence, and is as stored without a key', async () => {
+    const identity = await generateX25519Identity();
+    const encrypt = await createEncryption([await identityToRecipient(identity)]);
+    const key = path.join(folder, 'lab.key');
+    await writeFile(key, identity);
+    const noise = createHash('shake256', { outputLength: 200_000 }).update('rootfs').digest();
+    const sink = new MemorySink();
+    const writer = createFrameWriter(sink, { frameBytes: 15_000 });
+    await writer.write(noise);
+    await writer.end();
+    const part = Buffer.from(await encryptWhole(encrypt, sink.bytes)).subarray(0, 150_000);
+    const { objects } = await custodyBundle({
+      encrypt,
+      change(manifest, all) {
+        all.set(`${NAME}.age`, part);
+        const stored = { sha256: createHash('sha256').update(part).digest('hex'), sizeBytes: part.length };
+        const mediaType = 'application/vnd.oci.image.layer.v1.tar+zstd';
+        const record = { name: NAME, mediaType, stored, truncated: 'S3 was away', encryption: 'age' as const };
+        manifest.objects = manifest.objects.map((object) => (object.name === NAME ? record : object));
+      },
+    });
+    const other = path.join(folder, 'encrypted');
+    await writeTo(other, objects);
+    const ran = await exhibit(['extract', other, NAME, '--identity', key]);
+    // Two chunks of 64 KiB are whole, and 8 frames of 15,000 bytes in them.
+    expect([ran.code, ran.stdout.equals(noise.subarray(0, 120_000))]).toEqual([1, true]);
+    expect(ran.stderr).toContain(`exhibit: ${SENTENCE} The 120000 bytes before that were written.\n`);
+    const stored = await exhibit(['verify', other]);
+    expect(stored.code).toBe(3);
+    expect(stored.stdout.toString()).toMatch(/^INTACT AS STORED/);
   });
 });

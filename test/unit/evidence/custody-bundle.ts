@@ -1,10 +1,11 @@
 import { createHash } from 'node:crypto';
+import type { Encrypt } from '../../../evidence/age-writer.ts';
 import { type CustodyEntry, custodyLines } from '../../../evidence/custody.ts';
 import { canonicalJson } from '../../../evidence/json.ts';
 import { CUSTODY_OBJECT, MEDIA_TYPES, REQUEST_OBJECT, SEAL_OBJECT } from '../../../evidence/layout.ts';
 import type { ChainLink, Manifest, RequestRecord } from '../../../evidence/manifest.ts';
 import { generateSigner, type Signer } from '../../../evidence/seal.ts';
-import { createBundleWriter } from '../../../evidence/write.ts';
+import { createBundleWriter, wholeObject } from '../../../evidence/write.ts';
 import { openIn } from './memory-sink.ts';
 import { requestRecord, type SampleBundle, sampleBundle } from './sample-bundle.ts';
 
@@ -23,20 +24,22 @@ export interface CustodyBundleOptions {
   /** The log's bytes. */
   readonly log?: (bytes: Buffer) => Buffer;
   readonly change?: (manifest: Manifest, objects: Map<string, Buffer>) => void;
+  readonly encrypt?: Encrypt | undefined;
 }
 
 const digestOf = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
-const stored = (bytes: Uint8Array) => ({ sha256: digestOf(bytes), sizeBytes: bytes.length });
 
 /** The sample bundle as a newer agent leaves it: with custody log, sink and place in a chain. */
 export async function custodyBundle(options: CustodyBundleOptions = {}): Promise<SampleBundle> {
   const signer = options.signer ?? generateSigner();
-  const sample = await sampleBundle(signer, options.tiny);
+  const { encrypt } = options;
+  const sample = await sampleBundle(signer, options.tiny, encrypt);
   const { objects } = sample;
   const captureId = options.captureId ?? sample.manifest.captureId;
   const request = { ...requestRecord(signer.keyId), captureId, exhibitNumber: 'EX-1', acquirer: 'A. Person' };
   const requestBytes = Buffer.from(canonicalJson({ ...request, ...options.request }));
-  objects.set(REQUEST_OBJECT, requestBytes);
+  const writtenRequest = await wholeObject(REQUEST_OBJECT, MEDIA_TYPES.json, requestBytes, encrypt);
+  objects.set(writtenRequest.whole.name, Buffer.from(writtenRequest.whole.bytes));
   const manifest: Manifest = {
     ...structuredClone(sample.manifest),
     captureId,
@@ -44,14 +47,15 @@ export async function custodyBundle(options: CustodyBundleOptions = {}): Promise
     chain: options.chain ?? { chainId: CHAIN_ID, sequence: 1 },
   };
   Object.assign(manifest.freeze, { frozenAt: '2026-11-22T10:00:02.000Z', thawedAt: '2026-11-22T10:00:02.012Z' });
-  for (const object of manifest.objects) if (object.name === REQUEST_OBJECT) object.stored = stored(requestBytes);
+  manifest.objects = manifest.objects.map((one) => (one.name === REQUEST_OBJECT ? writtenRequest.record : one));
   const honest = honestEvents(manifest, request);
   const lines = Buffer.from(custodyLines(options.events?.(honest) ?? honest));
   const log = options.log?.(lines) ?? lines;
-  objects.set(CUSTODY_OBJECT, log);
-  manifest.objects.push({ name: CUSTODY_OBJECT, mediaType: MEDIA_TYPES.plainJsonl, stored: stored(log) });
+  const writtenLog = await wholeObject(CUSTODY_OBJECT, MEDIA_TYPES.plainJsonl, log, encrypt);
+  objects.set(writtenLog.whole.name, Buffer.from(writtenLog.whole.bytes));
+  manifest.objects.push(writtenLog.record);
   options.change?.(manifest, objects);
-  await createBundleWriter(openIn(objects), { onStored: () => undefined }).seal(manifest, signer);
+  await createBundleWriter(openIn(objects), { onStored: () => undefined, encrypt }).seal(manifest, signer);
   return { objects, manifest, signer };
 }
 
@@ -93,18 +97,19 @@ function honestEvents(manifest: Manifest, request: RequestRecord): CustodyEntry[
   return entries.map((entry, index) => ({ ...entry, at: `2026-11-22T10:00:0${Math.min(index, 9)}.000Z` }));
 }
 
-/** `length` captures of one agent, each after the one before. */
+/** `length` captures of one agent, each after the one before; `encryptAt` says which of them are encrypted. */
 export async function chainOfBundles(
   length: number,
   signer = generateSigner(),
   tiny = true,
+  encryptAt: (sequence: number) => Encrypt | undefined = () => undefined,
 ): Promise<Map<string, Map<string, Buffer>>> {
   const captures = new Map<string, Map<string, Buffer>>();
   let previous: ChainLink['previous'];
   for (let sequence = 1; sequence <= length; sequence += 1) {
     const captureId = captureIdOf(sequence);
     const chain = { chainId: CHAIN_ID, sequence, ...(previous === undefined ? {} : { previous }) };
-    const { objects } = await custodyBundle({ signer, captureId, chain, tiny });
+    const { objects } = await custodyBundle({ signer, captureId, chain, tiny, encrypt: encryptAt(sequence) });
     captures.set(captureId, objects);
     previous = { captureId, sealSha256: digestOf(objects.get(SEAL_OBJECT) ?? Buffer.alloc(0)) };
   }

@@ -1,10 +1,11 @@
-import { generateKeyPairSync, sign as signBytes } from 'node:crypto';
+import { createPublicKey, generateKeyPairSync, sign as signBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer, type ServerResponse } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CreateAliasCommand, CreateKeyCommand, KMSClient } from '@aws-sdk/client-kms';
+import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { openKmsSigner } from '../../../agent/sign/kms.ts';
 import { openSealer } from '../../../agent/sign/open.ts';
@@ -175,6 +176,102 @@ describe('a KMS that fails', () => {
     await asked.promise;
     over.abort();
     await expect(signing).rejects.toThrow(/KMS did not sign/);
+  });
+
+  describe('when the agent starts', () => {
+    const facts = { captureId: 'c', agent: requestRecord('0'.repeat(64)).agent, subjects: [] };
+    const idle = new AbortController().signal;
+    const publicKey = pair.publicKey.export({ type: 'spki', format: 'der' }).toString('base64');
+    /** Takes a digest for what it is, so that the signature is over the message. */
+    const signDigest = (digest: Buffer) =>
+      run(['openssl', 'pkeyutl', '-sign', '-inkey', join(folder, 'kms.pem'), '-pkeyopt', 'digest:sha256'], digest)
+        .stdout;
+
+    /** Away until `back`, as a KMS behind a load balancer is. */
+    async function kmsThatComesBack() {
+      await writeFile(join(folder, 'kms.pem'), pair.privateKey.export({ type: 'pkcs8', format: 'pem' }));
+      const state = { back: false, asked: 0 };
+      const kms = await fakeKms((response, target, { Message = '' }) => {
+        state.asked += 1;
+        if (!state.back) response.writeHead(503).end();
+        else if (target.endsWith('GetPublicKey')) response.end(JSON.stringify({ PublicKey: publicKey }));
+        else response.end(JSON.stringify({ Signature: signDigest(Buffer.from(Message, 'base64')).toString('base64') }));
+      });
+      return Object.assign(kms, { state });
+    }
+    const logger = () => {
+      const lines: Record<string, unknown>[] = [];
+      return { lines, log: pino({}, { write: (text: string) => void lines.push(JSON.parse(text)) }) };
+    };
+
+    it('is named by its alias in what the key of the start seals, asked again for each seal, and signs when it is back', async () => {
+      await using kms = await kmsThatComesBack();
+      const { lines, log } = logger();
+      using sealer = await openSealer({ keys: [kms.key] }, log);
+      const fallback = sealer.keyId;
+      const askedAtStart = kms.state.asked;
+      const first = checkSeal((await sealer.seal(facts, idle)).envelope);
+      expect(first.signers.map(({ keyId }) => keyId)).toEqual([fallback]);
+      expect(first.statement.predicate.missing).toMatchObject([
+        { name: 'alias/x', why: expect.stringContaining('alias/x cannot be had') },
+      ]);
+      expect(kms.state.asked).toBeGreaterThan(askedAtStart);
+      kms.state.back = true;
+      const second = checkSeal((await sealer.seal(facts, idle)).envelope);
+      expect(second.statement.predicate.missing).toBeUndefined();
+      expect(second.signers).toMatchObject([{ keyId: sealer.keyId, algorithm: 'ecdsa-p256-sha256' }]);
+      expect(sealer.keyId).not.toBe(fallback);
+      await sealer.seal(facts, idle);
+      expect(lines.map(({ level, key, msg }) => [level, key, msg])).toEqual([
+        [40, 'alias/x', expect.stringContaining('signing key is away')],
+        [30, 'alias/x', 'signing key is there now'],
+      ]);
+    });
+
+    it('leaves a bundle that verifies, sealed by the other keys, with a warning that names it', async () => {
+      await using kms = await kmsThatComesBack();
+      const file = join(folder, 'other.pem');
+      await writeFile(file, generateKeyPairSync('ed25519').privateKey.export({ type: 'pkcs8', format: 'pem' }));
+      using sealer = await openSealer({ keys: [kms.key, { file }] });
+      const objects = await resealedBy(await sampleBundle(), sealer);
+      const trustedKeys = [createPublicKey(await readFile(file))];
+      const report = await verifyBundle(readerOf(objects), { trustedKeys });
+      expect(report.intact).toBe(true);
+      expect(report.signers).toMatchObject([{ keyId: sealer.keyId, trusted: true }]);
+      expect(report.findings.map(({ code, severity }) => [code, severity])).toEqual([['signer-missing', 'warning']]);
+      expect(report.findings[0]?.message).toContain('the key that the agent calls alias/x was to sign as well');
+    });
+
+    it('does not come between a manifest and its seal when it is back in the middle', async () => {
+      await using kms = await kmsThatComesBack();
+      using sealer = await openSealer({ keys: [kms.key] });
+      const forOne = await sealer.forOneSeal?.(idle);
+      if (forOne === undefined) throw new Error('it has keys to ask for');
+      kms.state.back = true;
+      await sealer.seal(facts, idle);
+      expect(sealer.keyId).not.toBe(forOne.keyId);
+      const report = await verifyBundle(readerOf(await resealedBy(await sampleBundle(), forOne)), {});
+      expect(report.intact).toBe(true);
+      expect(report.signers).toMatchObject([{ keyId: forOne.keyId }]);
+    });
+
+    it('signs once where another key turns out to be the same', async () => {
+      await using kms = await kmsThatComesBack();
+      using sealer = await openSealer({ keys: [kms.key, { ...kms.key, kms: 'alias/twin' }] });
+      kms.state.back = true;
+      const { signers, statement } = checkSeal((await sealer.seal(facts, idle)).envelope);
+      expect(signers).toHaveLength(1);
+      expect(statement.predicate.missing).toEqual([
+        { name: 'alias/twin', why: `it is key ${sealer.keyId}, which is there already` },
+      ]);
+    });
+
+    it('is a fault of the configuration when it answers that there is no such key, or that nobody may ask', async () => {
+      for (const fault of ['NotFoundException', 'AccessDeniedException']) {
+        await using kms = await fakeKms((response) => refuse(response, fault));
+        await expect(openSealer({ keys: [kms.key] })).rejects.toMatchObject({ code: 'config' });
+      }
+    });
   });
 
   it('does not start with a public key that is none of ours', async () => {

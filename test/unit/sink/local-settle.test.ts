@@ -75,6 +75,31 @@ describe('what an agent that died left in a folder', () => {
     expect(await readdir(at())).toContain(smaller);
   });
 
+  test('is removed where it is all or nothing, and can be written again', async () => {
+    await mkdir(at(), { recursive: true });
+    await writeFile(at(partialName('memory.tar.zst', true)), BYTES);
+    const sink = sinkAgain();
+    const lost = { kind: 'lost', why: expect.stringContaining('the 3000000 bytes that were there are removed') };
+    expect(await sink.settle(KEY, never)).toMatchObject(lost);
+    expect(await readdir(at())).toEqual([]);
+    await sink.forget(KEY);
+    await using object = await sink.open(KEY, { contentType: 'application/zstd', whole: true, signal: never });
+    await object.write(BYTES);
+    await expect(sink.settle(KEY, never)).rejects.toMatchObject({ code: 'sink-failed' });
+    expect(await object.commit()).toBe('stored');
+    expect(await sink.settle(KEY, never)).toEqual({ kind: 'stored' });
+    expect(await readdir(at())).toEqual(['memory.tar.zst']);
+  });
+
+  test('that is all or nothing stays where its name is too long to tell whose it is', async () => {
+    const long = 'x'.repeat(250);
+    await mkdir(at(), { recursive: true });
+    await writeFile(at(partialName(long, true)), BYTES);
+    const settled = await sinkAgain().settle(`node/id/${long}`, never);
+    expect(settled).toMatchObject({ kind: 'lost', why: expect.stringContaining('too long to tell') });
+    expect(await readdir(at())).toHaveLength(1);
+  });
+
   test('is left alone where its name is too long to tell whose it is', async () => {
     const long = 'x'.repeat(250);
     await mkdir(at(), { recursive: true });

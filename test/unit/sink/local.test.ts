@@ -157,7 +157,9 @@ describe('half-written files of a dead agent', () => {
     await using sink = sinkAt(folder);
     await sink.check(never);
     const found = await Array.fromAsync(findPartials(folder));
-    expect(found).toEqual([{ path: file, name: 'memory.tar.zst', sizeBytes: 4, modifiedAt: expect.any(Date) }]);
+    expect(found).toEqual([
+      { path: file, name: 'memory.tar.zst', whole: false, sizeBytes: 4, modifiedAt: expect.any(Date) },
+    ]);
   });
 
   test('have names that no two writers share and that fit a file system', async () => {

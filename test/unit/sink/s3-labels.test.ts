@@ -17,6 +17,12 @@ describe('the metadata of an object', () => {
     expect(metadataOf(subject(''))).toEqual({ 'exhibit-capture': 'id' });
   });
 
+  test('has no case of what is encrypted, and neither have the tags', () => {
+    const about = { ...subject('IR-2026/7'), unlabelled: true };
+    expect(metadataOf(about)).toEqual({ 'exhibit-capture': 'id' });
+    expect(taggingOf({ team: 'ir' }, about)).toBe('team=ir&exhibit-capture=id');
+  });
+
   test('is visible ASCII without spaces, and says the case again when decoded, whatever it is', () => {
     fc.assert(
       fc.property(anyText, (caseId) => {

@@ -75,6 +75,7 @@ describe('a sink’s configuration', () => {
     { objectLock: { cases: [{ match: 'IR-*', mode: 'COMPLIANCE', retainDays: 1 }] } },
     { objectLock: { mode: 'GOVERNANCE', retainDays: 1, cases: [{ match: '*', mode: 'COMPLIANCE' }] } },
     { tags: true, metadata: false, maxBytesPerSecond: 65_536 },
+    { maxBytesPerSecond: '50MiB', partBytes: '16 MiB' },
     { tags: { 'cost centre': 'a+b=c:d/e@f_g.h' } },
     { retry: { attempts: 1, firstWaitMs: 10, longestWaitMs: 10 } },
   ])('may say %j', (over) => {
@@ -98,6 +99,9 @@ describe('a sink’s configuration', () => {
     [{ tags: { x: 'a&b' } }, 'tags.x'],
     [{ tags: Object.fromEntries(Array.from({ length: 9 }, (_, at) => [`t${at}`, 'v'])) }, 'tags'],
     [{ maxBytesPerSecond: 1 }, 'maxBytesPerSecond'],
+    [{ maxBytesPerSecond: 'fast' }, 'maxBytesPerSecond'],
+    [{ partBytes: '4MiB' }, 'partBytes'],
+    [{ partBytes: '6GiB' }, 'partBytes'],
     [{ retry: { attempts: 0 } }, 'retry.attempts'],
     [{ retry: { attempts: 21 } }, 'retry.attempts'],
     [{ retry: { firstWaitMs: 30_000 } }, 'retry.firstWaitMs'],

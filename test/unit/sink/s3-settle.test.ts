@@ -51,8 +51,8 @@ function sinkOn(vault: Vault, parts: S3SinkParts = {}, writeAhead = false): Sink
   return sink;
 }
 
-async function store(sink: Sink, bytes: Uint8Array, key = KEY, about?: ObjectSubject) {
-  await using object = await sink.open(key, { contentType: TYPE, signal: never, ...(about && { about }) });
+async function store(sink: Sink, bytes: Uint8Array, key = KEY, about?: ObjectSubject, whole = false) {
+  await using object = await sink.open(key, { contentType: TYPE, signal: never, whole, ...(about && { about }) });
   for (let at = 0; at < bytes.length; at += 1_000_000) await object.write(bytes.subarray(at, at + 1_000_000));
   return await object.commit();
 }
@@ -155,6 +155,49 @@ describe('an object of the S3 sink with a vault', () => {
     await waitUntil(() => events.includes('S3 answers again'));
     expect(await object.commit()).toBe('stored');
     expect(await sink.settle(KEY, never)).toEqual({ kind: 'stored' });
+    expect(server.objects.get(KEY)?.equals(LARGE)).toBe(true);
+  });
+
+  test('is never cut where it is all or nothing: it is the same bytes, or nothing and can be written again', {
+    timeout: 120_000,
+  }, async () => {
+    const ends = { stored: 0, lost: 0 };
+    for (const bytes of [SMALL, LARGE]) {
+      for (let step = 1; ; step += 1) {
+        rmSync(folder, { recursive: true, force: true });
+        server.objects.clear();
+        server.uploads.clear();
+        const dying = killedAt(await vaultAgain(), step);
+        const storing = store(sinkOn(dying.vault, {}, step % 3 === 0), bytes, KEY, undefined, true);
+        const outcome = await Promise.race([storing, dying.killed.then(() => 'killed' as const)]);
+        if (outcome === 'stored') break;
+        await new Promise((resolve) => setTimeout(resolve, 30)); // Requests that were on their way land.
+        const sink = sinkOn(await vaultAgain());
+        const { kind } = await sink.settle(KEY, never);
+        if (kind === 'cut') throw new Error(`cut, killed at step ${step}`);
+        ends[kind] += 1;
+        await sink.forget(KEY);
+        // What nobody could know of is there, and whole.
+        const again = await store(sink, bytes, KEY, undefined, true).catch((error: { code: string }) => error.code);
+        expect(['stored', 'sink-exists'], `${step}`).toContain(again);
+        expect(server.objects.get(KEY)?.equals(bytes), `killed at step ${step}`).toBe(true);
+      }
+    }
+    expect(ends.stored).toBeGreaterThan(3);
+    expect(ends.lost).toBeGreaterThan(3);
+  });
+
+  test('leaves no upload open where it is all or nothing and only its first parts had reached S3', async () => {
+    const first = sinkOn(await vaultAgain());
+    const object = await first.open(KEY, { contentType: TYPE, whole: true, signal: never });
+    await object.write(LARGE.subarray(0, 2 * PART_BYTES + 1));
+    await waitUntil(() => [...server.uploads.values()].some(({ parts }) => parts.size === 2));
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    const sink = sinkOn(await vaultAgain());
+    expect(await sink.settle(KEY, never)).toMatchObject({ kind: 'lost' });
+    expect([server.uploads.size, server.objects.size]).toEqual([0, 0]);
+    await sink.forget(KEY);
+    expect(await store(sink, LARGE, KEY, undefined, true)).toBe('stored');
     expect(server.objects.get(KEY)?.equals(LARGE)).toBe(true);
   });
 

@@ -46,6 +46,7 @@ async function serve(execute: Execute): Promise<ExecTrigger> {
     runtime,
     defaults: { artifacts: ['processes', 'memory'], consistency: 'frozen', scope: 'container' },
     sinks: ['west', 'here'],
+    problemOf: (sink) => (sink === 'west' ? 'S3 is away' : undefined),
     examine: async () => [{ group: 'evidence', name: 'sink', status: 'ok', found: 'f', meaning: 'm', mend: '' }],
     log,
   });

@@ -19,6 +19,7 @@ export interface Capture {
   'stages'?: (_exhibit_v1_StageEnded)[];
   'scope'?: (string);
   'waitingSinks'?: (string)[];
+  'waitingProblems'?: (string)[];
 }
 
 export interface Capture__Output {
@@ -37,4 +38,5 @@ export interface Capture__Output {
   'stages': (_exhibit_v1_StageEnded__Output)[];
   'scope': (string);
   'waitingSinks': (string)[];
+  'waitingProblems': (string)[];
 }
