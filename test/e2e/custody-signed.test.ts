@@ -130,7 +130,9 @@ describe('a capture that three keys sign and an authority stamps', () => {
     for (const heading of ['The seal', 'The timestamp', 'The custody log']) {
       const script = new RegExp(`^## ${heading}\n.*?^\`\`\`sh\n(.*?)^\`\`\`$`, 'ms').exec(text)?.[1] ?? 'false';
       const steps = (cwd = '') =>
-        program('env', [`TSA_ROOT=${authority.caFile}`, 'bash', '-euo', 'pipefail', '-c', script], { cwd });
+        program('env', [`TSA_ROOT=${authority.caFile}`, `TMPDIR=${folder}`, 'bash', '-euo', 'pipefail', '-c', script], {
+          cwd,
+        });
       const good = steps(bundles[0]);
       expect(good.code, heading + good.stderr).toBe(0);
       const copy = mkdtempSync(file('changed-'));
