@@ -9,6 +9,7 @@ import { duplicateKey, isCanonical, parseJson } from './json.ts';
 import { MANIFEST_OBJECT, REQUEST_OBJECT, SEAL_OBJECT, storedName, TIMESTAMP_OBJECT } from './layout.ts';
 import { type Manifest, manifestSchema, type RequestRecord, requestSchema } from './manifest.ts';
 import { type CheckedSeal, checkSeal, MAX_SEAL_BYTES, MAX_TIMESTAMP_BYTES } from './seal.ts';
+import { whyNotOfShape } from './shape.ts';
 import type { Trust } from './trust.ts';
 import { readSealedRecord, recordNames } from './verify-encrypted.ts';
 import { type JudgedSigner, judgeSigners, type SealTime } from './verify-signers.ts';
@@ -37,8 +38,6 @@ export interface ReadRecord<T> {
 /** A manifest lists at most MAX_LISTED_BYTES of members an archive and bounded gaps an artifact; this is far above. */
 export const MAX_MANIFEST_BYTES = 64 * 1024 * 1024;
 const MAX_REQUEST_BYTES = 16 * 1024 * 1024;
-/** Issues of a schema that are worth showing; a wrong array has one for each element. */
-const MAX_ISSUES = 5;
 
 export async function readRecords(reader: BundleReader, findings: Findings, trust: Trust): Promise<Records> {
   const sealed = await readSeal(reader, findings);
@@ -144,15 +143,6 @@ async function readRecord<T>(
     findings.add('error', kind.invalid, explain(error), where);
     return undefined;
   }
-}
-
-/** Keys that this reader does not know may be an enemy's, and may be those of an agent that is newer than it. */
-function whyNotOfShape(issues: readonly z.core.$ZodIssue[]): string {
-  const words = issues
-    .slice(0, MAX_ISSUES)
-    .map(({ path, message }) => [path.join('.'), message].filter(Boolean).join(': '));
-  if (!issues.every(({ code }) => code === 'unrecognized_keys')) return words.join('; ');
-  return `${words.join('; ')} (a newer exhibit may know them: verify with one that is not older than the agent)`;
 }
 
 /** Of bytes that are JSON: written as only we write them? Of what has another shape only one thing is worth saying. */

@@ -43,4 +43,15 @@ describe('a bundle of a newer agent', () => {
         '(a newer exhibit may know them: verify with one that is not older than the agent)',
     );
   });
+
+  it('is refused so for its seal, too', async () => {
+    const { objects } = await sampleBundle();
+    const envelope = JSON.parse(`${objects.get('manifest.dsse.json')}`);
+    objects.set('manifest.dsse.json', Buffer.from(canonicalJson({ ...envelope, weather: 'fine' })));
+    const report = await verifyBundle(readerOf(objects));
+    expect(report.findings.find(({ code }) => code === 'seal-invalid')?.message).toBe(
+      'manifest.dsse.json: the seal has not the expected shape: Unrecognized key: "weather" ' +
+        '(a newer exhibit may know them: verify with one that is not older than the agent)',
+    );
+  });
 });
