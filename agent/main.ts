@@ -23,6 +23,7 @@ import { examine } from './doctor/doctor.ts';
 import { openEncryption } from './encryption.ts';
 import { cleanStaleFifos } from './host/fifo.ts';
 import { makeFolder } from './host/folder.ts';
+import { memoryFileSystem } from './host/folder-facts.ts';
 import { type Host, reach } from './host/host.ts';
 import { runOwnCommand } from './host/own-command.ts';
 import { codeCacheOf } from './host/small-process.ts';
@@ -34,7 +35,9 @@ import { openHostRuntime } from './runtime/host.ts';
 import { asHostPath, type Runtime } from './runtime/runtime.ts';
 import { openSealer } from './sign/open.ts';
 import { openSink } from './sink/open.ts';
+import type { NamedSink } from './sink/several.ts';
 import type { Sink } from './sink/sink.ts';
+import type { Vault } from './sink/vault.ts';
 import { openSpoolVault } from './sink/vault-place.ts';
 import { claimSocket, serveExec } from './trigger/exec.ts';
 
@@ -66,6 +69,9 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
 
   const encrypt = await openEncryption(config.encryption);
   const vault = await openSpoolVault(config.spool, reach(host, stateDir));
+  if (await isLostAtReboot(vault, config, reach(host, stateDir))) {
+    log.warn({ folder: vault.folder }, 'the spool is on a disk and its key in memory: a reboot loses what waits there');
+  }
   const sinks = config.sinks.map(({ name, sink }) => ({
     name,
     sink: stack.use(openSink(sink, { name, log, vault, spoolBytes: config.spool.bytes })),
@@ -134,6 +140,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   stack.use(trigger);
   // After the API is there: an S3 that is away answers late.
   delivery.resume(drafts);
+  stack.use(askSinks(sinks, log));
   const more = {
     guard: () => spawnGuard({ codeCache }).dismiss(),
     command: (signal: AbortSignal) => runOwnCommand(config.socket, signal),
@@ -143,6 +150,29 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   stack.defer(() => captures.drain(SHUTDOWN_GRACE_MS));
   const running = stack.move();
   return { socket: trigger.socket, [Symbol.asyncDispose]: () => running.disposeAsync() };
+}
+
+/** The files outlive it, and nobody can read them. */
+async function isLostAtReboot(vault: Vault, { spool }: Config, stateDir: string): Promise<boolean> {
+  return !vault.inMemory && spool.keyFile === undefined && (await memoryFileSystem(stateDir)) !== undefined;
+}
+
+/** A sink that lacks what it is configured to have is told of at the start, and refuses each capture before it begins. */
+function askSinks(sinks: readonly NamedSink[], log: Logger): AsyncDisposable {
+  const end = new AbortController();
+  const asked = sinks.map(async ({ name, sink }) => {
+    try {
+      await sink.ready?.(end.signal);
+    } catch (error) {
+      if (!end.signal.aborted) log.error({ sink: name, error: explain(error) }, 'sink is not as configured');
+    }
+  });
+  return {
+    async [Symbol.asyncDispose]() {
+      end.abort(new Error('the agent is stopping'));
+      await Promise.all(asked);
+    },
+  };
 }
 
 /** The manifest of the newest bundle that was sealed in this sink. */

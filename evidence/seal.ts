@@ -5,6 +5,7 @@ import { ExhibitError } from './error.ts';
 import { canonicalJson, isCanonical, parseJson, whyNotCanonical } from './json.ts';
 import { list } from './list-schema.ts';
 import { agentSchema, type ChainLink, chainSchema } from './manifest.ts';
+import { whyNotOfShape } from './shape.ts';
 import {
   algorithmOf,
   KEY_ALGORITHMS,
@@ -275,11 +276,11 @@ export function checkSeal(bytes: Uint8Array): CheckedSeal {
 
 function parseAs<T>(schema: z.ZodType<T>, bytes: Uint8Array, what: string): T {
   const value = schema.safeParse(parseJson(bytes, MAX_SEAL_BYTES, what));
-  if (!value.success) throw corrupt(`${what} has not the expected shape`, value.error);
+  if (!value.success) throw corrupt(`${what} has not the expected shape: ${whyNotOfShape(value.error.issues)}`);
   if (!isCanonical(bytes)) throw corrupt(`${what} ${whyNotCanonical(bytes)}`);
   return value.data;
 }
 
-function corrupt(message: string, cause?: unknown): ExhibitError {
-  return new ExhibitError('bundle-corrupt', message, cause === undefined ? undefined : { cause });
+function corrupt(message: string): ExhibitError {
+  return new ExhibitError('bundle-corrupt', message);
 }

@@ -9,6 +9,7 @@ import { duplicateKey, isCanonical, parseJson } from './json.ts';
 import { MANIFEST_OBJECT, REQUEST_OBJECT, SEAL_OBJECT, storedName, TIMESTAMP_OBJECT } from './layout.ts';
 import { type Manifest, manifestSchema, type RequestRecord, requestSchema } from './manifest.ts';
 import { type CheckedSeal, checkSeal, MAX_SEAL_BYTES, MAX_TIMESTAMP_BYTES } from './seal.ts';
+import { whyNotOfShape } from './shape.ts';
 import type { Trust } from './trust.ts';
 import { readSealedRecord, recordNames } from './verify-encrypted.ts';
 import { type JudgedSigner, judgeSigners, type SealTime } from './verify-signers.ts';
@@ -37,8 +38,6 @@ export interface ReadRecord<T> {
 /** A manifest lists at most MAX_LISTED_BYTES of members an archive and bounded gaps an artifact; this is far above. */
 export const MAX_MANIFEST_BYTES = 64 * 1024 * 1024;
 const MAX_REQUEST_BYTES = 16 * 1024 * 1024;
-/** Issues of a schema that are worth showing; a wrong array has one for each element. */
-const MAX_ISSUES = 5;
 
 export async function readRecords(reader: BundleReader, findings: Findings, trust: Trust): Promise<Records> {
   const sealed = await readSeal(reader, findings);
@@ -135,10 +134,8 @@ async function readRecord<T>(
     const parsed = schema.safeParse(value);
     lookAtSpelling(bytes, kind.object, parsed.success, findings);
     if (!parsed.success) {
-      const issues = parsed.error.issues
-        .slice(0, MAX_ISSUES)
-        .map((issue) => `${issue.path.join('.')}: ${issue.message}`);
-      findings.add('error', kind.invalid, `${kind.object} has not the expected shape: ${issues.join('; ')}`, where);
+      const why = whyNotOfShape(parsed.error.issues);
+      findings.add('error', kind.invalid, `${kind.object} has not the expected shape: ${why}`, where);
       return undefined;
     }
     return { value: parsed.data, sha256 };

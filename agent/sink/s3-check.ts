@@ -2,7 +2,7 @@ import { ExhibitError, explain } from '../../evidence/error.ts';
 import type { AttributesConfig } from './s3-attributes.ts';
 import { errorNames, noLockError, type S3Place, wantsLock } from './s3-errors.ts';
 import { ABORT_TIMEOUT_MS } from './s3-object.ts';
-import { lockOfBucket } from './s3-rights.ts';
+import { type Bucket, lockOfBucket } from './s3-rights.ts';
 import { abortUpload, beginUpload, type ObjectTarget } from './s3-upload.ts';
 
 /**
@@ -28,6 +28,30 @@ export async function proveSink(target: ObjectTarget, config: AttributesConfig, 
     'sink-failed',
     `the bucket ${place.bucket} would store evidence with ${encryption ?? 'no encryption that it tells of'} and sink.serverSideEncryption wants ${asked}; correct one of them`,
   );
+}
+
+/** Longest that a capture waits for what a bucket says of its lock. */
+const LOCK_ANSWER_MS = 5_000;
+
+/**
+ * Throws where the bucket says that it has no Object Lock, before the first object of a capture: a server that ignores the
+ * headers of a lock would take everything, and it would show on the day that somebody removes it. Asks until the bucket has
+ * said yes, once. Where it does not say (no right to ask, away), the answer to the first object decides.
+ */
+export function lockProof(bucket: Bucket, place: S3Place): (signal: AbortSignal) => Promise<void> {
+  let proved = false;
+  return async (signal) => {
+    if (proved) return;
+    const inTime = AbortSignal.any([signal, AbortSignal.timeout(LOCK_ANSWER_MS)]);
+    const lock = await lockOfBucket(bucket, inTime).catch(() => 'unknown');
+    if (signal.aborted) {
+      throw new ExhibitError('cancelled', `asking ${place.bucket} for its lock was cancelled`, {
+        cause: signal.reason,
+      });
+    }
+    if (lock === 'missing') throw noLockError(place);
+    proved = lock !== 'unknown';
+  };
 }
 
 /** S3 answers these codes for all headers that it does not take, and some servers no words with them. */

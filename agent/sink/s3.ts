@@ -5,7 +5,7 @@ import { Bandwidth, type Pace } from './bandwidth.ts';
 import { keySegments } from './key.ts';
 import { type AttributesConfig, attributesOf, attributesRecord, probeAttributes } from './s3-attributes.ts';
 import { isAway } from './s3-away.ts';
-import { proveSink } from './s3-check.ts';
+import { lockProof, proveSink } from './s3-check.ts';
 import type { ChecksumKind } from './s3-checksum.ts';
 import { type ClientOptions, createS3Client, instrument } from './s3-client.ts';
 import { S3Clock } from './s3-clock.ts';
@@ -149,6 +149,7 @@ export function openS3Sink(config: S3SinkConfig, parts: S3SinkParts = {}): Sink 
     contextOf: ({ key, contentType, about }) => context(target(key, contentType, about)),
     log,
   });
+  const ready = config.objectLock === undefined ? undefined : lockProof({ client, bucket, prefix }, place);
   const end = new AbortController();
   let tidied: Promise<void> | undefined;
   return {
@@ -162,6 +163,7 @@ export function openS3Sink(config: S3SinkConfig, parts: S3SinkParts = {}): Sink 
         throw s3Error(error, `write evidence to ${url}`, place);
       }
     },
+    ...(ready && { ready }),
     async connect(signal) {
       await probe(signal).catch((error: unknown) => {
         // A refusal is an answer: the connection is there, and the doctor and the first object say more.
@@ -175,6 +177,7 @@ export function openS3Sink(config: S3SinkConfig, parts: S3SinkParts = {}): Sink 
     async open(key: string, options: OpenOptions) {
       const to = target(key, options.contentType, options.about);
       keySegments(to.key);
+      if (options.refusable === true && !line.away) await ready?.(options.signal);
       // What an earlier agent could not abort.
       tidied ??= settler.tidy(end.signal);
       const { contentType, about, whole } = options;

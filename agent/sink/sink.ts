@@ -23,6 +23,11 @@ export interface Sink extends AsyncDisposable {
   /** Fails with a sentence that says what to do when nothing could be written here. Leaves nothing behind. */
   check(signal: AbortSignal): Promise<void>;
   /**
+   * Throws `sink-failed` where the store says that it lacks what the configuration wants of it, such as an Object Lock. One
+   * question, which changes nothing; silent where the store does not say. Absent where there is nothing to ask.
+   */
+  ready?(signal: AbortSignal): Promise<void>;
+  /**
    * Ahead of the first object: finds credentials and opens a connection. Changes nothing. Throws what is wrong; absent where
    * there is nothing to prepare.
    */

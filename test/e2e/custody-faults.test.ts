@@ -1,4 +1,7 @@
-import { rmSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { accountFor, readBundle, writeBundle } from '../lab/account.ts';
 import { runCli } from '../lab/agent.ts';
@@ -107,9 +110,14 @@ async function expectWhole(id: string, agent?: CustodyAgent): Promise<void> {
   expect(account.gaps).toEqual([]);
   expect(account.found).toBe(FILES);
   expect(account.manifest?.outcome).toBe('complete');
+  expect(await lab.frozen()).toBeUndefined();
+}
+
+/** Everything is in the server, and the product thinks so too: the account alone is quicker, and is nothing of the product's. */
+async function expectIntact(id: string, agent?: CustodyAgent): Promise<void> {
+  await expectWhole(id, agent);
   const verified = await verify(id);
   expect(verified.code, verified.stdout).toBe(0);
-  expect(await lab.frozen()).toBeUndefined();
 }
 
 describe('S3 killed and started again', () => {
@@ -131,7 +139,7 @@ describe('S3 killed and started again', () => {
     };
     const captured = await capture(agent, id);
     expect(captured.code, captured.stderr).toBe(0);
-    await expectWhole(id, agent);
+    await expectIntact(id, agent);
   });
 
   test.for(BOUNDARIES)('at boundary %i, to come back after the capture: nothing is missing', async (boundary) => {
@@ -191,7 +199,7 @@ describe('a network that is faulty for longer than a request is tried', () => {
         : undefined;
     const captured = await capture(agent, id);
     expect(captured.code, captured.stderr).toBe(0);
-    await expectWhole(id, agent);
+    await expectIntact(id, agent);
   });
 
   test('by wrong checksums for ever reports nothing as stored that is not', async () => {
@@ -236,7 +244,7 @@ describe('a clock of the node', () => {
       expect(captured.code, captured.stderr).toBe(0);
       const refused = lab.proxy.requests.slice(before).filter(({ status }) => status === 403);
       expect(refused.length).toBeGreaterThan(0);
-      await expectWhole(id, agent);
+      await expectIntact(id, agent);
       const log = (await readBundle(lab.store, lab.bundleKey(id))).get('custody.jsonl')?.toString() ?? '';
       const lines = log
         .trimEnd()
@@ -249,6 +257,12 @@ describe('a clock of the node', () => {
   );
 });
 
+function filesBelow(folder: string): Map<string, Buffer> {
+  const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  const paths = files.map((entry) => path.join(entry.parentPath, entry.name));
+  return new Map(paths.map((file) => [path.relative(folder, file), readFileSync(file)]));
+}
+
 describe('S3 away for a whole capture', () => {
   test.for(['SIGTERM', 'SIGKILL'] as const)(
     'and the agent ended by %s while evidence waits: the next agent brings it',
@@ -256,18 +270,51 @@ describe('S3 away for a whole capture', () => {
       const agent = await lab.agent({ sink: IMPATIENT });
       const id = newId();
       await lab.proxy.away();
-      const captured = await capture(agent, id);
+      const captured = await capture(agent, id, '--case', 'IR-secret-case');
       expect(captured.code, captured.stderr).toBe(0);
+      const secrets = [await lab.plantedBytes(), Buffer.from('IR-secret-case'), Buffer.from('target-0')];
+      const waiting = filesBelow(lab.spoolOf(agent));
+      expect(Buffer.concat([...waiting.values()]).length).toBeGreaterThan(FILES * 2 ** 20);
+      for (const [name, bytes] of waiting) {
+        for (const secret of secrets) expect(bytes.includes(secret) || name.includes(`${secret}`), name).toBe(false);
+      }
       if (signal === 'SIGTERM') await agent.stop();
       else await agent.kill();
       expect(await lab.store.versions(lab.bundleKey(id))).toEqual([]);
       await lab.proxy.back();
       await using heir = await lab.agent({ sink: IMPATIENT, folder: agent.folder });
-      await expectWhole(id, heir);
+      await expectIntact(id, heir);
       const shown = await heir.exhibit('show', id, '--json');
       expect(isDone(shown.stdout)).toBe(true);
+      // They would have been found if anything had lain there as it is.
+      const bundle = await readBundle(lab.store, lab.bundleKey(id));
+      expect(bundle.get(LAYER)?.includes(secrets[0] ?? '')).toBe(true);
+      expect(bundle.get('request.json')?.includes('IR-secret-case')).toBe(true);
     },
   );
+
+  test('and the node booted anew: the next agent brings it from a spool on a disk, with the key in a file', async () => {
+    const disk = mkdtempSync(path.join(tmpdir(), 'exhibit-spool-'));
+    try {
+      const keyFile = path.join(disk, 'key');
+      writeFileSync(keyFile, randomBytes(32));
+      const config = { spool: { path: path.join(disk, 'spool'), disk: true, keyFile } };
+      const agent = await lab.agent({ sink: IMPATIENT, config });
+      const id = newId();
+      await lab.proxy.away();
+      const captured = await capture(agent, id);
+      expect(captured.code, captured.stderr).toBe(0);
+      await agent.kill();
+      rmSync(path.dirname(lab.spoolOf(agent)), { recursive: true });
+      await lab.proxy.back();
+      await using heir = await lab.agent({ sink: IMPATIENT, config, folder: agent.folder });
+      await expectIntact(id, heir);
+      // The journal was in memory.
+      expect((await heir.exhibit('show', id)).code).toBe(1);
+    } finally {
+      rmSync(disk, { recursive: true, force: true });
+    }
+  });
 
   test('with a spool that is too small keeps the most volatile, and a gap with numbers has the rest', async () => {
     await using agent = await lab.agent({ sink: IMPATIENT, config: { spool: { bytes: 12 * 2 ** 20 } } });

@@ -101,7 +101,6 @@ describe('SIGKILL of the agent', () => {
       expect(account.problems, `${id}, EXHIBIT_TEST_SEED=${seed}`).toEqual([]);
       const { manifest } = account;
       if (manifest?.outcome !== 'truncated') expect([account.found, account.gaps]).toEqual([FILES, []]);
-      else expect(['truncated', 'complete', 'partial']).toContain(manifest.outcome);
       const after = await agent.exhibit('show', id, '--json');
       expect(after.code === 0 && isDone(after.stdout), after.stdout + after.stderr).toBe(true);
       return `${manifest?.outcome}, ${account.objects.size} objects, ${account.cut.length} cut, ${account.found} of ${FILES} files`;

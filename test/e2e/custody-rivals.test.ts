@@ -90,6 +90,18 @@ describe('Object Lock', () => {
     expect(await lab.frozen()).toBeUndefined();
   });
 
+  test('that the bucket says it has not is told at the start, and no capture begins', async () => {
+    await using lab = await startCustodyLab({ server: 'moto' });
+    // Past the proxy, which lets nobody ask.
+    await using agent = await lab.agent({ sink: { ...lock, endpoint: lab.s3.endpoint } });
+    await expect.poll(() => agent.log(), { timeout: 20_000 }).toContain('sink is not as configured');
+    const { code, stderr } = await capture(lab, agent, newId());
+    expect(code).toBe(1);
+    expect(stderr).toContain('has no Object Lock and sink.objectLock wants it');
+    expect(await lab.store.versions()).toEqual([]);
+    expect(await lab.store.unfinishedUploads()).toEqual([]);
+  });
+
   test('holds every object of a bundle, and no version can be deleted', async () => {
     await using lab = await startCustodyLab({ server: 'moto', objectLock: true, files: 7 });
     await using agent = await lab.agent({ sink: lock });

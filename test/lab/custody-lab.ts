@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { globSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Account, accountFor, type Planted, readBundle } from './account.ts';
 import { type AgentOptions, type LabAgent, startAgent } from './agent.ts';
@@ -41,9 +41,13 @@ export interface CustodyLab extends AsyncDisposable {
   readonly selector: string;
   /** Its configuration is merged over the lab's, and `sink` over the lab's sink. */
   agent(options?: CustodyAgentOptions): Promise<CustodyAgent>;
+  /** Where the agent keeps what waits, unless its configuration says where. */
+  spoolOf(agent: CustodyAgent): string;
+  /** The first bytes of a planted file, as they are in the container. */
+  plantedBytes(): Promise<Buffer>;
   /** The key of a bundle. */
   bundleKey(captureId: string): string;
-  /** What is in the server of a capture, and whether it adds up. Unfinished uploads that `knows` has in its journal or log are known. */
+  /** What is in the server of a capture, and whether it adds up. Unfinished uploads that `knows` has told of in its log are known. */
   account(captureId: string, knows?: CustodyAgent): Promise<Account>;
   /** The target's cgroups stand still, or its program does not answer. */
   frozen(): Promise<string | undefined>;
@@ -77,15 +81,17 @@ export async function startCustodyLab(options: CustodyLabOptions = {}): Promise<
         config: { sink: { ...sinkOf(s3, proxy), ...sink }, ...config },
         env: { AWS_ACCESS_KEY_ID: s3.accessKeyId, AWS_SECRET_ACCESS_KEY: s3.secretAccessKey, ...env },
       }),
+    spoolOf: (agent) => join(node.hostRoot, 'run/exhibit', basename(agent.folder), 'spool'),
+    plantedBytes: async () => readFileSync(await plantedFile(node, pod, 1)).subarray(0, 64),
     bundleKey: (captureId) => `${PREFIX}/lab/${node.hostname}/${captureId}`,
     async account(captureId, knows) {
       const key = `${PREFIX}/lab/${node.hostname}/${captureId}`;
       const unfinished = (await store.unfinishedUploads()).filter((one) => one.key.startsWith(`${key}/`));
-      const log = knows?.log() ?? '';
+      const told = toldUploads(knows?.log() ?? '');
       return accountFor(
         await readBundle(store, key),
         planted,
-        unfinished.map((one) => ({ key: one.key, known: log.includes(one.uploadId) || log.includes(one.key) })),
+        unfinished.map((one) => ({ key: one.key, known: told.includes(one.uploadId) || told.includes(one.key) })),
       );
     },
     async frozen() {
@@ -101,6 +107,15 @@ export async function startCustodyLab(options: CustodyLabOptions = {}): Promise<
     },
     [Symbol.asyncDispose]: () => running.disposeAsync(),
   };
+}
+
+/** The lines in which an agent says that an upload is open, or may be. */
+function toldUploads(log: string): string {
+  const told = /upload may be open whose id is not known|upload could not be aborted|upload is still not aborted/;
+  return log
+    .split('\n')
+    .filter((line) => told.test(line))
+    .join('\n');
 }
 
 function sinkOf(s3: LabS3, proxy: S3Proxy): Record<string, unknown> {
@@ -122,14 +137,16 @@ async function plant(node: LabNode, pod: LabPod, count: number): Promise<Planted
   const script = `mkdir -p /planted && for i in $(seq ${count}); do head -c 1048576 /dev/urandom > /planted/$i; done`;
   const { code, stderr } = await pod.exec('target', ['sh', '-c', script]);
   if (code !== 0) throw new Error(`cannot plant files: ${stderr}`);
-  const root = join(node.procRoot, String(await pod.pid('target')), 'root');
   const files = new Map<string, string>();
   for (let index = 1; index <= count; index += 1) {
-    const bytes = readFileSync(join(root, `planted/${index}`));
+    const bytes = readFileSync(await plantedFile(node, pod, index));
     files.set(`planted/${index}`, createHash('sha256').update(bytes).digest('hex'));
   }
   return { files };
 }
+
+const plantedFile = async (node: LabNode, pod: LabPod, index: number): Promise<string> =>
+  join(node.procRoot, String(await pod.pid('target')), `root/planted/${index}`);
 
 /** Waits until a bundle has its seal in the server; nothing of the product is asked. */
 export async function untilSealed(lab: CustodyLab, captureId: string, agent?: CustodyAgent): Promise<void> {

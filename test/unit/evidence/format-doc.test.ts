@@ -47,7 +47,11 @@ describe('docs/format.md', async () => {
   });
 
   const shell = (script: string, where: string) =>
-    run(['env', `TSA_ROOT=${authority?.caFile}`, 'bash', '-euo', 'pipefail', '-c', script], undefined, where);
+    run(
+      ['env', `TSA_ROOT=${authority?.caFile}`, `TMPDIR=${folder}`, 'bash', '-euo', 'pipefail', '-c', script],
+      undefined,
+      where,
+    );
 
   for (const { heading, script } of await commands()) {
     it(`has commands that work on a bundle: ${heading}`, (context) => {

@@ -156,6 +156,7 @@ describe('the S3 sink, when the server or the network is faulty,', () => {
     ['InvalidAccessKeyId', 403, 'does not accept the access key'],
     ['PermanentRedirect', 301, "set sink.region to the bucket's own"],
     ['QuotaExceeded', 403, 'quota is used up'],
+    ['NotImplemented', 501, 'set sink.ifNoneMatch to false'],
   ])('answers %s with a sentence that says what to do, and does not try again', async (code, status, words) => {
     faulty('CreateMultipartUpload', { kind: 'answer', status, code }, 100);
     const failure = await failureOf(sinkWith().check(never));
@@ -163,6 +164,37 @@ describe('the S3 sink, when the server or the network is faulty,', () => {
     expect(failure.message).toContain('cannot write evidence to s3://evidence');
     expect(failure.message).toContain(words);
     expect(count('CreateMultipartUpload')).toBe(1);
+  });
+
+  test.each<[string, number]>([
+    ['AccessDenied', 403],
+    ['NoSuchBucket', 404],
+    ['InvalidAccessKeyId', 403],
+    ['SignatureDoesNotMatch', 403],
+    ['NotImplemented', 501],
+  ])('sends a part once that is refused with %s, and leaves nothing', async (code, status) => {
+    faulty('UploadPart', { kind: 'answer', status, code }, 100);
+    const one = sinkWith();
+    expect((await failureOf(store(one, LARGE.subarray(0, PART_BYTES + 1)))).code).toBe('sink-failed');
+    const parts = server.requests.filter(({ operation }) => operation === 'UploadPart').map(({ part }) => part);
+    expect(parts).toEqual([...new Set(parts)]);
+    expect([server.objects.size, server.uploads.size]).toEqual([0, 0]);
+  });
+
+  test.each<[string, number]>([
+    ['SlowDown', 503],
+    ['ServiceUnavailable', 503],
+    ['InternalError', 500],
+    ['BadGateway', 502],
+    ['GatewayTimeout', 504],
+    ['TooManyRequestsException', 429],
+    ['RequestTimeout', 400],
+    ['RequestTimeTooSkewed', 403],
+  ])('sends a part again after %s', async (code, status) => {
+    faulty('UploadPart', { kind: 'answer', status, code });
+    await store(sinkWith(), LARGE);
+    expect(server.objects.get(KEY)?.equals(LARGE)).toBe(true);
+    expect(count('UploadPart')).toBe(4);
   });
 
   test('names a clock that is wrong, when setting the SDK right did not help', async () => {

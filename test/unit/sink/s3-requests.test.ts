@@ -302,6 +302,78 @@ describe('the check of a sink that locks', () => {
   });
 });
 
+describe('a capture in a sink that locks', () => {
+  const locked = { objectLock: { mode: 'COMPLIANCE', retainDays: 30 } } as const;
+  const ENABLED = {
+    status: 200,
+    body: '<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled></ObjectLockConfiguration>',
+  };
+  const begin = async (sink: Sink) => {
+    await using object = await sink.open('request.json', { contentType: 'a/b', signal: never, refusable: true, about });
+    await object.write(SMALL);
+    await object.commit();
+  };
+
+  test('does not begin where the bucket has no lock, though its server would take every object', async () => {
+    server.reply = () => ({ status: 404, code: 'ObjectLockConfigurationNotFoundError' });
+    const sink = sinkWith(locked);
+    for (const work of [begin(sink), sink.ready?.(never) ?? Promise.resolve()]) {
+      const failure = await failureOf(work);
+      expect(failure.code).toBe('sink-failed');
+      expect(failure.message).toContain(
+        'the bucket evidence has no Object Lock and sink.objectLock wants it; enable it',
+      );
+    }
+    expect(server.requests).toEqual([]);
+    expect(server.objects.size).toBe(0);
+    server.reply = () => ENABLED;
+    await begin(sink);
+    expect(server.objects.get('request.json')?.equals(SMALL)).toBe(true);
+  });
+
+  test('asks until the bucket has said yes, and then no more', async () => {
+    const sink = sinkWith(locked);
+    await sink.ready?.(never);
+    server.reply = () => ENABLED;
+    await begin(sink);
+    server.objects.clear();
+    await begin(sink);
+    expect(server.questions).toEqual(['GetObjectLockConfiguration', 'GetObjectLockConfiguration']);
+  });
+
+  test('goes by the answer to its first object where the identity may not ask', async () => {
+    await begin(sinkWith(locked));
+    expect(headersOf('PutObject')).toMatchObject([{ 'x-amz-object-lock-mode': 'COMPLIANCE' }]);
+    server.objects.clear();
+    server.fault = () => ({
+      kind: 'answer',
+      status: 400,
+      code: 'InvalidRequest',
+      message: 'Bucket is missing ObjectLockConfiguration',
+    });
+    expect((await failureOf(begin(sinkWith(locked)))).message).toContain('has no Object Lock');
+    expect(server.objects.size).toBe(0);
+  });
+
+  test('is asked nothing of it in a sink that does not lock', async () => {
+    const sink = sinkWith();
+    await begin(sink);
+    expect(sink.ready).toBeUndefined();
+    expect(server.questions).toEqual([]);
+  });
+
+  test('ends with `cancelled` when it is cancelled while the bucket is asked', async () => {
+    const end = new AbortController();
+    server.reply = () => {
+      end.abort(new Error('enough'));
+      return ENABLED;
+    };
+    const opened = sinkWith(locked).open('request.json', { contentType: 'a/b', signal: end.signal, refusable: true });
+    expect((await failureOf(opened.then(() => undefined))).code).toBe('cancelled');
+    expect(server.requests).toEqual([]);
+  });
+});
+
 describe('credentials that expire half way', () => {
   /** Hands out tokens 1, 2, 3 ...; the server takes those from `good` on. */
   function tokens() {
