@@ -160,7 +160,8 @@ class FolderVault implements Vault {
       log.count = records.length;
       log.endBytes = endBytes;
     }
-    const sealed = Buffer.concat(await Array.fromAsync(this.#seal(name, log.count, record)));
+    // Copies: a piece's memory is that of the next one.
+    const sealed = Buffer.concat(await Array.fromAsync(this.#seal(name, log.count, record), (one) => Buffer.from(one)));
     await using handle = await this.#open(name, '', 'a');
     try {
       // What a killed agent, or a full file system, left of a record would hide all that comes after it.

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import {
   appendFileSync,
   mkdtempSync,
@@ -43,6 +44,17 @@ describe('the vault', () => {
       expect(readFileSync(path.join(folder, name)).includes('password')).toBe(false);
       expect(statSync(path.join(folder, name)).mode & 0o777).toBe(0o600);
     }
+  });
+
+  test('gives back records of any size, also those that are encrypted in pieces', async () => {
+    const large = [0, 1, 2].map((index) => randomBytes(1_300_000 * (index + 1)).toString('hex'));
+    const vault = await openVault(folder, SECRET);
+    for (const record of large) await vault.append('large', record);
+    await vault.write('file', Buffer.from(large[2] ?? ''));
+    const again = await openVault(folder, SECRET);
+    const read = await again.records('large');
+    expect(large.map((one, index) => one === read[index])).toEqual([true, true, true]);
+    expect((await again.read('file'))?.equals(Buffer.from(large[2] ?? ''))).toBe(true);
   });
 
   test('goes on with a log that another process began', async () => {
