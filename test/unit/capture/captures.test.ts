@@ -114,11 +114,13 @@ describe('captures', () => {
       emit(accept);
       return { state: 'complete' };
     });
-    await captures.start(request);
+    const handle = await captures.start(request);
     await expect(captures.start({ ...request, artifacts: ['logs'] })).rejects.toMatchObject({
       code: 'capture-conflict',
     });
     await expect(captures.start({ ...request, scope: 'pod' })).rejects.toMatchObject({ code: 'capture-conflict' });
+    // Or its journal is still written while the folder is removed.
+    await collect(handle.events());
   });
 
   test('a request that finds no target fails for the caller and leaves nothing', async () => {
