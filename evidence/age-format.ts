@@ -12,7 +12,6 @@ export const TAG_BYTES = 16;
 export const STORED_CHUNK_BYTES = CHUNK_BYTES + TAG_BYTES;
 /** After the header. */
 export const PAYLOAD_NONCE_BYTES = 16;
-export const FILE_KEY_BYTES = 16;
 export const CIPHER = 'chacha20-poly1305';
 /** Some 500 X25519 recipients; the format has no bound, and a hostile header no end. */
 export const MAX_HEADER_BYTES = 64 * 1024;

@@ -115,17 +115,6 @@ export function preAuthEncoding(payloadType: string, payload: Uint8Array): Buffe
 /** What is said of a seal besides its subjects: who else was to sign, and who was asked for the time. */
 export type SealNotes = Pick<Statement['predicate'], 'missing' | 'timestamp'>;
 
-/** The bytes of `manifest.dsse.json`. Every signer signs, or it throws what the first of them threw. */
-export async function sealBundle(
-  facts: SealFacts,
-  signers: Signer | readonly Signer[],
-  notes: SealNotes = {},
-  signal?: AbortSignal,
-): Promise<Uint8Array> {
-  const draft = draftSeal(facts, 'sign' in signers ? [signers] : signers, notes);
-  return envelopeOf(draft, await Promise.all(draft.signers.map((signer) => signer.sign(draft.message, signal))));
-}
-
 /** A statement that names those who are to sign it, and the bytes that they are to sign. */
 export interface SealDraft {
   readonly signers: readonly Signer[];

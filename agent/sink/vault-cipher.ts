@@ -1,7 +1,6 @@
 import { createCipheriv } from 'node:crypto';
-import { createRequire } from 'node:module';
-import type koffi from 'koffi';
 import { ExhibitError } from '../../evidence/error.ts';
+import { mustBeOne, openCipher } from '../../evidence/libcrypto.ts';
 import { onThread } from '../../evidence/native.ts';
 
 /** The encryption of one record, piece by piece (AES-256-GCM). Disposed when no piece is under way. */
@@ -44,51 +43,29 @@ export function tryNativeRecord(): BeginRecord | undefined {
   return shared;
 }
 
-/** openssl/evp.h: EVP_CTRL_AEAD_GET_TAG. */
-const GET_TAG = 0x10;
-
 /**
- * libcrypto as Node itself carries it, on libuv's threads (evidence/native.ts says more), into memory that is used again. A new
- * buffer for each part is garbage outside of V8's heap, and V8 searches its whole heap every few of them: with parts of 8 MiB
- * that cost three times what encrypting and storing them does. Throws where a symbol is missing.
+ * libcrypto on libuv's threads, into memory that is used again. A new buffer for each part makes V8 search its whole heap every
+ * few of them: with parts of 8 MiB that cost three times what encrypting and storing them does. Throws where a symbol is missing.
  */
 export function openNativeRecord(file: string | null = null): BeginRecord {
-  // Not an import: the absence of koffi's own library must not stop the agent.
-  const ffi: typeof koffi = createRequire(import.meta.url)('koffi');
-  const library = ffi.load(file);
-  const create = library.func('void *EVP_CIPHER_CTX_new()');
-  const free = library.func('void EVP_CIPHER_CTX_free(void *context)');
-  const cipher: unknown = library.func('void *EVP_aes_256_gcm()')();
-  const init = library.func(
-    'int EVP_EncryptInit_ex(void *context, void *cipher, void *engine, const void *key, const void *iv)',
-  );
-  const update = library.func(
-    'int EVP_EncryptUpdate(void *context, void *into, void *written, const void *bytes, int length)',
-  );
-  const final = library.func('int EVP_EncryptFinal_ex(void *context, void *into, void *written)');
-  const control = library.func('int EVP_CIPHER_CTX_ctrl(void *context, int type, int length, void *pointer)');
-  const mustBeOne = (result: unknown): void => {
-    if (result !== 1) throw new ExhibitError('internal', 'libcrypto could not encrypt a record');
-  };
+  const cipher = openCipher('EVP_aes_256_gcm', file);
   return (key, nonce, place) => {
-    const context: unknown = create();
+    const context = cipher.create();
     const written = Buffer.allocUnsafeSlow(4);
-    mustBeOne(init(context, cipher, null, key, nonce));
-    mustBeOne(update(context, null, written, place, place.length));
+    cipher.begin(context, key, nonce);
+    mustBeOne(cipher.update(context, null, written, place, place.length));
     return {
       async next(piece, room) {
         if (room.length < piece.length) throw new ExhibitError('internal', 'there is no room for a piece');
-        mustBeOne(await onThread(update, [context, room, written, piece, piece.length]));
+        mustBeOne(await onThread(cipher.update, [context, room, written, piece, piece.length]));
         return room.subarray(0, piece.length);
       },
       tag() {
         const tag = Buffer.allocUnsafeSlow(TAG_BYTES);
-        // It has nothing left to write, and must not be given nowhere to write it.
-        mustBeOne(final(context, Buffer.allocUnsafeSlow(TAG_BYTES), written));
-        mustBeOne(control(context, GET_TAG, TAG_BYTES, tag));
+        cipher.end(context, tag);
         return tag;
       },
-      [Symbol.dispose]: () => void free(context),
+      [Symbol.dispose]: () => cipher.free(context),
     };
   };
 }

@@ -2,7 +2,8 @@ import { generateKeyPairSync } from 'node:crypto';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { canonicalJson } from '../../../evidence/json.ts';
 import type { Manifest } from '../../../evidence/manifest.ts';
-import { generateSigner, sealBundle } from '../../../evidence/seal.ts';
+import { generateSigner } from '../../../evidence/seal.ts';
+import { createSealer } from '../../../evidence/sealer.ts';
 import { type VerifyOptions, type VerifyReport, verifyBundle } from '../../../evidence/verify.ts';
 import { createBundleWriter } from '../../../evidence/write.ts';
 import { openIn } from './memory-sink.ts';
@@ -153,7 +154,10 @@ describe('verifying a bundle', () => {
       const { captureId, agent } = sample.manifest;
       objects.set(
         'manifest.dsse.json',
-        Buffer.from(await sealBundle({ captureId, agent, subjects: [] }, sample.signer)),
+        Buffer.from(
+          (await createSealer(sample.signer).seal({ captureId, agent, subjects: [] }, new AbortController().signal))
+            .envelope,
+        ),
       );
     });
     expect(codes(report)).toContain('seal-disagrees manifest.json');
