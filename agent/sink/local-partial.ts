@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { glob, lstat, readdir } from 'node:fs/promises';
+import { lstat, readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { isErrno } from '../../evidence/error.ts';
 import { MAX_SEGMENT_BYTES } from './key.ts';
@@ -36,17 +36,9 @@ export interface Partial {
 }
 
 /**
- * What an agent that died left half written below `folder`. It is evidence that cannot be read again, so the sink never
- * removes it by itself: the caller reports it, and knows from its journal which captures are still being written.
+ * What an agent that died left half written of one object, right in the folder where it would be; of a long name, as far as a
+ * partial's name keeps it.
  */
-export async function* findPartials(folder: string): AsyncGenerator<Partial> {
-  for await (const found of glob('**/.*.partial', { cwd: folder })) {
-    const partial = await asPartial(path.join(folder, found));
-    if (partial !== undefined) yield partial;
-  }
-}
-
-/** The partials of one object, right in the folder where it would be; of a long name, as far as a partial's name keeps it. */
 export async function partialsOf(folder: string, name: string): Promise<Partial[]> {
   const kept = [keptName(name, false), keptName(name, true)];
   const names = await readdir(folder).catch((error: unknown) => {

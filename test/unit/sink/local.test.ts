@@ -8,7 +8,7 @@ import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { folderOf, openLocalSink } from '../../../agent/sink/local.ts';
 import { localError } from '../../../agent/sink/local-errors.ts';
-import { findPartials, partialName } from '../../../agent/sink/local-partial.ts';
+import { partialName, partialsOf } from '../../../agent/sink/local-partial.ts';
 import { isErrno, isExhibitError } from '../../../evidence/error.ts';
 import { createBundleWriter } from '../../../evidence/write.ts';
 
@@ -156,7 +156,7 @@ describe('half-written files of a dead agent', () => {
     await writeFile(path.join(folder, '.other.partial'), '');
     await using sink = sinkAt(folder);
     await sink.check(never);
-    const found = await Array.fromAsync(findPartials(folder));
+    const found = await partialsOf(path.dirname(file), 'memory.tar.zst');
     expect(found).toEqual([
       { path: file, name: 'memory.tar.zst', whole: false, sizeBytes: 4, modifiedAt: expect.any(Date) },
     ]);
