@@ -9,6 +9,7 @@ import type { DoctorResponse__Output } from '../proto/gen/exhibit/v1/DoctorRespo
 import type { ListCapturesResponse__Output } from '../proto/gen/exhibit/v1/ListCapturesResponse.ts';
 import type { ListContainersResponse__Output } from '../proto/gen/exhibit/v1/ListContainersResponse.ts';
 import { loadExhibit } from '../proto/load.ts';
+import { isErrorCode } from '../proto/wire-error.ts';
 
 /** The agent's API over its Unix socket. Every failure is an `ExhibitError`; an aborted signal rejects with its reason. */
 export interface AgentClient extends Disposable {
@@ -127,36 +128,6 @@ export function socketError(error: Error, socket: string): ExhibitError {
     default:
       return say(`The agent on ${socket} cannot be reached (${error.message}): ${HOW_TO_START}.`);
   }
-}
-
-/** Every code there is, so that a word from the wire can be told from one of ours; the type keeps it complete. */
-const ERROR_CODES: Readonly<Record<ErrorCode, true>> = {
-  usage: true,
-  config: true,
-  'target-not-found': true,
-  'target-ambiguous': true,
-  'target-not-running': true,
-  'runtime-unreachable': true,
-  'runtime-failed': true,
-  'runtime-unsupported': true,
-  'freeze-failed': true,
-  'freeze-stuck': true,
-  'sink-failed': true,
-  'sink-exists': true,
-  'spool-full': true,
-  'capture-conflict': true,
-  'capture-not-found': true,
-  'capture-failed': true,
-  cancelled: true,
-  'bundle-not-found': true,
-  'bundle-corrupt': true,
-  'bundle-encrypted': true,
-  'agent-unreachable': true,
-  internal: true,
-};
-
-function isErrorCode(code: unknown): code is ErrorCode {
-  return typeof code === 'string' && Object.hasOwn(ERROR_CODES, code);
 }
 
 function isServiceError(error: unknown): error is grpc.ServiceError {

@@ -26,6 +26,18 @@ export type ErrorCode =
   /** Encrypted to recipients, and no identity of theirs was given. */
   | 'bundle-encrypted'
   | 'agent-unreachable'
+  /** The agent's own policy forbids it. */
+  | 'refused'
+  | 'controller-unreachable'
+  /** Nobody whom the controller knows. */
+  | 'unauthenticated'
+  /** Known, and not allowed to. */
+  | 'forbidden'
+  | 'rate-limited'
+  | 'case-not-found'
+  | 'node-not-found'
+  /** The controller's store could not take it: nothing was done. */
+  | 'store-failed'
   | 'internal';
 
 /**

@@ -11,7 +11,13 @@ import path from 'node:path';
 const PROJECT = path.dirname(import.meta.dirname);
 const OUTPUT = path.join(PROJECT, 'proto', 'gen');
 
-const FILES = ['exhibit/v1/agent.proto', 'runtime/v1/api.proto', 'containerd/containerd.proto'];
+const FILES = [
+  'exhibit/v1/agent.proto',
+  'exhibit/controller/v1/controller.proto',
+  'exhibit/controller/v1/link.proto',
+  'runtime/v1/api.proto',
+  'containerd/containerd.proto',
+];
 
 /** load.ts' LOADER_OPTIONS, in the words of the generator's command line. */
 const FLAGS = ['--longs=String', '--enums=String', '--defaults', '--arrays', '--objects', '--oneofs'];

@@ -8,6 +8,8 @@ import { loadSync, type Options } from '@grpc/proto-loader';
 import type { ProtoGrpcType as AgentTypes } from './gen/agent.ts';
 import type { ProtoGrpcType as CriTypes } from './gen/api.ts';
 import type { ProtoGrpcType as ContainerdTypes } from './gen/containerd.ts';
+import type { ProtoGrpcType as ControllerTypes } from './gen/controller.ts';
+import type { ProtoGrpcType as LinkTypes } from './gen/link.ts';
 
 /** 64-bit integers and enums as strings; every field present, with its default where the message had none. */
 export const LOADER_OPTIONS = {
@@ -38,6 +40,14 @@ function load<Types>(file: string): Types {
 
 /** Our own API: the agent's socket. */
 export const loadExhibit = (): AgentTypes['exhibit']['v1'] => load<AgentTypes>('exhibit/v1/agent.proto').exhibit.v1;
+
+/** The controller's API. */
+export const loadController = (): ControllerTypes['exhibit']['controller']['v1'] =>
+  load<ControllerTypes>('exhibit/controller/v1/controller.proto').exhibit.controller.v1;
+
+/** The stream between agents and the controller. */
+export const loadLink = (): LinkTypes['exhibit']['controller']['v1'] =>
+  load<LinkTypes>('exhibit/controller/v1/link.proto').exhibit.controller.v1;
 
 /** CRI v1. */
 export const loadCri = (): CriTypes['runtime']['v1'] => load<CriTypes>('runtime/v1/api.proto').runtime.v1;

@@ -5,19 +5,20 @@ import path from 'node:path';
 import grpc from '@grpc/grpc-js';
 import { HealthImplementation } from 'grpc-health-check';
 import type { Logger } from 'pino';
-import { type ErrorCode, ExhibitError, explain, isErrno, isExhibitError } from '../../evidence/error.ts';
+import { ExhibitError, isErrno, isExhibitError } from '../../evidence/error.ts';
 import type { AgentHandlers } from '../../proto/gen/exhibit/v1/Agent.ts';
-import type { Capture } from '../../proto/gen/exhibit/v1/Capture.ts';
 import type { CaptureEvent as WireEvent } from '../../proto/gen/exhibit/v1/CaptureEvent.ts';
 import type { CaptureRequest__Output } from '../../proto/gen/exhibit/v1/CaptureRequest.ts';
 import { loadExhibit } from '../../proto/load.ts';
-import type { CaptureEvent, Captures } from '../capture/captures.ts';
-import type { JournalEntry, StageResult } from '../capture/journal.ts';
+import { wireError } from '../../proto/wire-error.ts';
+import type { Captures } from '../capture/captures.ts';
+import type { JournalEntry } from '../capture/journal.ts';
 import type { Check } from '../doctor/check.ts';
 import { makeFolder } from '../host/folder.ts';
 import { describePeer, peerCredentials } from '../host/peer-credentials.ts';
 import type { Runtime } from '../runtime/runtime.ts';
 import { type RequestDefaults, readRequest } from './request.ts';
+import { type WireOptions, wireCapture, wireEvent } from './wire.ts';
 
 /**
  * The trigger that `kubectl exec ... exhibit capture` reaches: the agent's API on a Unix socket that only root can open
@@ -27,7 +28,7 @@ export interface ExecTrigger extends AsyncDisposable {
   readonly socket: string;
 }
 
-export interface ExecOptions {
+export interface ExecOptions extends WireOptions {
   readonly socket: string;
   readonly captures: Captures;
   /** The first one lists containers. */
@@ -36,8 +37,6 @@ export interface ExecOptions {
   /** Names of the sinks that a request may pick. */
   readonly sinks: readonly string[];
   readonly examine: (signal: AbortSignal) => Promise<Check[]>;
-  /** What a sink failed with when it was last tried to deliver to it. */
-  readonly problemOf: (sink: string) => string | undefined;
   readonly log: Logger;
 }
 
@@ -205,88 +204,4 @@ async function streamCapture(
   } catch (error) {
     call.emit('error', wireError(error));
   }
-}
-
-function wireEvent(
-  { captureId, created }: { readonly captureId: string; readonly created: boolean },
-  event: CaptureEvent,
-  options: ExecOptions,
-): WireEvent {
-  const base = { captureId, atMs: Date.now() };
-  switch (event.kind) {
-    case 'accepted':
-      return {
-        ...base,
-        accepted: { target: event.target, sinkUrl: event.bundleUrl, stages: [...event.stages], created },
-      };
-    case 'stage-started':
-      return { ...base, stageStarted: { stage: event.stage } };
-    case 'stage-progress':
-      return {
-        ...base,
-        stageProgress: { stage: event.stage, doneBytes: event.doneBytes, totalBytes: event.totalBytes },
-      };
-    case 'stage-ended':
-      return { ...base, stageEnded: event.result };
-    case 'ended':
-      return { ...base, ended: wireCapture(event.capture, options) };
-    default:
-      return event satisfies never;
-  }
-}
-
-function wireCapture(entry: JournalEntry, { problemOf }: Pick<ExecOptions, 'problemOf'>): Capture {
-  const sum = (pick: (stage: StageResult) => number) => entry.stages.reduce((total, stage) => total + pick(stage), 0);
-  return {
-    captureId: entry.captureId,
-    state: entry.state,
-    target: entry.target,
-    caseId: entry.caseId,
-    reason: entry.reason,
-    bundleUrl: entry.bundleUrl,
-    startedAtMs: entry.startedAtMs,
-    finishedAtMs: entry.finishedAtMs,
-    storedBytes: sum((stage) => stage.storedBytes),
-    gapCount: sum((stage) => stage.gapCount),
-    pauseMs: sum((stage) => stage.pauseMs),
-    error: entry.error,
-    stages: entry.stages,
-    scope: entry.scope ?? 'container',
-    waitingSinks: entry.waiting ?? [],
-    waitingProblems: (entry.waiting ?? []).map((sink) => problemOf(sink) ?? ''),
-  };
-}
-
-const STATUS: Readonly<Record<ErrorCode, grpc.status>> = {
-  usage: grpc.status.INVALID_ARGUMENT,
-  config: grpc.status.FAILED_PRECONDITION,
-  'target-not-found': grpc.status.NOT_FOUND,
-  'target-ambiguous': grpc.status.INVALID_ARGUMENT,
-  'target-not-running': grpc.status.FAILED_PRECONDITION,
-  'runtime-unreachable': grpc.status.UNAVAILABLE,
-  'runtime-failed': grpc.status.INTERNAL,
-  'runtime-unsupported': grpc.status.UNIMPLEMENTED,
-  'freeze-failed': grpc.status.INTERNAL,
-  'freeze-stuck': grpc.status.INTERNAL,
-  'sink-failed': grpc.status.UNAVAILABLE,
-  'sink-exists': grpc.status.ALREADY_EXISTS,
-  'spool-full': grpc.status.UNAVAILABLE,
-  'capture-conflict': grpc.status.ALREADY_EXISTS,
-  'capture-not-found': grpc.status.NOT_FOUND,
-  'capture-failed': grpc.status.INTERNAL,
-  cancelled: grpc.status.CANCELLED,
-  'bundle-not-found': grpc.status.NOT_FOUND,
-  'bundle-corrupt': grpc.status.DATA_LOSS,
-  'bundle-encrypted': grpc.status.DATA_LOSS,
-  'agent-unreachable': grpc.status.UNAVAILABLE,
-  internal: grpc.status.INTERNAL,
-};
-
-/** The sentence goes into `details`, our own code into the trailing metadata `exhibit-code`. */
-function wireError(error: unknown): Partial<grpc.StatusObject> & { message: string } {
-  const code: ErrorCode = isExhibitError(error) ? error.code : 'internal';
-  const metadata = new grpc.Metadata();
-  metadata.set('exhibit-code', code);
-  const details = explain(error);
-  return { code: STATUS[code], details, message: details, metadata };
 }

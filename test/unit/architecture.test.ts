@@ -5,7 +5,9 @@ import { describe, expect, test } from 'vitest';
 /** DESIGN's rules about who may import whom. A file that wants to break one is a sign to move the line. */
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
-const files = globSync('{agent,evidence,cli,proto}/**/*.ts', { cwd: ROOT }).filter((file) => !file.includes('/gen/'));
+const files = globSync('{agent,evidence,controller,cli,proto}/**/*.ts', { cwd: ROOT }).filter(
+  (file) => !file.includes('/gen/'),
+);
 
 /** Modules imported by `file`: paths from the root for our own, names for packages. Types only are not code. */
 function imports(file: string, options: { types: boolean }): string[] {
@@ -78,6 +80,26 @@ describe('the tree', () => {
       breaches(
         (file) => found.includes(file),
         (module) => !allowed.test(module),
+      ),
+    ).toEqual([]);
+  });
+
+  test('controller/ shares with the agent only what is pure: selectors, sizes and the format', () => {
+    const allowed = /^(controller|evidence|proto)\/|^agent\/(runtime\/select|byte-size)\.ts$/;
+    expect(
+      breaches(
+        (file) => file.startsWith('controller/'),
+        (module) => /^(agent|cli|test)\//.test(module) && !allowed.test(module),
+      ),
+    ).toEqual([]);
+  });
+
+  test('agent/ knows nothing of the controller but its messages', () => {
+    expect(
+      breaches(
+        (file) => file.startsWith('agent/'),
+        (module) => module.startsWith('controller/'),
+        { types: true },
       ),
     ).toEqual([]);
   });

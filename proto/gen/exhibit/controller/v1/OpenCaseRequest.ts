@@ -1,0 +1,12 @@
+// Original file: proto/exhibit/controller/v1/controller.proto
+
+
+export interface OpenCaseRequest {
+  'caseId'?: (string);
+  'title'?: (string);
+}
+
+export interface OpenCaseRequest__Output {
+  'caseId': (string);
+  'title': (string);
+}

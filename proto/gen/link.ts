@@ -1,0 +1,89 @@
+import type * as grpc from '@grpc/grpc-js';
+import type { MessageTypeDefinition } from '@grpc/proto-loader';
+
+import type { AgentLinkClient as _exhibit_controller_v1_AgentLinkClient, AgentLinkDefinition as _exhibit_controller_v1_AgentLinkDefinition } from './exhibit/controller/v1/AgentLink.ts';
+import type { AgentMessage as _exhibit_controller_v1_AgentMessage, AgentMessage__Output as _exhibit_controller_v1_AgentMessage__Output } from './exhibit/controller/v1/AgentMessage.ts';
+import type { CancelCommand as _exhibit_controller_v1_CancelCommand, CancelCommand__Output as _exhibit_controller_v1_CancelCommand__Output } from './exhibit/controller/v1/CancelCommand.ts';
+import type { CaptureCommand as _exhibit_controller_v1_CaptureCommand, CaptureCommand__Output as _exhibit_controller_v1_CaptureCommand__Output } from './exhibit/controller/v1/CaptureCommand.ts';
+import type { CaptureNews as _exhibit_controller_v1_CaptureNews, CaptureNews__Output as _exhibit_controller_v1_CaptureNews__Output } from './exhibit/controller/v1/CaptureNews.ts';
+import type { ControllerMessage as _exhibit_controller_v1_ControllerMessage, ControllerMessage__Output as _exhibit_controller_v1_ControllerMessage__Output } from './exhibit/controller/v1/ControllerMessage.ts';
+import type { Heartbeat as _exhibit_controller_v1_Heartbeat, Heartbeat__Output as _exhibit_controller_v1_Heartbeat__Output } from './exhibit/controller/v1/Heartbeat.ts';
+import type { Hello as _exhibit_controller_v1_Hello, Hello__Output as _exhibit_controller_v1_Hello__Output } from './exhibit/controller/v1/Hello.ts';
+import type { Lookup as _exhibit_controller_v1_Lookup, Lookup__Output as _exhibit_controller_v1_Lookup__Output } from './exhibit/controller/v1/Lookup.ts';
+import type { LookupAnswer as _exhibit_controller_v1_LookupAnswer, LookupAnswer__Output as _exhibit_controller_v1_LookupAnswer__Output } from './exhibit/controller/v1/LookupAnswer.ts';
+import type { Received as _exhibit_controller_v1_Received, Received__Output as _exhibit_controller_v1_Received__Output } from './exhibit/controller/v1/Received.ts';
+import type { Refusal as _exhibit_controller_v1_Refusal, Refusal__Output as _exhibit_controller_v1_Refusal__Output } from './exhibit/controller/v1/Refusal.ts';
+import type { Requester as _exhibit_controller_v1_Requester, Requester__Output as _exhibit_controller_v1_Requester__Output } from './exhibit/controller/v1/Requester.ts';
+import type { Welcome as _exhibit_controller_v1_Welcome, Welcome__Output as _exhibit_controller_v1_Welcome__Output } from './exhibit/controller/v1/Welcome.ts';
+import type { Accepted as _exhibit_v1_Accepted, Accepted__Output as _exhibit_v1_Accepted__Output } from './exhibit/v1/Accepted.ts';
+import type { AgentClient as _exhibit_v1_AgentClient, AgentDefinition as _exhibit_v1_AgentDefinition } from './exhibit/v1/Agent.ts';
+import type { CancelRequest as _exhibit_v1_CancelRequest, CancelRequest__Output as _exhibit_v1_CancelRequest__Output } from './exhibit/v1/CancelRequest.ts';
+import type { Capture as _exhibit_v1_Capture, Capture__Output as _exhibit_v1_Capture__Output } from './exhibit/v1/Capture.ts';
+import type { CaptureEvent as _exhibit_v1_CaptureEvent, CaptureEvent__Output as _exhibit_v1_CaptureEvent__Output } from './exhibit/v1/CaptureEvent.ts';
+import type { CaptureRequest as _exhibit_v1_CaptureRequest, CaptureRequest__Output as _exhibit_v1_CaptureRequest__Output } from './exhibit/v1/CaptureRequest.ts';
+import type { Check as _exhibit_v1_Check, Check__Output as _exhibit_v1_Check__Output } from './exhibit/v1/Check.ts';
+import type { Container as _exhibit_v1_Container, Container__Output as _exhibit_v1_Container__Output } from './exhibit/v1/Container.ts';
+import type { DoctorRequest as _exhibit_v1_DoctorRequest, DoctorRequest__Output as _exhibit_v1_DoctorRequest__Output } from './exhibit/v1/DoctorRequest.ts';
+import type { DoctorResponse as _exhibit_v1_DoctorResponse, DoctorResponse__Output as _exhibit_v1_DoctorResponse__Output } from './exhibit/v1/DoctorResponse.ts';
+import type { GetCaptureRequest as _exhibit_v1_GetCaptureRequest, GetCaptureRequest__Output as _exhibit_v1_GetCaptureRequest__Output } from './exhibit/v1/GetCaptureRequest.ts';
+import type { LabelSelector as _exhibit_v1_LabelSelector, LabelSelector__Output as _exhibit_v1_LabelSelector__Output } from './exhibit/v1/LabelSelector.ts';
+import type { ListCapturesRequest as _exhibit_v1_ListCapturesRequest, ListCapturesRequest__Output as _exhibit_v1_ListCapturesRequest__Output } from './exhibit/v1/ListCapturesRequest.ts';
+import type { ListCapturesResponse as _exhibit_v1_ListCapturesResponse, ListCapturesResponse__Output as _exhibit_v1_ListCapturesResponse__Output } from './exhibit/v1/ListCapturesResponse.ts';
+import type { ListContainersRequest as _exhibit_v1_ListContainersRequest, ListContainersRequest__Output as _exhibit_v1_ListContainersRequest__Output } from './exhibit/v1/ListContainersRequest.ts';
+import type { ListContainersResponse as _exhibit_v1_ListContainersResponse, ListContainersResponse__Output as _exhibit_v1_ListContainersResponse__Output } from './exhibit/v1/ListContainersResponse.ts';
+import type { PodSelector as _exhibit_v1_PodSelector, PodSelector__Output as _exhibit_v1_PodSelector__Output } from './exhibit/v1/PodSelector.ts';
+import type { Selector as _exhibit_v1_Selector, Selector__Output as _exhibit_v1_Selector__Output } from './exhibit/v1/Selector.ts';
+import type { StageEnded as _exhibit_v1_StageEnded, StageEnded__Output as _exhibit_v1_StageEnded__Output } from './exhibit/v1/StageEnded.ts';
+import type { StageProgress as _exhibit_v1_StageProgress, StageProgress__Output as _exhibit_v1_StageProgress__Output } from './exhibit/v1/StageProgress.ts';
+import type { StageStarted as _exhibit_v1_StageStarted, StageStarted__Output as _exhibit_v1_StageStarted__Output } from './exhibit/v1/StageStarted.ts';
+
+type SubtypeConstructor<Constructor extends new (...args: any) => any, Subtype> = {
+  new(...args: ConstructorParameters<Constructor>): Subtype;
+};
+
+export interface ProtoGrpcType {
+  exhibit: {
+    controller: {
+      v1: {
+        AgentLink: SubtypeConstructor<typeof grpc.Client, _exhibit_controller_v1_AgentLinkClient> & { service: _exhibit_controller_v1_AgentLinkDefinition }
+        AgentMessage: MessageTypeDefinition<_exhibit_controller_v1_AgentMessage, _exhibit_controller_v1_AgentMessage__Output>
+        CancelCommand: MessageTypeDefinition<_exhibit_controller_v1_CancelCommand, _exhibit_controller_v1_CancelCommand__Output>
+        CaptureCommand: MessageTypeDefinition<_exhibit_controller_v1_CaptureCommand, _exhibit_controller_v1_CaptureCommand__Output>
+        CaptureNews: MessageTypeDefinition<_exhibit_controller_v1_CaptureNews, _exhibit_controller_v1_CaptureNews__Output>
+        ControllerMessage: MessageTypeDefinition<_exhibit_controller_v1_ControllerMessage, _exhibit_controller_v1_ControllerMessage__Output>
+        Heartbeat: MessageTypeDefinition<_exhibit_controller_v1_Heartbeat, _exhibit_controller_v1_Heartbeat__Output>
+        Hello: MessageTypeDefinition<_exhibit_controller_v1_Hello, _exhibit_controller_v1_Hello__Output>
+        Lookup: MessageTypeDefinition<_exhibit_controller_v1_Lookup, _exhibit_controller_v1_Lookup__Output>
+        LookupAnswer: MessageTypeDefinition<_exhibit_controller_v1_LookupAnswer, _exhibit_controller_v1_LookupAnswer__Output>
+        Received: MessageTypeDefinition<_exhibit_controller_v1_Received, _exhibit_controller_v1_Received__Output>
+        Refusal: MessageTypeDefinition<_exhibit_controller_v1_Refusal, _exhibit_controller_v1_Refusal__Output>
+        Requester: MessageTypeDefinition<_exhibit_controller_v1_Requester, _exhibit_controller_v1_Requester__Output>
+        Welcome: MessageTypeDefinition<_exhibit_controller_v1_Welcome, _exhibit_controller_v1_Welcome__Output>
+      }
+    }
+    v1: {
+      Accepted: MessageTypeDefinition<_exhibit_v1_Accepted, _exhibit_v1_Accepted__Output>
+      Agent: SubtypeConstructor<typeof grpc.Client, _exhibit_v1_AgentClient> & { service: _exhibit_v1_AgentDefinition }
+      CancelRequest: MessageTypeDefinition<_exhibit_v1_CancelRequest, _exhibit_v1_CancelRequest__Output>
+      Capture: MessageTypeDefinition<_exhibit_v1_Capture, _exhibit_v1_Capture__Output>
+      CaptureEvent: MessageTypeDefinition<_exhibit_v1_CaptureEvent, _exhibit_v1_CaptureEvent__Output>
+      CaptureRequest: MessageTypeDefinition<_exhibit_v1_CaptureRequest, _exhibit_v1_CaptureRequest__Output>
+      Check: MessageTypeDefinition<_exhibit_v1_Check, _exhibit_v1_Check__Output>
+      Container: MessageTypeDefinition<_exhibit_v1_Container, _exhibit_v1_Container__Output>
+      DoctorRequest: MessageTypeDefinition<_exhibit_v1_DoctorRequest, _exhibit_v1_DoctorRequest__Output>
+      DoctorResponse: MessageTypeDefinition<_exhibit_v1_DoctorResponse, _exhibit_v1_DoctorResponse__Output>
+      GetCaptureRequest: MessageTypeDefinition<_exhibit_v1_GetCaptureRequest, _exhibit_v1_GetCaptureRequest__Output>
+      LabelSelector: MessageTypeDefinition<_exhibit_v1_LabelSelector, _exhibit_v1_LabelSelector__Output>
+      ListCapturesRequest: MessageTypeDefinition<_exhibit_v1_ListCapturesRequest, _exhibit_v1_ListCapturesRequest__Output>
+      ListCapturesResponse: MessageTypeDefinition<_exhibit_v1_ListCapturesResponse, _exhibit_v1_ListCapturesResponse__Output>
+      ListContainersRequest: MessageTypeDefinition<_exhibit_v1_ListContainersRequest, _exhibit_v1_ListContainersRequest__Output>
+      ListContainersResponse: MessageTypeDefinition<_exhibit_v1_ListContainersResponse, _exhibit_v1_ListContainersResponse__Output>
+      PodSelector: MessageTypeDefinition<_exhibit_v1_PodSelector, _exhibit_v1_PodSelector__Output>
+      Selector: MessageTypeDefinition<_exhibit_v1_Selector, _exhibit_v1_Selector__Output>
+      StageEnded: MessageTypeDefinition<_exhibit_v1_StageEnded, _exhibit_v1_StageEnded__Output>
+      StageProgress: MessageTypeDefinition<_exhibit_v1_StageProgress, _exhibit_v1_StageProgress__Output>
+      StageStarted: MessageTypeDefinition<_exhibit_v1_StageStarted, _exhibit_v1_StageStarted__Output>
+    }
+  }
+}
+
