@@ -52,7 +52,7 @@ export async function readContexts(env: Session['env']): Promise<ContextsFile> {
   const document = parseDocument(text);
   const fault = document.errors[0]?.message.split('\n')[0];
   if (fault !== undefined) throw new ExhibitError('config', `${file} is not valid YAML: ${fault}`);
-  const parsed = fileSchema.safeParse(document.toJS({ maxAliasCount: 0 }) ?? {});
+  const parsed = fileSchema.safeParse(document.toJS({ maxAliasCount: 100 }) ?? {});
   if (parsed.success) return resolved(parsed.data, path.dirname(file));
   const faults = parsed.error.issues.map((issue) => `${issue.path.join('.') || 'the file'}: ${issue.message}`);
   throw new ExhibitError('config', [`${file} is not as it should be:`, ...faults].join('\n  '));

@@ -60,9 +60,10 @@ function registerSet(context: Command, session: Session): void {
     .command('set')
     .description('keep a controller under a name, with the files that prove who you are')
     .argument('<name>', 'its name')
-    .option('--token-command <words...>', 'a program that prints an OIDC token, and its arguments')
+    .option('--token-command <program>', 'a program that prints an OIDC token')
+    .option('--token-arg <word>', 'an argument of it; once for each, --token-arg=--audience', collect)
     .action(async (name: string) => {
-      const options = optionsOf<CommonOptions & { tokenCommand?: string[] }>(set);
+      const options = optionsOf<CommonOptions & { tokenCommand?: string; tokenArg?: string[] }>(set);
       const { readContexts, writeContexts } = await contextsFile();
       const file = await readContexts(session.env);
       const before = file.contexts.find((one) => one.name === name);
@@ -73,7 +74,8 @@ function registerSet(context: Command, session: Session): void {
         certFile: full(options.cert),
         keyFile: full(options.key),
         tokenFile: full(options.tokenFile),
-        tokenCommand: options.tokenCommand,
+        tokenCommand:
+          options.tokenCommand === undefined ? undefined : [options.tokenCommand, ...(options.tokenArg ?? [])],
         serverName: options.serverName,
       };
       const changed = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
@@ -86,6 +88,8 @@ function registerSet(context: Command, session: Session): void {
       });
     });
 }
+
+const collect = (word: string, before: readonly string[] = []): string[] => [...before, word];
 
 function registerUse(context: Command, session: Session): void {
   const use = context
