@@ -18,6 +18,7 @@ import {
 } from './config-file.ts';
 import { signingSchema } from './sign/open.ts';
 import { EVEN_WITH_FAULTS, type SinkConfig, sinkSchema, sinksSchema } from './sink/open.ts';
+import { controllerSchema } from './trigger/controller-config.ts';
 
 const absolutePath = z.string().regex(/^\//, { error: 'an absolute path' });
 
@@ -101,6 +102,10 @@ const commonSchema = z.strictObject({
     .string()
     .min(1)
     .default(() => os.hostname()),
+  /** The agent's own pod, NAMESPACE/NAME, for people who look for it; empty outside Kubernetes. */
+  pod: z.string().max(512).default(''),
+  /** The central controller, which the agent dials; none unless told. */
+  controller: controllerSchema.optional(),
   /** The root-only API socket. */
   socket: absolutePath.default('/run/exhibit/exhibit.sock'),
   /** Journal and FIFOs; on a tmpfs, so that the node's disk is not written. A path both the agent and the runtime see. */
@@ -174,6 +179,7 @@ export type Config = z.output<typeof commonSchema> & {
 const ENVIRONMENT: readonly EnvironmentKey[] = [
   ['EXHIBIT_CLUSTER', ['cluster']],
   ['EXHIBIT_NODE', ['node']],
+  ['EXHIBIT_POD', ['pod']],
   ['EXHIBIT_SOCKET', ['socket']],
   ['EXHIBIT_STATE_DIR', ['stateDir']],
   ['EXHIBIT_RUNTIME_SOCKET', ['runtime', 'socket']],
