@@ -2,9 +2,9 @@ import type { Logger } from 'pino';
 import { ExhibitError } from '../evidence/error.ts';
 import type { Denials } from './custody/denials.ts';
 import type { Caller, Place, Right } from './identity/identity.ts';
-import { may } from './identity/rights.ts';
+import { matches, maySomewhere } from './identity/rights.ts';
 import type { AgentLinks } from './link/link.ts';
-import type { CaptureFilter, Store } from './store/store.ts';
+import type { Store } from './store/store.ts';
 
 /** What every call of the API works with. */
 export interface Domain {
@@ -32,29 +32,15 @@ export interface ApprovalRule {
   readonly expiresMs: number;
 }
 
-/** The place that only grants over every namespace match: for what is not of one namespace. No namespace is named so. */
+/** As a target's namespace: any of them, so that only a right over every namespace is enough. No namespace is named so. */
 export const ANY_NAMESPACE = '*';
-/** The same for clusters. */
-const ANY_CLUSTER = '*';
 
-/** Right over every cluster and namespace. */
-export const mayEverywhere = (caller: Caller, right: Right): boolean =>
-  may(caller, right, { cluster: ANY_CLUSTER, namespace: ANY_NAMESPACE });
+/** Whether it is worth asking the agents of this cluster: the right over some namespace there. */
+export const mayIn = (caller: Caller, right: Right, cluster: string): boolean =>
+  maySomewhere({ ...caller, grants: caller.grants.filter((grant) => matchesAny(grant.clusters, cluster)) }, right);
 
-/** Right over some namespace of the cluster; of any cluster, without one. */
-export const maySomewhere = (caller: Caller, right: Right, cluster?: string): boolean =>
-  caller.grants.some((grant) => {
-    const widened = { ...grant, namespaces: ['*'], ...(cluster === undefined ? { clusters: ['*'] } : {}) };
-    return may({ ...caller, grants: [widened] }, right, { cluster: cluster ?? '', namespace: '' });
-  });
-
-/** Every role may see where it holds. Undefined: everything. */
-export function visibleTo(caller: Caller): CaptureFilter['visible'] {
-  return mayEverywhere(caller, 'see') ? undefined : caller.grants;
-}
-
-/** The name in the audit log. */
-export const actorOf = (caller: Caller): string => (caller.by === 'alert' ? `alert ${caller.name}` : caller.name);
+export const matchesAny = (patterns: readonly string[], text: string): boolean =>
+  patterns.some((pattern) => matches(pattern, text));
 
 export interface Denied {
   readonly caller: Caller;
@@ -75,7 +61,7 @@ export function forbidden(domain: Domain, denied: Denied): ExhibitError {
 /** For what is told to the caller as not being there. */
 export function denyQuietly({ denials }: Domain, { caller, call, captureId, caseId, place, why }: Denied): void {
   denials.record({
-    actor: actorOf(caller),
+    actor: caller.name,
     ...(captureId === undefined ? {} : { captureId }),
     ...(caseId === undefined ? {} : { caseId }),
     details: { call, by: caller.by, why, ...place },

@@ -1,6 +1,5 @@
-import type { ApprovalRule } from '../domain.ts';
+import { type ApprovalRule, matchesAny } from '../domain.ts';
 import type { Place } from '../identity/identity.ts';
-import { matchesAny } from '../identity/rights.ts';
 
 /** The rule that makes captures of this place wait for a second person; undefined: none does. Pure. */
 export function approvalFor(

@@ -5,7 +5,7 @@ import type { CreateCaptureRequest__Output } from '../../proto/gen/exhibit/contr
 import type { CreateCaptureResponse } from '../../proto/gen/exhibit/controller/v1/CreateCaptureResponse.ts';
 import type { CallContext } from '../api/api.ts';
 import { checkCaseFor } from '../case/cases.ts';
-import { actorOf, type Domain } from '../domain.ts';
+import type { Domain } from '../domain.ts';
 import type { Caller } from '../identity/identity.ts';
 import type { CaptureRow, NewAudit } from '../store/store.ts';
 import { approvalFor } from './approval.ts';
@@ -100,7 +100,7 @@ function createdAudit(row: CaptureRow, asked: Asked, caller: Caller): NewAudit {
   const words = { artifacts, consistency, scope, sinks, reason, exhibitNumber, acquirer };
   return {
     atMs: row.createdAtMs,
-    actor: actorOf(caller),
+    actor: caller.name,
     action: 'capture.created',
     captureId,
     ...(caseId === '' ? {} : { caseId }),

@@ -2,7 +2,7 @@ import { ExhibitError } from '../../evidence/error.ts';
 import type { ControlledCapture } from '../../proto/gen/exhibit/controller/v1/ControlledCapture.ts';
 import type { DenyCaptureRequest__Output } from '../../proto/gen/exhibit/controller/v1/DenyCaptureRequest.ts';
 import type { CallContext } from '../api/api.ts';
-import { actorOf, type Domain, forbidden } from '../domain.ts';
+import { type Domain, forbidden } from '../domain.ts';
 import type { Caller } from '../identity/identity.ts';
 import { may } from '../identity/rights.ts';
 import type { CaptureChange, CaptureRow, CaptureState, NewAudit } from '../store/store.ts';
@@ -155,5 +155,5 @@ function auditOf(
   atMs: number,
   details: NewAudit['details'],
 ): NewAudit {
-  return { ...placeInLog(row), atMs, actor: actorOf(caller), action, details: { by: caller.by, ...details } };
+  return { ...placeInLog(row), atMs, actor: caller.name, action, details: { by: caller.by, ...details } };
 }

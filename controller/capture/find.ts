@@ -4,9 +4,9 @@ import { ExhibitError } from '../../evidence/error.ts';
 import type { Unreached } from '../../proto/gen/exhibit/controller/v1/Unreached.ts';
 import type { Selector__Output } from '../../proto/gen/exhibit/v1/Selector.ts';
 import type { CallContext } from '../api/api.ts';
-import { ANY_NAMESPACE, type Domain, denyQuietly, forbidden, maySomewhere } from '../domain.ts';
+import { ANY_NAMESPACE, type Domain, denyQuietly, forbidden, mayIn } from '../domain.ts';
 import type { Caller } from '../identity/identity.ts';
-import { may } from '../identity/rights.ts';
+import { may, maySomewhere } from '../identity/rights.ts';
 import type { NodeName, NodeRow } from '../store/store.ts';
 import { ask, nodesOf, type Unanswered, unconnected } from './ask.ts';
 import { type Asked, isProcess } from './asked.ts';
@@ -53,7 +53,11 @@ export function selectorMessage(selector: Selector): Selector__Output {
 function checkReach(domain: Domain, { selector, clusters, namespace }: Asked, caller: Caller): void {
   const known = selector.kind === 'pod' ? selector.namespace : namespace;
   const mayThere = (cluster?: string) =>
-    known === '' ? maySomewhere(caller, 'capture', cluster) : mayCaptureNamespace(caller, known, cluster);
+    known === ''
+      ? cluster === undefined
+        ? maySomewhere(caller, 'capture')
+        : mayIn(caller, 'capture', cluster)
+      : mayCaptureNamespace(caller, known, cluster);
   const where = known === '' ? '' : ` in the namespace ${known}`;
   const call = 'CreateCapture';
   if (clusters.length === 0 && !mayThere())
@@ -81,7 +85,7 @@ function wantedBy({ selector, clusters, node, namespace }: Asked, caller: Caller
     if (clusters.length > 0 && !clusters.includes(name.cluster)) return false;
     if (node !== '' && node !== name.node) return false;
     return known === ''
-      ? maySomewhere(caller, 'capture', name.cluster)
+      ? mayIn(caller, 'capture', name.cluster)
       : may(caller, 'capture', { cluster: name.cluster, namespace: known });
   };
 }
@@ -162,8 +166,7 @@ async function findProcess(
   const mine = rows.filter(({ cluster }) => open(cluster));
   const [row] = mine;
   if (row === undefined) {
-    if (rows.some(({ cluster }) => maySomewhere(caller, 'see', cluster)))
-      throw forbidden(domain, { caller, call, why });
+    if (rows.some(({ cluster }) => mayIn(caller, 'see', cluster))) throw forbidden(domain, { caller, call, why });
     throw new ExhibitError(
       'node-not-found',
       `No agent of a node ${node} has ever connected; list them with: exhibit nodes`,

@@ -2,9 +2,9 @@ import { ExhibitError } from '../../evidence/error.ts';
 import type { ListCapturesRequest__Output } from '../../proto/gen/exhibit/controller/v1/ListCapturesRequest.ts';
 import type { ListCapturesResponse } from '../../proto/gen/exhibit/controller/v1/ListCapturesResponse.ts';
 import type { CallContext } from '../api/api.ts';
-import { type Domain, denyQuietly, visibleTo } from '../domain.ts';
+import { type Domain, denyQuietly } from '../domain.ts';
 import type { Caller } from '../identity/identity.ts';
-import { may } from '../identity/rights.ts';
+import { may, visible } from '../identity/rights.ts';
 import { boundedPage, pageSize } from '../page.ts';
 import { type CaptureFilter, type CaptureRow, type CaptureState, END_STATES, OPEN_STATES } from '../store/store.ts';
 import { readCaseId, readName } from '../text.ts';
@@ -27,11 +27,11 @@ export async function findCapture(domain: Domain, call: string, text: string, ca
   if (!/^[0-9a-f-]{4,36}$/.test(id))
     throw new ExhibitError('usage', 'A capture id is a UUID, or at least its first 4 characters');
   const rows = await rowsOf(domain, id);
-  const visible = rows.filter((row) => may(caller, 'see', row));
-  const [only, other] = visible;
+  const mine = rows.filter((row) => may(caller, 'see', row));
+  const [only, other] = mine;
   if (other !== undefined) {
-    const ids = visible.slice(0, SHOWN_IDS).map(({ captureId }) => captureId);
-    const message = `${id} stands for ${visible.length} captures or more, give more of the id: ${ids.join(', ')}`;
+    const ids = mine.slice(0, SHOWN_IDS).map(({ captureId }) => captureId);
+    const message = `${id} stands for ${mine.length} captures or more, give more of the id: ${ids.join(', ')}`;
     throw new ExhibitError('capture-not-found', message);
   }
   if (only !== undefined) return only;
@@ -63,7 +63,7 @@ export async function listCaptures(
 }
 
 function readFilter(request: ListCapturesRequest__Output, caller: Caller): CaptureFilter {
-  const visible = visibleTo(caller);
+  const places = visible(caller);
   const given = {
     cluster: readName('cluster', request.cluster),
     node: readName('node', request.node),
@@ -80,7 +80,7 @@ function readFilter(request: ListCapturesRequest__Output, caller: Caller): Captu
     ...(states.length === 0 ? {} : { states }),
     ...(sinceMs === 0 ? {} : { sinceMs }),
     ...(untilMs === 0 ? {} : { untilMs }),
-    ...(visible === undefined ? {} : { visible }),
+    ...(places === undefined ? {} : { visible: places }),
   };
 }
 

@@ -3,16 +3,17 @@ import type { Case } from '../../proto/gen/exhibit/controller/v1/Case.ts';
 import type { ListCasesRequest__Output } from '../../proto/gen/exhibit/controller/v1/ListCasesRequest.ts';
 import type { ListCasesResponse } from '../../proto/gen/exhibit/controller/v1/ListCasesResponse.ts';
 import type { CallContext } from '../api/api.ts';
-import { actorOf, type Domain, denyQuietly, forbidden, maySomewhere, visibleTo } from '../domain.ts';
+import { type Domain, denyQuietly, forbidden } from '../domain.ts';
 import type { Caller } from '../identity/identity.ts';
+import { maySomewhere, visible } from '../identity/rights.ts';
 import { pageSize, visiblePage } from '../page.ts';
 import type { CaseRow } from '../store/store.ts';
 import { readCaseId, readNote, readTitle } from '../text.ts';
 
 /**
  * Cases, and who may what. Open one: a responder of anywhere. See one: who opened it, who may see one of its captures, and who may
- * see everything. Write into one, close it, or put captures into it: a responder of anywhere who sees it. A rule of an alert puts
- * captures into the case that its configuration names.
+ * see everything. Write into one, close it, or put captures into it: a responder of anywhere who sees it. A rule of an alert may use
+ * the case that its configuration names, whoever opened it.
  */
 
 const PAGE = { usual: 100, most: 1_000 };
@@ -26,7 +27,7 @@ export async function openCase(
   const title = readTitle(request.title);
   checkResponder(domain, 'OpenCase', caseId, caller);
   const openedAtMs = domain.now();
-  const openedBy = actorOf(caller);
+  const openedBy = caller.name;
   const audit = auditOf(caller, 'case.opened', caseId, openedAtMs, { title });
   return wireCase(await domain.store.openCase({ caseId, title, openedBy, openedAtMs }, audit));
 }
@@ -63,7 +64,7 @@ export async function noteCase(
   const { caseId, text } = await written(domain, 'NoteCase', request, caller);
   const atMs = domain.now();
   const audit = auditOf(caller, 'case.noted', caseId, atMs, { text });
-  return wireCase(await domain.store.noteCase(caseId, { by: actorOf(caller), atMs, text }, audit));
+  return wireCase(await domain.store.noteCase(caseId, { by: caller.name, atMs, text }, audit));
 }
 
 export async function closeCase(
@@ -74,12 +75,11 @@ export async function closeCase(
   const { caseId, text } = await written(domain, 'CloseCase', request, caller);
   const atMs = domain.now();
   const audit = auditOf(caller, 'case.closed', caseId, atMs, { text });
-  return wireCase(await domain.store.closeCase(caseId, { by: actorOf(caller), atMs, text }, audit));
+  return wireCase(await domain.store.closeCase(caseId, { by: caller.name, atMs, text }, audit));
 }
 
 /** Before captures are put into it; that it is still open, the store checks with them. */
 export async function checkCaseFor(domain: Domain, caseId: string, caller: Caller): Promise<void> {
-  if (caller.by === 'alert') return;
   const row = await findCase(domain, 'CreateCapture', caseId, caller);
   if (row.state !== 'open')
     throw new ExhibitError('case-not-found', `The case ${caseId} is closed; open another one for new captures`);
@@ -98,9 +98,9 @@ async function seesCase(
   row: Pick<CaseRow, 'caseId' | 'openedBy'>,
   caller: Caller,
 ): Promise<boolean> {
-  const visible = visibleTo(caller);
-  if (visible === undefined || row.openedBy === actorOf(caller)) return true;
-  return (await store.captures({ caseId: row.caseId, visible }, { limit: 1 })).rows.length > 0;
+  const places = visible(caller);
+  if (places === undefined || row.openedBy === caller.name || caller.by === 'alert') return true;
+  return (await store.captures({ caseId: row.caseId, visible: places }, { limit: 1 })).rows.length > 0;
 }
 
 async function written(
@@ -136,6 +136,6 @@ const wireCase = ({ notes, ...row }: CaseRow): Case => ({ ...row, notes: [...not
 
 const auditOf = (caller: Caller, action: string, caseId: string, atMs: number, details: Record<string, string>) => ({
   ...{ atMs, action, caseId },
-  actor: actorOf(caller),
+  actor: caller.name,
   details: { by: caller.by, ...details },
 });

@@ -3,9 +3,9 @@ import type { ListCustodyResponse } from '../../proto/gen/exhibit/controller/v1/
 import type { CallContext } from '../api/api.ts';
 import { findCapture } from '../capture/get.ts';
 import { findCase } from '../case/cases.ts';
-import { type Domain, forbidden, mayEverywhere, visibleTo } from '../domain.ts';
+import { type Domain, forbidden } from '../domain.ts';
 import type { Caller } from '../identity/identity.ts';
-import { may } from '../identity/rights.ts';
+import { may, mayEverywhere, visible } from '../identity/rights.ts';
 import { pageSize } from '../page.ts';
 import type { AuditFilter, AuditRow } from '../store/store.ts';
 import { readCaseId } from '../text.ts';
@@ -53,7 +53,7 @@ async function readFilter(domain: Domain, request: ListCustodyRequest__Output, c
 }
 
 function visibilityOf({ store }: Domain, caller: Caller): (row: AuditRow) => Promise<boolean> {
-  if (visibleTo(caller) === undefined) return async () => true;
+  if (visible(caller) === undefined) return async () => true;
   const known = new Map<string, boolean>();
   return async ({ captureId }) => {
     if (captureId === '') return true;

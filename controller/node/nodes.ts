@@ -9,7 +9,7 @@ import type { CallContext } from '../api/api.ts';
 import { ask, unconnected } from '../capture/ask.ts';
 import { selectorMessage } from '../capture/find.ts';
 import { type FoundContainer, fits } from '../capture/targets.ts';
-import { type Domain, maySomewhere } from '../domain.ts';
+import { type Domain, mayIn } from '../domain.ts';
 import { may } from '../identity/rights.ts';
 import { pageSize, visiblePage } from '../page.ts';
 import type { NodeName, NodeRow } from '../store/store.ts';
@@ -34,7 +34,7 @@ export async function listNodes(
   const token = request.pageToken === '' ? {} : { token: request.pageToken };
   const { rows, next } = await visiblePage(
     (page) => store.nodes(filter, page),
-    (row) => maySomewhere(caller, 'see', row.cluster),
+    (row) => mayIn(caller, 'see', row.cluster),
     { limit: pageSize(request.pageSize, NODES), ...token },
   );
   return { nodes: rows.map(wireNode), nextPageToken: next ?? '' };
@@ -54,9 +54,7 @@ export async function listContainers(
   const wanted = (name: NodeName) =>
     (clusters.length === 0 || clusters.includes(name.cluster)) &&
     (node === '' || node === name.node) &&
-    (namespace === ''
-      ? maySomewhere(caller, 'see', name.cluster)
-      : may(caller, 'see', { cluster: name.cluster, namespace }));
+    (namespace === '' ? mayIn(caller, 'see', name.cluster) : may(caller, 'see', { cluster: name.cluster, namespace }));
   const question = { namespace, ...(selector === undefined ? {} : { selector: selectorMessage(selector) }) };
   const { found, unreached } = await ask(domain, { wanted, question, isSettledBy: 'nothing' }, signal);
   const visible = found

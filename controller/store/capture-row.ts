@@ -77,6 +77,7 @@ export function changedColumns(before: CaptureRow, change: CaptureChange): Updat
   if (change.sentAtMs !== undefined) columns.sent_at_ms = whole(change.sentAtMs, 'sentAtMs');
   if (change.acceptedAtMs !== undefined) columns.accepted_at_ms = whole(change.acceptedAtMs, 'acceptedAtMs');
   if (change.endedAtMs !== undefined) columns.ended_at_ms = whole(change.endedAtMs, 'endedAtMs');
+  if (change.expiresAtMs !== undefined) columns.expires_at_ms = whole(change.expiresAtMs, 'expiresAtMs');
   if (change.error !== undefined) columns.error = change.error;
   if (change.cancelRequested !== undefined) columns.cancel_requested = Number(change.cancelRequested);
   if (change.told !== undefined) columns.told = orNull(change.told);
