@@ -1,4 +1,5 @@
 import type { Unreached } from '../../proto/gen/exhibit/controller/v1/Unreached.ts';
+import type { Container__Output } from '../../proto/gen/exhibit/v1/Container.ts';
 import type { Domain } from '../domain.ts';
 import type { Question } from '../link/link.ts';
 import type { NodeName, NodeRow } from '../store/store.ts';
@@ -16,6 +17,8 @@ const NODES_A_PAGE = 1_000;
 export interface Asking {
   readonly wanted: (node: NodeName) => boolean;
   readonly question: Question;
+  /** What an agent answers beside the question is passed over: it is looked at, not believed. */
+  readonly fits: (container: Container__Output) => boolean;
   /** `cluster`: a running container that is found answers for its cluster, `all`: for every one. */
   readonly isSettledBy: 'all' | 'cluster' | 'nothing';
 }
@@ -30,7 +33,7 @@ export interface Answered extends Unanswered {
 
 /** Everything that came within the time, or until it was settled. */
 export async function ask(domain: Domain, asking: Asking, signal: AbortSignal): Promise<Answered> {
-  const { wanted, question, isSettledBy } = asking;
+  const { wanted, question, fits, isSettledBy } = asking;
   const clusters = isSettledBy === 'cluster' ? await clustersOf(domain, wanted) : undefined;
   const found: FoundContainer[] = [];
   const unreached: Unreached[] = [];
@@ -42,7 +45,7 @@ export async function ask(domain: Domain, asking: Asking, signal: AbortSignal): 
         unreached.push({ cluster, node, reason: answer.reason });
         continue;
       }
-      const here = answer.containers.map((container) => ({ cluster, node, container }));
+      const here = answer.containers.filter(fits).map((container) => ({ cluster, node, container }));
       found.push(...here);
       if (isSettledBy === 'nothing' || !here.some(runs)) continue;
       clusters?.delete(cluster);

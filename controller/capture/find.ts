@@ -2,6 +2,7 @@ import type { Selector } from '../../agent/runtime/runtime.ts';
 import { selectorText, selectorToProto } from '../../agent/runtime/select.ts';
 import { ExhibitError } from '../../evidence/error.ts';
 import type { Unreached } from '../../proto/gen/exhibit/controller/v1/Unreached.ts';
+import type { Container__Output } from '../../proto/gen/exhibit/v1/Container.ts';
 import type { Selector__Output } from '../../proto/gen/exhibit/v1/Selector.ts';
 import type { CallContext } from '../api/api.ts';
 import { ANY_NAMESPACE, type Domain, denyQuietly, forbidden, mayIn } from '../domain.ts';
@@ -27,10 +28,13 @@ export async function findTargets(domain: Domain, asked: Asked, context: CallCon
   checkReach(domain, asked, context.caller);
   const wanted = wantedBy(asked, context.caller);
   const question = { selector: selectorMessage(asked.selector), namespace: asked.namespace };
-  const asking = { wanted, question, isSettledBy: settling(asked) };
+  const asking = {
+    ...{ wanted, question },
+    fits: (one: Container__Output) => fits(asked.selector, asked.namespace, one),
+    isSettledBy: settling(asked),
+  };
   const { found, unreached } = await ask(domain, asking, context.signal);
-  const fitting = found.filter(({ container }) => fits(asked.selector, asked.namespace, container));
-  const mine = ofCaller(domain, fitting, context.caller);
+  const mine = ofCaller(domain, found, context.caller);
   const running = mine.filter(runs);
   if (running.length > 0) {
     const away = asked.selector.kind === 'labels' ? await unconnected(domain, wanted) : [];

@@ -5,6 +5,7 @@ import type { ListContainersResponse } from '../../proto/gen/exhibit/controller/
 import type { ListNodesRequest__Output } from '../../proto/gen/exhibit/controller/v1/ListNodesRequest.ts';
 import type { ListNodesResponse } from '../../proto/gen/exhibit/controller/v1/ListNodesResponse.ts';
 import type { Node } from '../../proto/gen/exhibit/controller/v1/Node.ts';
+import type { Container__Output } from '../../proto/gen/exhibit/v1/Container.ts';
 import type { CallContext } from '../api/api.ts';
 import { ask, unconnected } from '../capture/ask.ts';
 import { selectorMessage } from '../capture/find.ts';
@@ -56,10 +57,13 @@ export async function listContainers(
     (node === '' || node === name.node) &&
     (namespace === '' ? mayIn(caller, 'see', name.cluster) : may(caller, 'see', { cluster: name.cluster, namespace }));
   const question = { namespace, ...(selector === undefined ? {} : { selector: selectorMessage(selector) }) };
-  const { found, unreached } = await ask(domain, { wanted, question, isSettledBy: 'nothing' }, signal);
+  const isAsked = (container: Container__Output) =>
+    selector === undefined
+      ? namespace === '' || container.namespace === namespace
+      : fits(selector, namespace, container);
+  const asking = { wanted, question, fits: isAsked, isSettledBy: 'nothing' } as const;
+  const { found, unreached } = await ask(domain, asking, signal);
   const visible = found
-    .filter(({ container }) => namespace === '' || container.namespace === namespace)
-    .filter(({ container }) => selector === undefined || fits(selector, namespace, container))
     .filter((one) => may(caller, 'see', { cluster: one.cluster, namespace: one.container.namespace }))
     .sort(byName);
   const limit = pageSize(request.limit, CONTAINERS);
