@@ -89,13 +89,14 @@ const AUDIT_GUARD: Record<Dialect['kind'], readonly string[]> = {
   ],
 };
 
-/** What replicas tell each other. Messages need no durability: who was away looks into the store. */
+/** What replicas tell each other, see postgres-bus.ts and postgres.ts. Messages need no durability: who was away looks into the store. */
 const BUS_TABLES: Record<Dialect['kind'], readonly string[]> = {
   sqlite: [],
   postgres: [
     `create unlogged table bus_messages (
       id bigint generated always as identity primary key, message text not null, at_ms bigint not null)`,
     'create index bus_messages_old on bus_messages (at_ms)',
+    'create table write_marks (writer text primary key, mark text not null, at_ms bigint not null) with (fillfactor = 50)',
     'create table replicas (replica_id text collate "C" primary key, seen_at_ms bigint not null)',
   ],
 };

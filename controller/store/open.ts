@@ -1,12 +1,15 @@
 import type { Logger } from 'pino';
 import { z } from 'zod';
-import { ExhibitError } from '../../evidence/error.ts';
 import { auditCalls } from './audit-log.ts';
 import { budgetCalls } from './budgets.ts';
 import { type OwnedBus, openLocalBus } from './bus.ts';
 import { captureCalls } from './captures.ts';
 import { caseCalls } from './cases.ts';
 import { nodeCalls } from './nodes.ts';
+import { openPostgres } from './postgres.ts';
+import { openPostgresBus } from './postgres-bus.ts';
+import type { PostgresTarget } from './postgres-client.ts';
+import { postgresFault } from './postgres-fault.ts';
 import type { Sql } from './sql.ts';
 import { DURABILITIES, openSqlite } from './sqlite.ts';
 import type { Store } from './store.ts';
@@ -36,11 +39,24 @@ export interface StoreContext {
  * @throws ExhibitError `config` for a place that is wrong, `store-failed` for one that is away
  */
 export async function openStore(config: StoreConfig, context: StoreContext): Promise<Store> {
-  const { url, durability } = storeSchema.parse(config);
-  if (!url.startsWith('sqlite:')) throw new ExhibitError('config', 'PostgreSQL is not there yet');
+  const { url, durability, passwordFile } = storeSchema.parse(config);
+  if (!url.startsWith('sqlite:'))
+    return await openShared(passwordFile === undefined ? { url } : { url, passwordFile }, context);
   // sqlite:///path is what other programs write.
   const sql = await openSqlite(url.slice('sqlite:'.length).replace(/^\/+/, '/'), durability, context.now);
   return storeOf(sql, openLocalBus());
+}
+
+async function openShared(target: PostgresTarget, { log, now }: StoreContext): Promise<Store> {
+  await using stack = new AsyncDisposableStack();
+  const sql = stack.use(await openPostgres(target, log, now));
+  try {
+    const bus = await openPostgresBus(sql, target, log);
+    stack.move();
+    return storeOf(sql, bus);
+  } catch (error) {
+    throw postgresFault(error);
+  }
 }
 
 export function storeOf(sql: Sql, bus: OwnedBus): Store {
