@@ -6,7 +6,7 @@ import { fromJson, toJson, typesOf } from './http-messages.ts';
 import { queryAsJson } from './http-query.ts';
 import { fastifyPath, pathFields, ROUTES, type Route } from './http-routes.ts';
 import { inlineSchema, type JsonSchema } from './http-schema.ts';
-import { createWatches, writeEvents } from './http-watch.ts';
+import { writeEvents } from './http-watch.ts';
 
 /** The calls of `Controller` as routes: the same `Api` that gRPC serves. */
 
@@ -34,7 +34,11 @@ export function inputSchema(route: Route): JsonSchema {
   const properties = { ...(schema.properties as Record<string, JsonSchema>) };
   for (const field of pathFields(route.path)) delete properties[field];
   if (route.call !== 'CreateCapture') return { ...schema, properties };
-  return { ...schema, properties: { ...properties, target: TARGET_SCHEMA }, not: { required: ['target', 'selector'] } };
+  return {
+    ...schema,
+    properties: { ...properties, target: TARGET_SCHEMA },
+    not: { type: 'object', required: ['target', 'selector'] },
+  };
 }
 
 export function paramsSchema(route: Route): JsonSchema {
@@ -44,7 +48,6 @@ export function paramsSchema(route: Route): JsonSchema {
 }
 
 export function registerCalls(app: FastifyInstance, parts: CallParts): void {
-  const watches = createWatches();
   for (const route of ROUTES) {
     const { request: type } = typesOf(route.call);
     const part = route.method === 'GET' ? 'querystring' : 'body';
@@ -55,8 +58,8 @@ export function registerCalls(app: FastifyInstance, parts: CallParts): void {
       schema: { params: paramsSchema(route), [part]: inputSchema(route) },
       onRequest: (request) => parts.authenticate(request),
       preValidation: async (request) => {
-        if (part === 'body') request.body ??= {};
-        else request.query = queryAsJson(type, request.query as Record<string, unknown>);
+        if (part === 'body' && request.body === undefined) request.body = {};
+        if (part === 'querystring') request.query = queryAsJson(type, request.query as Record<string, unknown>);
       },
       handler: async (request, reply) => {
         const input = {
@@ -66,7 +69,6 @@ export function registerCalls(app: FastifyInstance, parts: CallParts): void {
         const context = { caller: parts.callerOf(request), signal: hangUp(reply) };
         const message = fromJson(type, withSelector(input));
         if (route.call !== 'WatchCapture') return answer(parts.api, route.call, message, context);
-        using _watch = watches.open(context.caller.name);
         await watch(parts.api, message, context, reply);
         return reply;
       },

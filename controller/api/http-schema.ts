@@ -78,7 +78,9 @@ function valueSchema(field: Field, direction: Direction, nested: (type: Type) =>
 /** At most one field of each oneof. */
 function oneOf(type: Type): JsonSchema {
   const pairs = type.oneofsArray.flatMap(({ oneof }) =>
-    oneof.flatMap((one, index) => oneof.slice(index + 1).map((other) => ({ not: { required: [one, other] } }))),
+    oneof.flatMap((one, index) =>
+      oneof.slice(index + 1).map((other) => ({ not: { type: 'object', required: [one, other] } })),
+    ),
   );
   return pairs.length === 0 ? {} : { allOf: pairs };
 }

@@ -9,39 +9,6 @@ import { errorAnswer } from './http-error.ts';
 const PING_MS = 15_000;
 /** A reader that takes nothing for so long is dropped: it watches again and is told everything at once. */
 export const SLOW_READER_MS = 30_000;
-/** Each holds a subscription of the store's bus. */
-export const MAX_WATCHES = 500;
-const MAX_WATCHES_OF_ONE = 20;
-
-export interface Watches {
-  /** @throws ExhibitError `rate-limited` */
-  open(caller: string): Disposable;
-}
-
-export function createWatches(): Watches {
-  const counts = new Map<string, number>();
-  let all = 0;
-  return {
-    open: (caller) => {
-      const own = counts.get(caller) ?? 0;
-      if (own >= MAX_WATCHES_OF_ONE || all >= MAX_WATCHES) {
-        const most = own >= MAX_WATCHES_OF_ONE ? `${MAX_WATCHES_OF_ONE} of yours` : `${MAX_WATCHES}`;
-        throw new ExhibitError('rate-limited', `${most} watches are open already; end one, or try again in 5 s`);
-      }
-      counts.set(caller, own + 1);
-      all += 1;
-      return {
-        [Symbol.dispose]: () => {
-          all -= 1;
-          const left = (counts.get(caller) ?? 1) - 1;
-          if (left === 0) counts.delete(caller);
-          else counts.set(caller, left);
-        },
-      };
-    },
-  };
-}
-
 /**
  * Writes until the updates end or the reader is gone; one update at a time, so that what waits for a slow reader is held by nobody
  * but the socket's own buffer. Never throws: an error in the middle is the last event.

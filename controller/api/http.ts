@@ -165,14 +165,21 @@ function fromFastify(error: unknown): unknown {
     case 'FST_ERR_CTP_INVALID_CONTENT_LENGTH':
       return new HttpRefusal(400, 'usage', 'The body is not JSON');
     case 'FST_ERR_BAD_URL':
-    case 'FST_ERR_MAX_LIMIT':
+    case 'FST_ERR_MAX_PARAM_LENGTH':
       return new HttpRefusal(400, 'usage', 'The path cannot be read');
     default:
-      return error;
+      return refusedStatus(error) ?? error;
   }
 }
 
+function refusedStatus(error: Error): HttpRefusal | undefined {
+  const status = 'statusCode' in error ? error.statusCode : undefined;
+  if (typeof status !== 'number' || status < 400 || status > 499) return undefined;
+  return new HttpRefusal(status, 'usage', 'The request cannot be read');
+}
+
 interface SchemaError {
+  readonly keyword: string;
   readonly instancePath: string;
   readonly message?: string;
   readonly params: Record<string, unknown>;
@@ -184,6 +191,7 @@ function schemaWords(part: string, error: SchemaError | undefined): string {
   if (error === undefined) return `The ${part} is not as the API's description says`;
   const place = JSON.stringify(`${part}${error.instancePath}`.slice(0, MAX_WORD_CHARS)).slice(1, -1);
   const extra = error.params.additionalProperty;
+  if (error.keyword === 'not') return `${place} has two fields that exclude each other`;
   if (typeof extra === 'string') return `${place} has no field ${JSON.stringify(extra.slice(0, MAX_WORD_CHARS))}`;
   return `${place} ${error.message ?? 'is not as the API describes it'}`;
 }
