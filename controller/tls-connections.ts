@@ -1,0 +1,105 @@
+import type { X509Certificate } from 'node:crypto';
+import type { TLSSocket } from 'node:tls';
+import type { Logger } from 'pino';
+import type { Material } from './tls-files.ts';
+
+/** Connections whose handshake is done, and when they have to end. */
+export interface Connections {
+  readonly size: number;
+  /** Why there is no room for one more, or undefined. */
+  obstacle(named: boolean): string | undefined;
+  add(socket: TLSSocket, chain: readonly X509Certificate[], fields: object): void;
+  /** Ends those whose certificate has expired, and those without one that do nothing. */
+  sweep(nowMs: number): void;
+  /** Ends those that would not be let in any more. */
+  judge(material: Material): void;
+  endAll(): void;
+}
+
+/** Who shows no certificate and moves no byte for so long is gone; those who watch a capture are sent something more often. */
+const NAMELESS_IDLE_MS = 300_000;
+/** Of all connections, those without a certificate: strangers cannot take the room of those who are known. */
+const NAMELESS_SHARE = 0.25;
+/** No honest chain is longer; it is the other end that wrote it. */
+const MAX_CHAIN = 10;
+
+interface Connection {
+  readonly chain: readonly X509Certificate[];
+  /** When the first of its certificates expires; Infinity without one. */
+  readonly endsAtMs: number;
+  readonly fields: object;
+  movedBytes: number;
+  movedAtMs: number;
+}
+
+export function createConnections(max: number, log: Logger): Connections {
+  const open = new Map<TLSSocket, Connection>();
+  const maxNameless = Math.ceil(max * NAMELESS_SHARE);
+  let nameless = 0;
+  const end = (socket: TLSSocket, { fields }: Connection, why: string) => {
+    log.warn(fields, `connection ended: ${why}`);
+    socket.destroy();
+  };
+  return {
+    get size() {
+      return open.size;
+    },
+    obstacle(named) {
+      if (open.size >= max) return `there are ${max} connections already`;
+      if (!named && nameless >= maxNameless)
+        return `there are ${maxNameless} connections without a certificate already`;
+      return undefined;
+    },
+    add(socket, chain, fields) {
+      const endsAtMs = Math.min(...chain.map(({ validToDate }) => validToDate.getTime()));
+      open.set(socket, { chain, endsAtMs, fields, movedBytes: 0, movedAtMs: Date.now() });
+      if (chain.length === 0) nameless += 1;
+      socket.once('close', () => {
+        open.delete(socket);
+        if (chain.length === 0) nameless -= 1;
+      });
+    },
+    sweep(nowMs) {
+      for (const [socket, connection] of open) {
+        if (connection.endsAtMs <= nowMs) end(socket, connection, 'its certificate has expired');
+        else if (connection.chain.length === 0 && isIdle(socket, connection, nowMs)) socket.destroy();
+      }
+    },
+    judge(material) {
+      for (const [socket, connection] of open) {
+        const why = objection(connection.chain, material);
+        if (why !== undefined) end(socket, connection, why);
+      }
+    },
+    endAll() {
+      for (const socket of open.keys()) socket.destroy();
+    },
+  };
+}
+
+/** The certificate and those that its owner sent with it. */
+export function chainOf(certificate: X509Certificate | undefined): X509Certificate[] {
+  const chain: X509Certificate[] = [];
+  for (let at = certificate; at !== undefined && chain.length < MAX_CHAIN; at = at.issuerCertificate) chain.push(at);
+  return chain;
+}
+
+/** Why TLS would not let this chain in, when it let it in by the files of before. */
+function objection(chain: readonly X509Certificate[], { authorities, lists }: Material): string | undefined {
+  if (chain.length === 0) return undefined;
+  if (chain.some((certificate) => lists.some((list) => list.revokes(certificate))))
+    return 'its certificate was revoked';
+  const isTrusted = chain.some((certificate) =>
+    authorities.some((authority) => certificate.checkIssued(authority) && certificate.verify(authority.publicKey)),
+  );
+  return isTrusted ? undefined : 'the authority of its certificate is no longer trusted';
+}
+
+function isIdle(socket: TLSSocket, connection: Connection, nowMs: number): boolean {
+  const movedBytes = socket.bytesRead + socket.bytesWritten;
+  if (movedBytes !== connection.movedBytes) {
+    connection.movedBytes = movedBytes;
+    connection.movedAtMs = nowMs;
+  }
+  return nowMs - connection.movedAtMs >= NAMELESS_IDLE_MS;
+}
