@@ -10,6 +10,7 @@ import { registerCases } from './commands/cases.ts';
 import { registerCompletion } from './commands/completion.ts';
 import { registerContainers } from './commands/containers.ts';
 import { registerContext } from './commands/context.ts';
+import { registerController } from './commands/controller.ts';
 import { registerCore } from './commands/core.ts';
 import { registerCustody } from './commands/custody.ts';
 import { registerDoctor } from './commands/doctor.ts';
@@ -94,6 +95,7 @@ function declare(session: Session, printed: Printed): Command {
   registerTimeline(program, session);
   registerAgent(program, session);
   registerPki(program, session);
+  registerController(program, session);
   program.commandsGroup('Help:').helpCommand('help [command]', 'print help for a command');
   examples(program, [
     ['exhibit containers', 'what runs here'],
