@@ -1,17 +1,24 @@
-import { readFile } from 'node:fs/promises';
 import os from 'node:os';
-import { parseDocument } from 'yaml';
 import { z } from 'zod';
 import { RUNGS } from '../evidence/dump.ts';
-import { ExhibitError } from '../evidence/error.ts';
 import { ARTIFACTS, DEFAULT_ARTIFACTS } from '../evidence/layout.ts';
 import { CONTENT_CLASSES } from '../evidence/volumes.ts';
 import { byteSize } from './byte-size.ts';
 import { LOGS_DEFAULTS, NODE_LOG_SOURCES } from './collect/logs-options.ts';
 import { INCLUDABLE, WHEN_LARGER } from './collect/memory-choices.ts';
 import { VOLUMES_POLICY, WAITING } from './collect/volumes-policy.ts';
+import {
+  configFault,
+  type EnvironmentKey,
+  faultLines,
+  isRecord,
+  parseYaml,
+  readConfigFile,
+  withEnvironment,
+} from './config-file.ts';
 import { signingSchema } from './sign/open.ts';
 import { EVEN_WITH_FAULTS, type SinkConfig, sinkSchema, sinksSchema } from './sink/open.ts';
+import { controllerSchema } from './trigger/controller-config.ts';
 
 const absolutePath = z.string().regex(/^\//, { error: 'an absolute path' });
 
@@ -95,6 +102,10 @@ const commonSchema = z.strictObject({
     .string()
     .min(1)
     .default(() => os.hostname()),
+  /** The agent's own pod, NAMESPACE/NAME, for people who look for it; empty outside Kubernetes. */
+  pod: z.string().max(512).default(''),
+  /** The central controller, which the agent dials; none unless told. */
+  controller: controllerSchema.optional(),
   /** The root-only API socket. */
   socket: absolutePath.default('/run/exhibit/exhibit.sock'),
   /** Journal and FIFOs; on a tmpfs, so that the node's disk is not written. A path both the agent and the runtime see. */
@@ -165,9 +176,10 @@ export type Config = z.output<typeof commonSchema> & {
 };
 
 /** What Kubernetes injects wins over the file: environment variable -> path in the configuration. */
-const ENVIRONMENT: ReadonlyArray<readonly [string, readonly string[]]> = [
+const ENVIRONMENT: readonly EnvironmentKey[] = [
   ['EXHIBIT_CLUSTER', ['cluster']],
   ['EXHIBIT_NODE', ['node']],
+  ['EXHIBIT_POD', ['pod']],
   ['EXHIBIT_SOCKET', ['socket']],
   ['EXHIBIT_STATE_DIR', ['stateDir']],
   ['EXHIBIT_RUNTIME_SOCKET', ['runtime', 'socket']],
@@ -179,84 +191,26 @@ const ENVIRONMENT: ReadonlyArray<readonly [string, readonly string[]]> = [
   ['EXHIBIT_LOG_LEVEL', ['log', 'level']],
 ];
 
-/** A configuration file is read by people; anything larger is a mistake. */
-const MAX_CONFIG_BYTES = 1024 * 1024;
+/** What stands where a recipient should may be an identity: it is not repeated. */
+const isSecret = (path: readonly PropertyKey[]): boolean => path[0] === 'encryption';
 
 export async function loadConfig(file: string, env: NodeJS.ProcessEnv): Promise<Config> {
-  let text: string;
-  try {
-    text = await readFile(file, 'utf8');
-  } catch (cause) {
-    throw new ExhibitError('config', `Cannot read the configuration file ${file}`, { cause });
-  }
-  return parseConfig(text, file, env);
+  return parseConfig(await readConfigFile(file), file, env);
 }
 
 /** Pure: the text, its name for messages, the environment. Every fault is named at once, each with its path. */
 export function parseConfig(text: string, file: string, env: NodeJS.ProcessEnv): Config {
-  if (text.length > MAX_CONFIG_BYTES)
-    throw new ExhibitError('config', `${file} is larger than 1 MiB: this is not a configuration file`);
-  const document = parseDocument(text);
-  const fault = document.errors[0];
-  if (fault !== undefined)
-    throw new ExhibitError('config', `${file} is not valid YAML: ${fault.message.split('\n')[0]}`);
-  const given: unknown = document.toJS({ maxAliasCount: 100 }) ?? {};
+  const given = parseYaml(text, file);
   const several = isRecord(given) && 'sinks' in given;
   // A url of its own would be of none of the sinks.
   const stray = several && (env.EXHIBIT_SINK_URL ?? '') !== '';
-  const merged = withEnvironment(given, stray ? { ...env, EXHIBIT_SINK_URL: '' } : env);
+  const merged = withEnvironment(given, stray ? { ...env, EXHIBIT_SINK_URL: '' } : env, ENVIRONMENT);
   const parsed = (several ? severalSinksSchema : oneSinkSchema).safeParse(merged);
   if (parsed.success && !stray) return parsed.data;
-  const faults = [
+  throw configFault(file, [
     ...(stray ? ['EXHIBIT_SINK_URL: expected nothing, since sinks is given: write the url into one of them'] : []),
-    ...(parsed.error?.issues ?? []).flatMap((issue) => issueLines(issue, given)),
-  ];
-  throw new ExhibitError(
-    'config',
-    [`${file} has ${faults.length === 1 ? 'a fault' : `${faults.length} faults`}:`, ...faults].join('\n  '),
-  );
-}
-
-function withEnvironment(given: unknown, env: NodeJS.ProcessEnv): unknown {
-  if (!isRecord(given)) return given;
-  const merged = structuredClone(given);
-  for (const [variable, keys] of ENVIRONMENT) {
-    const value = env[variable];
-    if (value === undefined || value === '') continue;
-    let at = merged;
-    for (const key of keys.slice(0, -1)) {
-      const next = at[key];
-      if (isRecord(next)) at = next;
-      else at = at[key] = {};
-    }
-    at[keys.at(-1) ?? ''] = value;
-  }
-  return merged;
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
-function ownValue(at: unknown, key: PropertyKey): unknown {
-  return typeof at === 'object' && at !== null && Object.hasOwn(at, key) ? Reflect.get(at, key) : undefined;
-}
-
-function issueLines(issue: z.core.$ZodIssue, given: unknown): string[] {
-  const path = issue.path.join('.');
-  if (issue.code === 'unrecognized_keys') {
-    return issue.keys.map(
-      (key) => `${[...issue.path, key].join('.')}: unknown key, expected one of the keys in docs/configuration.md`,
-    );
-  }
-  if (issue.code === 'invalid_key') {
-    return [
-      `${path}: expected ${issue.issues[0]?.message ?? issue.message}, found ${JSON.stringify(issue.path.at(-1))}`,
-    ];
-  }
-  const found = issue.path.reduce<unknown>((at, key) => ownValue(at, key), given);
-  const expected = issue.message.replace(/^Invalid (input|option): expected /, '');
-  // What stands where a recipient should may be an identity: it is not repeated.
-  const shown = issue.path[0] === 'encryption' && found !== undefined ? 'something else' : JSON.stringify(found);
-  return [`${path === '' ? 'the file' : path}: expected ${expected}, found ${shown ?? 'nothing'}`];
+    ...(parsed.error?.issues ?? []).flatMap((issue) =>
+      faultLines(issue, given, { document: 'docs/configuration.md', isSecret }),
+    ),
+  ]);
 }

@@ -4,7 +4,7 @@ import { parseArgs } from 'node:util';
 import { type Logger, pino } from 'pino';
 import type { Encrypt } from '../evidence/age-writer.ts';
 import { ExhibitError, explain, isExhibitError } from '../evidence/error.ts';
-import { MANIFEST_OBJECT, storedName } from '../evidence/layout.ts';
+import { ARTIFACTS, MANIFEST_OBJECT, storedName } from '../evidence/layout.ts';
 import { captureExecutor } from './capture/capture.ts';
 import { type Captures, createCaptures, type Execute } from './capture/captures.ts';
 import { createChain } from './capture/chain.ts';
@@ -25,6 +25,7 @@ import { cleanStaleFifos } from './host/fifo.ts';
 import { makeFolder } from './host/folder.ts';
 import { memoryFileSystem } from './host/folder-facts.ts';
 import { type Host, reach } from './host/host.ts';
+import { hostIdentity } from './host/identity.ts';
 import { runOwnCommand } from './host/own-command.ts';
 import { codeCacheOf } from './host/small-process.ts';
 import { cleanStaleTmpfs } from './host/tmpfs.ts';
@@ -39,6 +40,7 @@ import type { NamedSink } from './sink/several.ts';
 import type { Sink } from './sink/sink.ts';
 import type { Vault } from './sink/vault.ts';
 import { openSpoolVault } from './sink/vault-place.ts';
+import { openControllerTrigger } from './trigger/controller.ts';
 import { claimSocket, serveExec } from './trigger/exec.ts';
 
 /**
@@ -122,13 +124,16 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   };
   const captures: Captures = createCaptures({ journal, execute, now: Date.now, log });
   const runtime = runtimes[0] ?? hostRuntime;
-  const trigger = await serveExec({
-    socket: config.socket,
+  const asking = {
     captures,
-    runtime,
     defaults: { artifacts: config.artifacts, consistency: config.memory.consistency, scope: config.scope },
     sinks: sinks.map(({ name }) => name),
-    problemOf: (sink) => delivery.problemOf(sink),
+    problemOf: (sink: string) => delivery.problemOf(sink),
+  };
+  const trigger = await serveExec({
+    ...asking,
+    socket: config.socket,
+    runtime,
     examine: (signal) =>
       examine({
         ...{ config, host, runtime, sinks, signal },
@@ -138,6 +143,17 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     log,
   });
   stack.use(trigger);
+  if (config.controller !== undefined) {
+    const { cluster, node, pod } = config;
+    const { bootId } = hostIdentity(host, Date.now);
+    const self = { cluster, node, pod, bootId, agentVersion: version, artifacts: [...ARTIFACTS], sinks: asking.sinks };
+    stack.use(
+      openControllerTrigger({
+        ...asking,
+        ...{ config: config.controller, runtimes, self, now: Date.now, random: Math.random, log },
+      }),
+    );
+  }
   // After the API is there: an S3 that is away answers late.
   delivery.resume(drafts);
   stack.use(askSinks(sinks, log));

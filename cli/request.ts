@@ -86,3 +86,17 @@ export function parseCaptureId(text: string): string {
   }
   return id;
 }
+
+/** Names with commas, each once. */
+export function parseNames(text: string): string[] {
+  const names = text.split(',').map((name) => name.trim());
+  if (names.some((name) => name === ''))
+    throw new ExhibitError('usage', `${JSON.stringify(text)} is not a list of names.`);
+  return [...new Set(names)];
+}
+
+export function parseCount(text: string): number {
+  if (!/^[1-9][0-9]{0,5}$/.test(text))
+    throw new ExhibitError('usage', `${text} is not a whole number from 1 to 999999.`);
+  return Number(text);
+}

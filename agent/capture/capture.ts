@@ -92,6 +92,7 @@ export function captureExecutor(parts: CaptureParts): Execute {
       target: name,
       bundleUrl: `${(sinks[0]?.sink.url ?? '').replace(/\/$/, '')}/${path}`,
       stages: [...plan.steps.map((step) => step.artifact), 'seal'],
+      namespace: target.record.pod?.namespace,
     });
     return carryOut({
       parts,

@@ -29,7 +29,8 @@ export interface CaptureRequest {
 }
 
 export type CaptureEvent =
-  | { kind: 'accepted'; target: string; bundleUrl: string; stages: readonly string[] }
+  /** `namespace`: the target's in Kubernetes; absent outside of it. */
+  | { kind: 'accepted'; target: string; bundleUrl: string; stages: readonly string[]; namespace?: string | undefined }
   | { kind: 'stage-started'; stage: string }
   | { kind: 'stage-progress'; stage: string; doneBytes: number; totalBytes: number }
   | { kind: 'stage-ended'; result: StageResult }
@@ -64,6 +65,12 @@ export interface CaptureHandle {
   events(): AsyncIterable<CaptureEvent>;
 }
 
+/** An event, and what the journal holds of its capture after it. */
+export interface Told {
+  readonly entry: JournalEntry;
+  readonly event: CaptureEvent;
+}
+
 export interface Captures {
   /** Resolves when the capture was accepted, its target known; fails with the reason when it was not. */
   start(request: CaptureRequest): Promise<CaptureHandle>;
@@ -72,6 +79,16 @@ export interface Captures {
   list(limit: number): readonly JournalEntry[];
   /** Resolves with the ended capture. A capture that has ended is left as it is. */
   cancel(idOrPrefix: string): Promise<JournalEntry>;
+  /**
+   * What happened so far to the capture of exactly this id; undefined when there is none: it never begins one. Waits for a start
+   * that is under way, and fails as it does.
+   */
+  recall(captureId: string): Promise<readonly Told[] | undefined>;
+  /**
+   * Every event of every capture from now on, whoever asked for it; `ended` again each time that a sink is done with. Listeners
+   * never throw and never wait.
+   */
+  watch(listener: (told: Told) => void): Disposable;
   /** A capture that had ended was sealed in a sink that it waited for. */
   delivered(news: Delivered): Promise<void>;
   /** No new captures; those running may end until `graceMs` have passed, then they are cancelled and sealed as such. */
@@ -113,6 +130,7 @@ export function createCaptures(options: {
 }): Captures {
   const { journal, execute, now, log } = options;
   const running = new Map<string, Run>();
+  const listeners = new Set<(told: Told) => void>();
   let draining = false;
 
   function begin(captureId: string, request: CaptureRequest): Run {
@@ -136,6 +154,7 @@ export function createCaptures(options: {
       const { resolve } = run.changed;
       run.changed = Promise.withResolvers();
       resolve();
+      if (entry !== undefined) for (const listener of listeners) listener({ entry, event });
     };
     const update = async (change: Partial<JournalEntry>) => {
       if (entry === undefined) return;
@@ -239,13 +258,25 @@ export function createCaptures(options: {
       run?.controller.abort(new ExhibitError('cancelled', 'The capture was cancelled'));
       return (await run?.ended) ?? find(captureId);
     },
+    recall: async (captureId) => {
+      const run = running.get(captureId);
+      await run?.accepted.promise;
+      const entry = journal.get(captureId);
+      return entry && (run?.history ?? pastOf(entry)).map((event) => ({ entry, event }));
+    },
+    watch: (listener) => {
+      listeners.add(listener);
+      return { [Symbol.dispose]: () => void listeners.delete(listener) };
+    },
     delivered: async ({ captureId, outcome, waiting }) => {
       await running.get(captureId)?.ended;
       const entry = journal.get(captureId);
       if (entry === undefined) return;
       // What was cut while it waited makes less of it than it seemed.
       const state = entry.state === 'complete' || entry.state === 'interrupted' ? outcome : entry.state;
-      await journal.put({ ...entry, state, waiting: [...waiting] });
+      const after: JournalEntry = { ...entry, state, waiting: [...waiting] };
+      await journal.put(after);
+      for (const listener of listeners) listener({ entry: after, event: { kind: 'ended', capture: after } });
     },
     drain: async (graceMs) => {
       draining = true;
@@ -279,17 +310,26 @@ function newEntry(
     finishedAtMs: 0,
     error: '',
     stages: [],
+    asked: {
+      ...request.requester,
+      selector: request.selector,
+      artifacts: [...request.artifacts],
+      namespace: accepted.namespace ?? '',
+    },
   };
 }
 
 async function* ended(capture: JournalEntry): AsyncIterable<CaptureEvent> {
-  yield {
-    kind: 'accepted',
-    target: capture.target,
-    bundleUrl: capture.bundleUrl,
-    stages: capture.stages.map((stage) => stage.stage),
-  };
-  yield { kind: 'ended', capture };
+  yield* pastOf(capture);
+}
+
+/** Of a capture that does not run. */
+function pastOf(capture: JournalEntry): CaptureEvent[] {
+  const { target, bundleUrl, stages } = capture;
+  return [
+    { kind: 'accepted', target, bundleUrl, stages: stages.map((stage) => stage.stage) },
+    { kind: 'ended', capture },
+  ];
 }
 
 async function* follow(run: Run): AsyncIterable<CaptureEvent> {

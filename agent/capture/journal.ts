@@ -60,6 +60,17 @@ const entry = z.object({
   finishedAtMs: z.number(),
   error: z.string(),
   stages: z.array(stage),
+  /** Who asked for what, for a controller that did not. Absent in entries of an older agent. */
+  asked: z
+    .object({
+      trigger: z.string(),
+      identity: z.string(),
+      selector: z.string(),
+      artifacts: z.array(z.string()),
+      /** Of the target; empty outside Kubernetes. */
+      namespace: z.string(),
+    })
+    .optional(),
   /** Sinks in which it has ended and is not sealed yet. Absent: none, and in entries of an older agent. */
   waiting: z.array(z.string()).optional(),
   /** Present while the target stands still. */

@@ -1,6 +1,7 @@
 import type { BaseImage } from '../../evidence/base-image.ts';
 import type { DumpOptions } from '../../evidence/dump.ts';
 import type { TargetRecord } from '../../evidence/manifest.ts';
+import type { SCOPES } from '../../evidence/request-words.ts';
 
 declare const brand: unique symbol;
 type Brand<T, Name extends string> = T & { readonly [brand]: Name };
@@ -41,7 +42,6 @@ export interface ContainerSummary {
 }
 
 /** What a capture stops and reads together: one container, or every container of its pod. */
-export const SCOPES = ['container', 'pod'] as const;
 export type Scope = (typeof SCOPES)[number];
 
 /** How a target can be stopped; plain data, so that the guard process and the journal can hold it. */

@@ -2,14 +2,33 @@ import { type Command, Option } from 'commander';
 import { ExhibitError, isExhibitError } from '../../evidence/error.ts';
 import { ARTIFACTS } from '../../evidence/layout.ts';
 import type { AgentClient } from '../client.ts';
-import { type CommonOptions, examples, GROUPS, optionsOf, withAgent } from '../command.ts';
-import { escapeText, formatBytes, formatCount, formatDuration, formatFields } from '../print.ts';
-import { describeStage, jsonProgress, type Progress, personProgress } from '../progress.ts';
-import { type CaptureOptions, captureRequest, parseArtifacts, parseCaptureId, parseSinks } from '../request.ts';
+import { ask, type CommonOptions, examples, GROUPS, goesWithController, optionsOf } from '../command.ts';
+import {
+  createRequest,
+  describeCreated,
+  failUnlessGood,
+  followCaptures,
+  type PlaceOptions,
+} from '../controller/capture.ts';
+import type { ControllerClient } from '../controller/client.ts';
+import { describeControlled } from '../controller/describe.ts';
+import { controlledView } from '../controller/view.ts';
+import { formatDuration, toJson } from '../print.ts';
+import { jsonProgress, type Progress, personProgress } from '../progress.ts';
+import {
+  type CaptureOptions,
+  captureRequest,
+  parseArtifacts,
+  parseCaptureId,
+  parseCount,
+  parseNames,
+  parseSinks,
+} from '../request.ts';
+import { describeResult, shellWord } from '../result.ts';
 import { Interruption, type Session } from '../session.ts';
-import { type CaptureView, type EventView, eventView, stateWords } from '../view.ts';
+import { type CaptureView, type EventView, eventView } from '../view.ts';
 
-type Options = CaptureOptions & CommonOptions & { detach?: boolean };
+type Options = CaptureOptions & PlaceOptions & CommonOptions & { detach?: boolean };
 
 /** A runtime that does not name a target in this time hangs, and so would we. */
 const ACCEPT_TIMEOUT_MS = 60_000;
@@ -60,6 +79,11 @@ export function registerCapture(program: Command, session: Session): void {
     .addOption(
       new Option('--detach', 'print the id once the agent has accepted the capture, and leave').conflicts('wait'),
     )
+    .option('--cluster <names>', 'controller: only in these clusters, with commas', parseNames)
+    .option('--node <name>', 'controller: only on this node; needed for pid:, cgroup: and unit:')
+    .option('-n, --namespace <name>', 'controller: only in this namespace, for labels')
+    .option('--max-targets <number>', 'controller: begin nothing when more match (default: 50)', parseCount)
+    .option('--dry-run', 'controller: say what would be captured, and begin nothing')
     .action(async (target: string) => capture(session, target, optionsOf<Options>(command)));
   examples(command, [
     [
@@ -70,6 +94,10 @@ export function registerCapture(program: Command, session: Session): void {
     ['exhibit capture prod/web-0 --scope pod', 'the memory of all its containers, as of one moment'],
     ['exhibit capture app=web,tier=api --container app --detach', 'by label; leave once it runs'],
     [
+      'exhibit --controller exhibit.example.org:8443 capture app=web -n prod --dry-run',
+      'every pod with this label, on all nodes: which would it be?',
+    ],
+    [
       'exhibit capture pid:4711 --consistency live',
       'the container (or process tree) of a process, without stopping it',
     ],
@@ -79,18 +107,75 @@ export function registerCapture(program: Command, session: Session): void {
 async function capture(session: Session, target: string, options: Options): Promise<void> {
   const { parseSelector } = await import('../../agent/runtime/select.ts');
   const { v7: uuidv7 } = await import('uuid');
+  const selector = parseSelector(target);
   // Made here, so that even a caller who is interrupted before the first answer knows what to ask for.
   const captureId = options.id ?? uuidv7();
-  const request = captureRequest(parseSelector(target), { ...options, captureId });
+  let departure = '';
   try {
-    const last = await withAgent(session, options, (client) => follow(session, options, client, request));
-    if (last.event === 'accepted') await session.stdout.write(options.json === true ? '' : `${captureId}\n`);
-    if (last.event === 'ended') await conclude(session, options, last.capture);
+    await ask(session, options, {
+      async agent(client, socket) {
+        refusePlaces(options);
+        departure = describeDeparture(captureId, { socket });
+        const last = await follow(session, options, client, captureRequest(selector, { ...options, captureId }));
+        if (last.event === 'accepted') await session.stdout.write(options.json === true ? '' : `${captureId}\n`);
+        if (last.event === 'ended') await conclude(session, options, last.capture);
+      },
+      async controller(client) {
+        departure = describeLeaving(captureId);
+        await throughController(
+          session,
+          options,
+          client,
+          createRequest(selector, { ...options, requestId: captureId }),
+        );
+      },
+    });
   } catch (error) {
     if (!(error instanceof Interruption)) throw error;
-    throw new Interruption(error.signalName, describeDeparture(captureId, options));
+    throw new Interruption(error.signalName, departure || error.message);
   }
 }
+
+/** @throws ExhibitError `usage`: an agent knows one node, and would capture more narrowly than was meant */
+function refusePlaces({ cluster, node, namespace, maxTargets, dryRun }: Options): void {
+  const given = {
+    '--cluster': cluster,
+    '--node': node,
+    '--namespace': namespace,
+    '--max-targets': maxTargets,
+    '--dry-run': dryRun,
+  };
+  const [name] = Object.entries(given).find(([, value]) => value !== undefined) ?? [];
+  if (name !== undefined) throw goesWithController(name);
+}
+
+async function throughController(
+  session: Session,
+  options: Options,
+  client: ControllerClient,
+  request: ReturnType<typeof createRequest>,
+): Promise<void> {
+  const { json = false, dryRun = false, detach = false } = options;
+  const created = await client.call('CreateCapture', request, session.signal);
+  const captures = created.captures.map(controlledView);
+  if (json)
+    await session.stdout.write(`${toJson({ event: 'created', dryRun, captures, unreached: created.unreached })}\n`);
+  else await (dryRun ? session.stdout : session.stderr).write(describeCreated(created, dryRun));
+  if (dryRun) return;
+  if (detach) {
+    if (!json) await session.stdout.write(captures.map(({ captureId }) => `${captureId}\n`).join(''));
+    return;
+  }
+  const progress = await chooseProgress(session, options);
+  const ended = await followCaptures(client, captures, progress, session.signal).finally(() => progress.stop());
+  if (json) await session.stdout.write(ended.map((one) => `${toJson({ event: 'ended', capture: one })}\n`).join(''));
+  else await session.stdout.write(ended.map(describeControlled).join('\n'));
+  failUnlessGood(ended);
+}
+
+const describeLeaving = (requestId: string): string =>
+  'What the controller has stored goes on without you: `exhibit captures` lists it, `exhibit watch ID` shows it, `exhibit cancel ID` ends it, ' +
+  `and the same command with --id ${requestId} takes it up again.`;
 
 /** Shows events until the one that this caller waits for. */
 async function follow(
@@ -159,34 +244,11 @@ async function conclude(session: Session, options: Options, ended: CaptureView):
   }
 }
 
-/** What a person wants to know at the end: how it went, what is missing, where it is, how to check it. */
-export function describeResult(ended: CaptureView): string {
-  const missing = ended.stages.filter((stage) => stage.status !== 'captured');
-  const gaps = ended.gapCount > 0 ? `${formatCount(ended.gapCount, 'gap')}, listed in manifest.json` : 'see below';
-  const outcome = ended.state === 'partial' ? `${stateWords(ended)}: ${gaps}` : stateWords(ended);
-  const fields = formatFields([
-    ['capture', ended.captureId],
-    ['outcome', outcome],
-    ['target', ended.target],
-    ['stored', formatBytes(ended.storedBytes)],
-    ['paused', formatDuration(ended.pauseMs)],
-    ['bundle', ended.bundleUrl ?? undefined],
-    ['verify', ended.bundleUrl === null ? undefined : `exhibit verify ${shellWord(ended.bundleUrl)}`],
-  ]);
-  if (missing.length === 0) return fields;
-  return `${fields}\nNot everything was captured:\n${missing.map((stage) => `  ${describeStage(stage)}\n`).join('')}`;
-}
-
 /** For somebody who pressed Ctrl-C: nothing was stopped, and how to look again or to stop it. */
-export function describeDeparture(captureId: string, options: Pick<Options, 'socket'>): string {
+export function describeDeparture(captureId: string, options: { readonly socket: string }): string {
   const socket = `--socket ${shellWord(options.socket)}`;
   return (
     `The capture ${captureId} goes on without you: see it with \`exhibit show ${captureId} ${socket}\`, ` +
     `watch it again with the same command and --id ${captureId}, or end it with \`exhibit cancel ${captureId} ${socket}\`.`
   );
-}
-
-function shellWord(text: string): string {
-  const shown = escapeText(text);
-  return /^[\w@%+=:,./-]+$/.test(shown) ? shown : `'${shown.replaceAll("'", `'\\''`)}'`;
 }

@@ -1,5 +1,7 @@
 import type { Command } from 'commander';
-import { answer, examples, GROUPS, optionsOf, withAgent } from '../command.ts';
+import { answer, ask, examples, GROUPS, optionsOf } from '../command.ts';
+import { describeAsked } from '../controller/describe.ts';
+import { controlledView } from '../controller/view.ts';
 import { formatBytes, formatDuration, formatFields, formatTable, formatTime } from '../print.ts';
 import type { Session } from '../session.ts';
 import { type CaptureView, captureView, stateWords } from '../view.ts';
@@ -13,8 +15,17 @@ export function registerShow(program: Command, session: Session): void {
     .argument('<id>', 'capture id, or the first characters that only one capture has')
     .action(async (id: string) => {
       const options = optionsOf<object>(command);
-      const capture = captureView(await withAgent(session, options, (client) => client.getCapture(id, session.signal)));
-      await answer(session, options, { document: capture, words: () => describeCapture(capture) });
+      await ask(session, options, {
+        async agent(client) {
+          const capture = captureView(await client.getCapture(id, session.signal));
+          await answer(session, options, { document: capture, words: () => describeCapture(capture) });
+        },
+        async controller(client) {
+          const one = controlledView(await client.call('GetCapture', { captureId: id }, session.signal));
+          const told = one.capture === null ? '' : `\n${describeCapture(one.capture)}`;
+          await answer(session, options, { document: one, words: () => `${describeAsked(one)}${told}` });
+        },
+      });
     });
   examples(command, [
     ['exhibit show 0198c0de', 'by the beginning of its id'],

@@ -153,7 +153,16 @@ export interface CaptureRow extends NodeName {
 export type CaptureChange = Partial<
   Pick<
     CaptureRow,
-    'state' | 'sentAtMs' | 'acceptedAtMs' | 'endedAtMs' | 'error' | 'cancelRequested' | 'told' | 'waits' | 'namespace'
+    | 'state'
+    | 'sentAtMs'
+    | 'acceptedAtMs'
+    | 'endedAtMs'
+    | 'expiresAtMs'
+    | 'error'
+    | 'cancelRequested'
+    | 'told'
+    | 'waits'
+    | 'namespace'
   >
 > & { readonly approval?: { readonly by: string; readonly atMs: number } };
 

@@ -18,3 +18,5 @@ export const DOCKER_PACKAGES: readonly string[];
 export function dockerRoot(env?: NodeJS.ProcessEnv): string;
 export const LOG_JUDGE_PACKAGES: readonly string[];
 export function logJudges(env?: NodeJS.ProcessEnv): string;
+export const POSTGRES_PACKAGES: readonly string[];
+export function postgresFolder(env?: NodeJS.ProcessEnv): string;

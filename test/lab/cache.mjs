@@ -53,6 +53,9 @@ export const DOCKER_PACKAGES = ['docker.io', 'docker-cli'];
 /** What judges journals and audit logs: journalctl, systemd-journal-remote, ausearch. Unpacked, never installed: they have services. */
 export const LOG_JUDGE_PACKAGES = ['systemd', 'systemd-journal-remote', 'auditd'];
 
+/** The shared store of the controller. Unpacked, never installed: the package would start a server. */
+export const POSTGRES_PACKAGES = ['postgresql'];
+
 /** What real programs of the memory tests consist of; they are only unpacked, so nothing of theirs is started or configured. */
 export const ZOO_PACKAGES = ['openjdk-25-jre-headless', 'python3', 'nginx', 'redis-server'];
 
@@ -106,3 +109,7 @@ export function zooRoot(env = process.env) {
 /** What is unpacked of LOG_JUDGE_PACKAGES, of this machine's own suite. @param {NodeJS.ProcessEnv} [env] */
 export const logJudges = (env = process.env) =>
   env.EXHIBIT_LOG_JUDGES || join(cacheFolder(env), `lab-log-judges-${digest(RECIPE, arch(), LOG_JUDGE_PACKAGES)}`);
+
+/** What is unpacked of POSTGRES_PACKAGES, of this machine's own suite; not there where the machine has PostgreSQL. @param {NodeJS.ProcessEnv} [env] */
+export const postgresFolder = (env = process.env) =>
+  env.EXHIBIT_POSTGRES || join(cacheFolder(env), `lab-postgres-${digest(RECIPE, arch(), POSTGRES_PACKAGES)}`);

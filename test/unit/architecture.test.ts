@@ -84,8 +84,8 @@ describe('the tree', () => {
     ).toEqual([]);
   });
 
-  test('controller/ shares with the agent only what is pure: selectors, sizes and the format', () => {
-    const allowed = /^(controller|evidence|proto)\/|^agent\/(runtime\/select|byte-size)\.ts$/;
+  test('controller/ shares with the agent only selectors, sizes and how a configuration is read', () => {
+    const allowed = /^(controller|evidence|proto)\/|^agent\/(runtime\/select|byte-size|config-file)\.ts$/;
     expect(
       breaches(
         (file) => file.startsWith('controller/'),

@@ -30,7 +30,7 @@ describe('help', () => {
     ]) {
       expect(text).toMatch(new RegExp(`^  ${name} `, 'm'));
     }
-    expect(text).toContain('On the node, through the agent:');
+    expect(text).toContain('On the node, through the agent; or over all nodes, through a controller:');
     expect(text).toContain('With the evidence, anywhere:');
     expect(text).toContain('--socket <path>');
     expect(text).toContain('Exit codes: 0 done, 1 failed or not intact, 2 wrong usage');

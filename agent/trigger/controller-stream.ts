@@ -1,0 +1,139 @@
+import type grpc from '@grpc/grpc-js';
+import type { Logger } from 'pino';
+import { ExhibitError, explain } from '../../evidence/error.ts';
+import type { AgentMessage } from '../../proto/gen/exhibit/controller/v1/AgentMessage.ts';
+import type { ControllerMessage__Output } from '../../proto/gen/exhibit/controller/v1/ControllerMessage.ts';
+import type { Heartbeat } from '../../proto/gen/exhibit/controller/v1/Heartbeat.ts';
+import type { Hello } from '../../proto/gen/exhibit/controller/v1/Hello.ts';
+import type { Welcome__Output } from '../../proto/gen/exhibit/controller/v1/Welcome.ts';
+import type { Commands } from './controller-commands.ts';
+import type { Debts } from './controller-debts.ts';
+import type { AnswerLookup } from './controller-lookup.ts';
+import { Outbox } from './controller-outbox.ts';
+
+export const PROTOCOL = 1;
+
+/** Longer than a controller needs that takes a whole fleet back at once. */
+const WELCOME_TIMEOUT_MS = 20_000;
+/** A controller may not ask for a flood of heartbeats, nor for silence. */
+const HEARTBEAT_MS = { least: 100, most: 300_000 };
+/** Heartbeats without an answer, after which the stream is let go. */
+const MISSED_HEARTBEATS = 2;
+/** Each begins a capture, which the registry bounds, or asks the runtime, which the lookups bound. */
+const MAX_NONSENSE = 10;
+
+export type Call = grpc.ClientDuplexStream<AgentMessage, ControllerMessage__Output>;
+
+export interface StreamParts {
+  readonly hello: Hello;
+  readonly commands: Commands;
+  readonly debts: Debts;
+  readonly answerLookup: AnswerLookup;
+  readonly load: () => Pick<Heartbeat, 'running' | 'waiting'>;
+  /** The controller has taken the agent in. */
+  readonly onWelcome: (outbox: Outbox, welcome: Welcome__Output) => void;
+  readonly now: () => number;
+  readonly log: Logger;
+}
+
+/** Holds the stream until it ends, and resolves with why. Never rejects. Aborting the signal ends it. */
+export function holdStream(call: Call, parts: StreamParts, signal: AbortSignal): Promise<string> {
+  return new AgentStream(call, parts).hold(signal);
+}
+
+class AgentStream {
+  readonly #call: Call;
+  readonly #parts: StreamParts;
+  readonly #outbox: Outbox;
+  readonly #ended = Promise.withResolvers<string>();
+  /** What the answers to heartbeats will confirm, oldest first. */
+  readonly #marks: number[] = [];
+  #welcomed = false;
+  #heartbeats: NodeJS.Timeout | undefined;
+  #nonsense = 0;
+
+  constructor(call: Call, parts: StreamParts) {
+    this.#call = call;
+    this.#parts = parts;
+    this.#outbox = new Outbox(call, () => this.#end('the controller does not read what it is told'));
+  }
+
+  async hold(signal: AbortSignal): Promise<string> {
+    const call = this.#call;
+    const patience = setTimeout(() => this.#end('the controller did not say welcome'), WELCOME_TIMEOUT_MS);
+    const stop = () => this.#end('the agent is stopping');
+    signal.addEventListener('abort', stop, { once: true });
+    call.on('data', (message: ControllerMessage__Output) => this.#receive(message));
+    call.on('error', (error: grpc.ServiceError) => this.#ended.resolve(wordsOf(error)));
+    call.on('end', () => this.#ended.resolve('the controller ended the stream'));
+    this.#outbox.send({ hello: this.#parts.hello });
+    if (signal.aborted) stop();
+    const why = await this.#ended.promise;
+    clearTimeout(patience);
+    clearInterval(this.#heartbeats);
+    signal.removeEventListener('abort', stop);
+    this.#outbox.close();
+    call.cancel();
+    return why;
+  }
+
+  #end(why: string): void {
+    this.#ended.resolve(why);
+  }
+
+  #receive(message: ControllerMessage__Output): void {
+    const { welcome, capture, cancel, lookup, heartbeat } = message;
+    if (!this.#welcomed && !welcome) this.#end('the controller sent something else before its welcome');
+    else if (welcome && !this.#welcomed) this.#onWelcome(welcome);
+    else if (capture) this.#carryOut(this.#parts.commands.capture(capture));
+    else if (cancel) this.#parts.commands.cancel(cancel.captureId);
+    else if (lookup)
+      this.#carryOut(this.#parts.answerLookup(lookup).then((answer) => this.#outbox.send({ lookup: answer })));
+    else if (heartbeat) this.#confirm();
+    else this.#puzzled();
+  }
+
+  #carryOut(work: Promise<void>): void {
+    work.catch((error: unknown) =>
+      this.#parts.log.error({ error: explain(error) }, 'command of the controller failed'),
+    );
+  }
+
+  #onWelcome(welcome: Welcome__Output): void {
+    if (welcome.protocol !== PROTOCOL) {
+      this.#end(`the controller speaks protocol ${welcome.protocol}, this agent ${PROTOCOL}`);
+      return;
+    }
+    this.#welcomed = true;
+    const everyMs = Math.min(HEARTBEAT_MS.most, Math.max(HEARTBEAT_MS.least, welcome.heartbeatMs));
+    this.#heartbeats = setInterval(() => this.#beat(), everyMs);
+    this.#parts.onWelcome(this.#outbox, welcome);
+    // The first answer confirms what is told on connecting.
+    this.#beat();
+  }
+
+  #beat(): void {
+    if (this.#marks.length >= MISSED_HEARTBEATS) {
+      this.#end('the controller does not answer heartbeats');
+      return;
+    }
+    this.#marks.push(this.#parts.debts.mark());
+    this.#outbox.send({ heartbeat: { atMs: this.#parts.now(), ...this.#parts.load() } });
+  }
+
+  #confirm(): void {
+    const mark = this.#marks.shift();
+    if (mark === undefined) this.#puzzled();
+    else this.#parts.debts.confirm(mark);
+  }
+
+  /** A newer controller may say something that this agent does not know; one that says nothing else is none. */
+  #puzzled(): void {
+    this.#nonsense += 1;
+    if (this.#nonsense > MAX_NONSENSE) this.#end('the controller sends what makes no sense');
+  }
+}
+
+function wordsOf(error: grpc.ServiceError): string {
+  return explain(new ExhibitError('controller-unreachable', error.details === '' ? error.message : error.details));
+}

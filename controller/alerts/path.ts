@@ -1,0 +1,2 @@
+/** Where alerts come in, in OpenAPI's form; see docs/alerts.md. */
+export const ALERTS_PATH = '/v1/alerts/{source}';

@@ -1,0 +1,69 @@
+import { ExhibitError } from '../../evidence/error.ts';
+import type { CaptureUpdate } from '../../proto/gen/exhibit/controller/v1/CaptureUpdate.ts';
+import type { CaptureEvent__Output } from '../../proto/gen/exhibit/v1/CaptureEvent.ts';
+import type { CallContext } from '../api/api.ts';
+import type { Domain } from '../domain.ts';
+import type { CaptureRow } from '../store/store.ts';
+import { findCapture } from './get.ts';
+import type { NewsOfCaptures } from './inbox.ts';
+import { nextRate, type Rate } from './rate.ts';
+import { hasEnded, wireCapture } from './wire.ts';
+
+/** The store is looked into that often even when the bus is silent: it may have lost a message without knowing. */
+const LOOK_MS = 10_000;
+
+/**
+ * The row as it is, then each change until the update that shows it ended. What happened while the reader was busy comes at once:
+ * every event but progress, then the row as it is now; the times of the states in between are in it.
+ */
+export async function* watchCapture(
+  domain: Domain,
+  news: NewsOfCaptures,
+  { captureId }: { readonly captureId: string },
+  { caller, signal }: CallContext,
+): AsyncIterable<CaptureUpdate> {
+  const found = await findCapture(domain, 'WatchCapture', captureId, caller);
+  using inbox = news.follow(found.captureId);
+  // Again, for what happened before the inbox was there.
+  let shown = await reread(domain, found.captureId);
+  let rate: Rate | undefined;
+  yield { capture: wireCapture(shown) };
+  while (!hasEnded(shown.state)) {
+    await inbox.wait(signal, LOOK_MS);
+    const { events, isStale } = inbox.take();
+    const isProgress = events.length > 0 && !isStale;
+    const fresh = isProgress ? shown : await reread(domain, found.captureId);
+    for (const [index, event] of events.entries()) {
+      rate = rateAfter(rate, event);
+      // Only the last one may show the end: whoever sees that stops reading.
+      const row = index === events.length - 1 ? fresh : shown;
+      yield { capture: wireCapture(row), event, ...speed(rate) };
+    }
+    if (events.length === 0 && differs(shown, fresh)) yield { capture: wireCapture(fresh) };
+    shown = fresh;
+  }
+}
+
+async function reread({ store }: Domain, captureId: string): Promise<CaptureRow> {
+  const row = await store.capture(captureId);
+  if (row === undefined) throw new ExhibitError('capture-not-found', `The capture ${captureId} is gone from the store`);
+  return row;
+}
+
+const differs = (before: CaptureRow, after: CaptureRow): boolean => JSON.stringify(before) !== JSON.stringify(after);
+
+function rateAfter(
+  before: Rate | undefined,
+  { atMs, stageStarted, stageProgress }: CaptureEvent__Output,
+): Rate | undefined {
+  if (stageStarted)
+    return nextRate(undefined, { stage: stageStarted.stage, doneBytes: 0, totalBytes: 0, atMs: Number(atMs) });
+  if (!stageProgress) return undefined;
+  const { stage, doneBytes, totalBytes } = stageProgress;
+  return nextRate(before, { stage, doneBytes: Number(doneBytes), totalBytes: Number(totalBytes), atMs: Number(atMs) });
+}
+
+const speed = (rate: Rate | undefined) => ({
+  bytesPerSecond: Math.round(rate?.bytesPerSecond ?? 0),
+  remainingMs: rate?.remainingMs ?? 0,
+});
