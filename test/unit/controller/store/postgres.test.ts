@@ -191,6 +191,7 @@ describe.skipIf(obstacle !== undefined)(
       let cut: 'before' | 'after' | undefined;
       let cuts = 0;
       const target = new URL(url);
+      const { port, hostname } = target;
       const sockets = new Set<Socket>();
       const proxy = createServer((near) => {
         const far = connect(Number(port), hostname);
