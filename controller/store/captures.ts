@@ -24,16 +24,16 @@ type CaptureCalls = Pick<
   | 'expiredCaptures'
 >;
 
-export function captureCalls({ read, write, dialect }: Sql): CaptureCalls {
+export function captureCalls({ read, write, writeAudited, dialect }: Sql): CaptureCalls {
   return {
     addCaptures: (request, audit) =>
-      write(async (tx) => {
+      (audit.length === 0 ? write : writeAudited)(async (tx) => {
         const there = await claimRequest(tx, request);
         if (there !== undefined) return { captures: there, created: false };
         await requireOpenCases(tx, request.captures, dialect);
-        await insertCaptures(tx, request);
-        await appendAudit(tx, dialect, audit);
-        return { captures: await capturesOfRequest(tx, request.requestId), created: true };
+        const captures = await insertCaptures(tx, request);
+        await appendAudit(tx, audit);
+        return { captures, created: true };
       }),
 
     adoptCapture: (capture) =>
@@ -67,7 +67,7 @@ export function captureCalls({ read, write, dialect }: Sql): CaptureCalls {
 
     async changeCapture(captureId, from, change, audit) {
       if (from.length === 0) return undefined;
-      return await write(async (tx) => {
+      return await (audit === undefined ? write : writeAudited)(async (tx) => {
         const before = await tx
           .selectFrom('captures')
           .selectAll()
@@ -84,7 +84,7 @@ export function captureCalls({ read, write, dialect }: Sql): CaptureCalls {
           .where('capture_id', '=', captureId)
           .returningAll()
           .executeTakeFirstOrThrow();
-        if (audit !== undefined) await appendAudit(tx, dialect, [audit]);
+        if (audit !== undefined) await appendAudit(tx, [audit]);
         return captureOf(after);
       });
     },
@@ -155,7 +155,8 @@ async function requireOpenCases(tx: Database, captures: readonly CaptureRow[], d
   }
 }
 
-async function insertCaptures(tx: Database, { requestId, captures }: StoredRequest): Promise<void> {
+async function insertCaptures(tx: Database, { requestId, captures }: StoredRequest): Promise<readonly CaptureRow[]> {
+  const all: CaptureRow[] = [];
   const rows = captures.map((capture) => captureColumns({ ...capture, requestId }));
   for (let at = 0; at < rows.length; at += INSERT_ROWS) {
     const some = rows.slice(at, at + INSERT_ROWS);
@@ -163,11 +164,13 @@ async function insertCaptures(tx: Database, { requestId, captures }: StoredReque
       .insertInto('captures')
       .values(some)
       .onConflict((conflict) => conflict.column('capture_id').doNothing())
-      .returning('capture_id')
+      .returningAll()
       .execute();
     if (inserted.length !== some.length)
       throw new ExhibitError('capture-conflict', 'a capture of this id is there already');
+    all.push(...inserted.map(captureOf));
   }
+  return all.sort((one, other) => Buffer.compare(Buffer.from(one.captureId), Buffer.from(other.captureId)));
 }
 
 async function capturesOfRequest(db: Database, requestId: string): Promise<readonly CaptureRow[]> {
