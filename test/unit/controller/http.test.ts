@@ -1,4 +1,3 @@
-import path from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { ExhibitError } from '../../../evidence/error.ts';
 import { type FakeApi, fakeApi } from '../../lab/fake-api.ts';
@@ -146,8 +145,10 @@ describe('the JSON form of the API', () => {
   });
 
   test('knows a caller by the certificate of the connection', async () => {
-    const own = ['--cert', path.join(lab.folder, 'alice.pem'), '--key', path.join(lab.folder, 'alice.key')];
-    expect((await ask('/v1/whoami', '--anonymous', ...own)).body).toMatchObject({ name: 'alice', by: 'certificate' });
+    expect((await ask('/v1/whoami', '--anonymous', ...lab.asAlice)).body).toMatchObject({
+      name: 'alice',
+      by: 'certificate',
+    });
   });
 
   test('lets nobody else in, and reads no body of theirs', async () => {
