@@ -1,6 +1,6 @@
 import { ExhibitError } from '../../evidence/error.ts';
 
-/** What is asked of an issuer: a GET without redirects, whose answer is bounded. The caller's signal bounds the time, of the body too. */
+/** What is asked of an issuer: a GET without redirects, whose answer is 200 and bounded. The caller's signal bounds the time, of the body too. */
 export type Fetch = (
   url: string,
   init: { readonly signal?: AbortSignal; readonly headers?: Headers },
@@ -15,6 +15,10 @@ export const boundedFetch: Fetch = async (url, { signal, headers }) => {
     ...(signal === undefined ? {} : { signal }),
     ...(headers === undefined ? {} : { headers }),
   });
+  if (response.status !== 200) {
+    await response.body?.cancel();
+    throw new ExhibitError('unauthenticated', `${new URL(url).host} answers ${response.status}.`);
+  }
   const chunks: Uint8Array[] = [];
   let sizeBytes = 0;
   for await (const chunk of response.body ?? []) {
@@ -23,5 +27,5 @@ export const boundedFetch: Fetch = async (url, { signal, headers }) => {
       throw new ExhibitError('unauthenticated', `${new URL(url).host} answers more than ${MAX_BYTES} bytes.`);
     chunks.push(chunk);
   }
-  return new Response(Buffer.concat(chunks), { status: response.status === 200 ? 200 : 502 });
+  return new Response(Buffer.concat(chunks));
 };

@@ -123,7 +123,6 @@ const discoverySchema = z.object({ issuer: z.string(), jwks_uri: z.string().max(
 async function discover(issuer: string, fetch: Fetch): Promise<Keys> {
   const url = `${issuer.replace(/\/$/, '')}/.well-known/openid-configuration`;
   const response = await fetch(url, { signal: AbortSignal.timeout(FETCH_TIMEOUT_MS) });
-  if (response.status !== 200) throw refused(`${url} answers ${response.status}`);
   const document = discoverySchema.safeParse(await response.json().catch(() => undefined));
   if (!document.success) throw refused(`${url} is no discovery document with an issuer and a jwks_uri over https`);
   if (document.data.issuer !== issuer) throw refused(`${url} is of another issuer`);
@@ -144,9 +143,7 @@ function withCooldown(fetch: Fetch, now: () => number): Fetch {
     if (now() - failedMs < COOLDOWN_MS)
       throw refused(`its issuer did not answer, and is asked again after ${COOLDOWN_MS / 1000} s`);
     try {
-      const response = await fetch(url, init);
-      if (response.status !== 200) failedMs = now();
-      return response;
+      return await fetch(url, init);
     } catch (cause) {
       failedMs = now();
       throw refused('its issuer cannot be asked for its keys', cause);
