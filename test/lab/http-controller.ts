@@ -19,8 +19,10 @@ export interface HttpLab extends AsyncDisposable {
   readonly port: number;
   /** Of the server's certificate. */
   readonly ca: string;
+  readonly caFile: string;
   /** What curl needs to show the certificate of the operator alice. */
   readonly asAlice: readonly string[];
+  readonly asBea: readonly string[];
   readonly audit: NewAudit[];
   /** curl's exit code, and what it printed. Trusts the CA; says who it is where the test says so. */
   curl(...args: string[]): Promise<{ readonly code: number; readonly text: string }>;
@@ -41,7 +43,7 @@ const exec = promisify(execFile);
 
 export async function startHttpLab(options: HttpLabOptions): Promise<HttpLab> {
   const pki = await labPki();
-  const alice = await pki.operator('alice');
+  const [alice, bea] = [await pki.operator('alice'), await pki.operator('bea')];
   const log = pino({ level: 'silent' });
   const audit: NewAudit[] = [];
   const { alerts, limits, now } = options;
@@ -59,6 +61,8 @@ export async function startHttpLab(options: HttpLabOptions): Promise<HttpLab> {
   return {
     port: listener.port,
     ca: await readFile(caFile, 'utf8'),
+    caFile,
+    asBea: ['--cert', bea.certFile, '--key', bea.keyFile],
     asAlice: ['--cert', alice.certFile, '--key', alice.keyFile],
     audit,
     url: (route) => `https://localhost:${listener.port}${route}`,
@@ -83,7 +87,7 @@ export async function startHttpLab(options: HttpLabOptions): Promise<HttpLab> {
 /** Certificates as the controller knows them, and one token that no issuer made. */
 function identityOf({ trustDomain }: LabPki): Identity {
   const grants = [{ role: 'admin' as const, clusters: ['*'], namespaces: ['*'] }];
-  const operators = [{ name: 'Alice', certificate: 'alice', grants }];
+  const operators = ['alice', 'bea'].map((name) => ({ name, certificate: name, grants }));
   const real = createIdentity(identitySchema.parse({ trustDomain, operators }), pino({ level: 'silent' }));
   return {
     authenticate: async (credentials): Promise<Caller> => {
