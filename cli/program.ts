@@ -5,6 +5,7 @@ import { registerCancel } from './commands/cancel.ts';
 import { registerCapture } from './commands/capture.ts';
 import { registerCaptures } from './commands/captures.ts';
 import { registerContainers } from './commands/containers.ts';
+import { registerController } from './commands/controller.ts';
 import { registerCore } from './commands/core.ts';
 import { registerCustody } from './commands/custody.ts';
 import { registerDoctor } from './commands/doctor.ts';
@@ -68,6 +69,7 @@ export function buildProgram(session: Session, printed: Printed): Command {
   registerTimeline(program, session);
   registerAgent(program, session);
   registerPki(program, session);
+  registerController(program, session);
   program.commandsGroup('Help:').helpCommand('help [command]', 'print help for a command');
   examples(program, [
     ['exhibit containers', 'what runs here'],

@@ -4,12 +4,16 @@ import type { Denials } from './custody/denials.ts';
 import type { Caller, Place, Right } from './identity/identity.ts';
 import { matches, maySomewhere } from './identity/rights.ts';
 import type { AgentLinks } from './link/link.ts';
+import type { Lookups } from './link/lookups.ts';
 import type { Store } from './store/store.ts';
 
 /** What every call of the API works with. */
 export interface Domain {
   readonly store: Store;
-  readonly links: AgentLinks;
+  /** Agents of this replica. */
+  readonly links: Pick<AgentLinks, 'connected'>;
+  /** Questions to the agents of all replicas. */
+  readonly lookups: Pick<Lookups, 'lookup'>;
   readonly denials: Denials;
   readonly rules: CaptureRules;
   readonly now: () => number;
@@ -38,6 +42,15 @@ export const ANY_NAMESPACE = '*';
 /** Whether it is worth asking the agents of this cluster: the right over some namespace there. */
 export const mayIn = (caller: Caller, right: Right, cluster: string): boolean =>
   maySomewhere({ ...caller, grants: caller.grants.filter((grant) => matchesAny(grant.clusters, cluster)) }, right);
+
+/** Patterns of the clusters where that may be so. */
+export const clustersOf = (caller: Caller, right: Right): string[] => [
+  ...new Set(
+    caller.grants
+      .filter((grant) => maySomewhere({ ...caller, grants: [grant] }, right))
+      .flatMap(({ clusters }) => clusters),
+  ),
+];
 
 export const matchesAny = (patterns: readonly string[], text: string): boolean =>
   patterns.some((pattern) => matches(pattern, text));

@@ -14,8 +14,18 @@ export const NODE_MEMORY_MS = 60 * 60_000;
 /** Rows of nodes at a time. */
 const NODES_A_PAGE = 1_000;
 
+/** Whose agents are asked. */
+export interface Reach {
+  /** Patterns with `*`. */
+  readonly clusters: readonly string[];
+  /** Empty: every node. */
+  readonly node: string;
+  /** The same, exactly: patterns alone say too much. */
+  readonly isWanted: (node: NodeName) => boolean;
+}
+
 export interface Asking {
-  readonly wanted: (node: NodeName) => boolean;
+  readonly reach: Reach;
   readonly question: Question;
   /** What an agent answers beside the question is passed over: it is looked at, not believed. */
   readonly fits: (container: Container__Output) => boolean;
@@ -33,14 +43,16 @@ export interface Answered extends Unanswered {
 
 /** Everything that came within the time, or until it was settled. */
 export async function ask(domain: Domain, asking: Asking, signal: AbortSignal): Promise<Answered> {
-  const { wanted, question, fits, isSettledBy } = asking;
-  const clusters = isSettledBy === 'cluster' ? await clustersOf(domain, wanted) : undefined;
+  const { reach, question, fits, isSettledBy } = asking;
+  const clusters = isSettledBy === 'cluster' ? await connectedClusters(domain, reach) : undefined;
+  const wanted = { clusters: reach.clusters, node: reach.node };
   const found: FoundContainer[] = [];
   const unreached: Unreached[] = [];
   const timeout = AbortSignal.timeout(LOOKUP_TIMEOUT_MS);
   try {
-    for await (const answer of domain.links.lookup(wanted, question, AbortSignal.any([signal, timeout]))) {
+    for await (const answer of domain.lookups.lookup(wanted, question, AbortSignal.any([signal, timeout]))) {
       const { cluster, node } = answer.node;
+      if (!reach.isWanted(answer.node)) continue;
       if (answer.kind === 'unreached') {
         unreached.push({ cluster, node, reason: answer.reason });
         continue;
@@ -59,16 +71,16 @@ export async function ask(domain: Domain, asking: Asking, signal: AbortSignal): 
 }
 
 /** Clusters that have an agent to ask, over all replicas. */
-async function clustersOf(domain: Domain, wanted: (node: NodeName) => boolean): Promise<Set<string>> {
+async function connectedClusters(domain: Domain, { isWanted }: Reach): Promise<Set<string>> {
   const { links, store } = domain;
   const clusters = new Set(
     links
       .connected()
-      .filter(wanted)
+      .filter(isWanted)
       .map(({ cluster }) => cluster),
   );
   if ((await store.bus.replicas()).length > 1) {
-    for await (const row of nodesOf(domain, { connectedOnly: true })) if (wanted(row)) clusters.add(row.cluster);
+    for await (const row of nodesOf(domain, { connectedOnly: true })) if (isWanted(row)) clusters.add(row.cluster);
   }
   return clusters;
 }
@@ -84,11 +96,11 @@ export async function* nodesOf({ store }: Domain, filter: { readonly connectedOn
 }
 
 /** Known agents that were to be asked and are not connected: they may have a target too. */
-export async function unconnected(domain: Domain, wanted: (node: NodeName) => boolean): Promise<Unreached[]> {
+export async function unconnected(domain: Domain, { isWanted }: Reach): Promise<Unreached[]> {
   const away: Unreached[] = [];
   const sinceMs = domain.now() - NODE_MEMORY_MS;
   for await (const row of nodesOf(domain, { connectedOnly: false })) {
-    if (row.replicaId !== '' || row.lastSeenMs < sinceMs || !wanted(row)) continue;
+    if (row.replicaId !== '' || row.lastSeenMs < sinceMs || !isWanted(row)) continue;
     const { cluster, node, lastSeenMs } = row;
     away.push({ cluster, node, reason: `not connected since ${new Date(lastSeenMs).toISOString()}` });
   }

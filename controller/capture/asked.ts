@@ -102,7 +102,8 @@ function few(what: string, given: readonly string[], most: number): readonly str
 
 function names(what: string, given: readonly string[], most: number): readonly string[] {
   const read = few(what, given, most).map((name) => readName(`${what}'s name`, name));
-  if (read.includes('')) throw usage(`The name of a ${what} is empty`);
+  if (read.some((name) => name === '' || name.includes('*')))
+    throw usage(`The name of a ${what} is empty or a pattern: name each by itself`);
   return [...new Set(read)];
 }
 

@@ -56,8 +56,8 @@ export async function approveCapture(
   const row = await findFor(domain, call, captureId, caller);
   checkSecond(domain, call, row, caller);
   const atMs = domain.now();
+  // The store's next round ends it.
   if (row.state === 'awaiting-approval' && row.expiresAtMs <= atMs) {
-    await expire(domain, row);
     throw new ExhibitError(
       'capture-conflict',
       `The time to approve the capture ${row.captureId} is over; ask for it anew`,
@@ -85,22 +85,6 @@ export async function denyCapture(
   const error = reason === '' ? `Denied by ${caller.name}` : `Denied by ${caller.name}: ${reason}`;
   const audit = auditOf(row, caller, 'capture.denied', atMs, { requestedBy: row.requestedBy, reason });
   return await decided(domain, row, { state: 'denied', endedAtMs: atMs, error }, audit);
-}
-
-/** Not approved or not sent in time. False when somebody was quicker. */
-export async function expire(domain: Domain, row: CaptureRow): Promise<boolean> {
-  const atMs = domain.now();
-  const error = row.state === 'queued' ? 'The agent did not connect in time' : 'Nobody approved it in time';
-  const details = { state: row.state, error };
-  const audit: NewAudit = { ...placeInLog(row), atMs, actor: 'controller', action: 'capture.expired', details };
-  const changed = await domain.store.changeCapture(
-    row.captureId,
-    [row.state],
-    { state: 'expired', endedAtMs: atMs, error },
-    audit,
-  );
-  if (changed !== undefined) await tell(domain, changed);
-  return changed !== undefined;
 }
 
 async function decided(

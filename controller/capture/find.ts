@@ -5,11 +5,11 @@ import type { Unreached } from '../../proto/gen/exhibit/controller/v1/Unreached.
 import type { Container__Output } from '../../proto/gen/exhibit/v1/Container.ts';
 import type { Selector__Output } from '../../proto/gen/exhibit/v1/Selector.ts';
 import type { CallContext } from '../api/api.ts';
-import { ANY_NAMESPACE, type Domain, denyQuietly, forbidden, mayIn } from '../domain.ts';
+import { ANY_NAMESPACE, clustersOf, type Domain, denyQuietly, forbidden, mayIn } from '../domain.ts';
 import type { Caller } from '../identity/identity.ts';
 import { may, maySomewhere } from '../identity/rights.ts';
 import type { NodeName, NodeRow } from '../store/store.ts';
-import { ask, nodesOf, type Unanswered, unconnected } from './ask.ts';
+import { ask, nodesOf, type Reach, type Unanswered, unconnected } from './ask.ts';
 import { type Asked, isProcess } from './asked.ts';
 import { type CaptureTarget, chooseTargets, type FoundContainer, fits, listed, runs } from './targets.ts';
 
@@ -26,10 +26,10 @@ export interface Targets {
 export async function findTargets(domain: Domain, asked: Asked, context: CallContext): Promise<Targets> {
   if (isProcess(asked.selector)) return { targets: [await findProcess(domain, asked, context)], unreached: [] };
   checkReach(domain, asked, context.caller);
-  const wanted = wantedBy(asked, context.caller);
+  const reach = reachOf(asked, context.caller);
   const question = { selector: selectorMessage(asked.selector), namespace: asked.namespace };
   const asking = {
-    ...{ wanted, question },
+    ...{ reach, question },
     fits: (one: Container__Output) => fits(asked.selector, asked.namespace, one),
     isSettledBy: settling(asked),
   };
@@ -37,10 +37,10 @@ export async function findTargets(domain: Domain, asked: Asked, context: CallCon
   const mine = ofCaller(domain, found, context.caller);
   const running = mine.filter(runs);
   if (running.length > 0) {
-    const away = asked.selector.kind === 'labels' ? await unconnected(domain, wanted) : [];
+    const away = asked.selector.kind === 'labels' ? await unconnected(domain, reach) : [];
     return { targets: chooseTargets(asked, running), unreached: [...unreached, ...away] };
   }
-  throw await nothingFound(domain, { asked, wanted, ended: mine, unreached });
+  throw await nothingFound(domain, { asked, reach, ended: mine, unreached });
 }
 
 /** The selector as a message all of whose fields are there, as the wire gives it. */
@@ -83,15 +83,16 @@ function mayCaptureNamespace(caller: Caller, namespace: string, cluster?: string
   return may({ ...caller, grants: anywhere }, 'capture', { cluster: '', namespace });
 }
 
-function wantedBy({ selector, clusters, node, namespace }: Asked, caller: Caller): (name: NodeName) => boolean {
+function reachOf({ selector, clusters, node, namespace }: Asked, caller: Caller): Reach {
   const known = selector.kind === 'pod' ? selector.namespace : namespace;
-  return (name) => {
+  const isWanted = (name: NodeName) => {
     if (clusters.length > 0 && !clusters.includes(name.cluster)) return false;
     if (node !== '' && node !== name.node) return false;
     return known === ''
       ? mayIn(caller, 'capture', name.cluster)
       : may(caller, 'capture', { cluster: name.cluster, namespace: known });
   };
+  return { clusters: clusters.length > 0 ? clusters : clustersOf(caller, 'capture'), node, isWanted };
 }
 
 /** A whole id is one container's in the world. */
@@ -120,12 +121,7 @@ function ofCaller(domain: Domain, found: readonly FoundContainer[], caller: Call
 
 async function nothingFound(
   domain: Domain,
-  {
-    asked,
-    wanted,
-    ended,
-    unreached,
-  }: { asked: Asked; wanted: (name: NodeName) => boolean; ended: readonly FoundContainer[] } & Unanswered,
+  { asked, reach, ended, unreached }: { asked: Asked; reach: Reach; ended: readonly FoundContainer[] } & Unanswered,
 ): Promise<ExhibitError> {
   const text = selectorText(asked.selector);
   if (ended.length > 0)
@@ -133,7 +129,7 @@ async function nothingFound(
       'target-not-running',
       `${listed(ended)} ended or has not begun: there is nothing to capture`,
     );
-  const away = [...unreached, ...(await unconnected(domain, wanted))];
+  const away = [...unreached, ...(await unconnected(domain, reach))];
   if (away.length > 0) {
     const message = `${text} was found by no agent that could be asked, and these could not: ${awayWords(away)}`;
     return new ExhibitError(away.length > unreached.length ? 'target-not-found' : 'agent-unreachable', message);

@@ -44,7 +44,7 @@ const anObject = <Type>() => z.custom<Type>((value) => typeof value === 'object'
 const askSchema = z.object({
   askId: z.string(),
   from: z.string(),
-  wanted: z.object({ clusters: z.array(z.string()), node: z.string() }),
+  wanted: z.object({ clusters: z.array(z.string()).readonly(), node: z.string() }),
   question: z.object({ selector: anObject<Selector__Output>().optional(), namespace: z.string() }),
 });
 type Ask = z.infer<typeof askSchema>;

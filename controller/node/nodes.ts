@@ -10,7 +10,7 @@ import type { CallContext } from '../api/api.ts';
 import { ask, unconnected } from '../capture/ask.ts';
 import { selectorMessage } from '../capture/find.ts';
 import { type FoundContainer, fits } from '../capture/targets.ts';
-import { type Domain, mayIn } from '../domain.ts';
+import { clustersOf, type Domain, mayIn } from '../domain.ts';
 import { may } from '../identity/rights.ts';
 import { pageSize, visiblePage } from '../page.ts';
 import type { NodeName, NodeRow } from '../store/store.ts';
@@ -52,7 +52,7 @@ export async function listContainers(
   { caller, signal }: CallContext,
 ): Promise<ListContainersResponse> {
   const { clusters, node, namespace, selector } = readQuestion(request);
-  const wanted = (name: NodeName) =>
+  const isWanted = (name: NodeName) =>
     (clusters.length === 0 || clusters.includes(name.cluster)) &&
     (node === '' || node === name.node) &&
     (namespace === '' ? mayIn(caller, 'see', name.cluster) : may(caller, 'see', { cluster: name.cluster, namespace }));
@@ -61,13 +61,14 @@ export async function listContainers(
     selector === undefined
       ? namespace === '' || container.namespace === namespace
       : fits(selector, namespace, container);
-  const asking = { wanted, question, fits: isAsked, isSettledBy: 'nothing' } as const;
+  const reach = { clusters: clusters.length > 0 ? clusters : clustersOf(caller, 'see'), node, isWanted };
+  const asking = { reach, question, fits: isAsked, isSettledBy: 'nothing' } as const;
   const { found, unreached } = await ask(domain, asking, signal);
   const visible = found
     .filter((one) => may(caller, 'see', { cluster: one.cluster, namespace: one.container.namespace }))
     .sort(byName);
   const limit = pageSize(request.limit, CONTAINERS);
-  const away = await unconnected(domain, wanted);
+  const away = await unconnected(domain, reach);
   return { containers: visible.slice(0, limit), unreached: [...unreached, ...away], cut: visible.length > limit };
 }
 

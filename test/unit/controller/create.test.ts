@@ -204,6 +204,7 @@ describe('a request that is refused', () => {
     ['a case id with a NUL', podRequest('prod', 'web-0', { caseId: 'a\0b' }), 'usage', 'U+0000'],
     ['a name of a node with a line end', podRequest('prod', 'web-0', { node: 'n1\n{"level":50}' }), 'usage', 'U+000A'],
     ['an empty name of a cluster', podRequest('prod', 'web-0', { clusters: [''] }), 'usage', 'is empty'],
+    ['a pattern in the place of a cluster', podRequest('prod', 'web-0', { clusters: ['ea*'] }), 'usage', 'a pattern'],
   ])('for %s says so and stores nothing', async (_what, request, code, words) => {
     const failed = await failure(lab.api.CreateCapture(request, context(admin)));
     expect(failed).toMatchObject({ code, message: expect.stringContaining(words) });

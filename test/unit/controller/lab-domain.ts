@@ -1,4 +1,5 @@
 /** The controller's domain on a real SQLite store, with agents that answer from memory. */
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -9,7 +10,9 @@ import { openApi } from '../../../controller/api/service.ts';
 import { type Denials, openDenials } from '../../../controller/custody/denials.ts';
 import type { CaptureRules, Domain } from '../../../controller/domain.ts';
 import type { Caller, Grant, RateLimit, Role } from '../../../controller/identity/identity.ts';
+import { matches } from '../../../controller/identity/rights.ts';
 import type { AgentLinks, Answer } from '../../../controller/link/link.ts';
+import type { Lookups } from '../../../controller/link/lookups.ts';
 import { openStore } from '../../../controller/store/open.ts';
 import type { NodeName, NodeRow } from '../../../controller/store/store.ts';
 import type { CreateCaptureRequest__Output } from '../../../proto/gen/exhibit/controller/v1/CreateCaptureRequest.ts';
@@ -26,9 +29,13 @@ export interface LabDomain extends AsyncDisposable {
   readonly clock: { nowMs: number };
 }
 
-export interface FakeAgents extends AgentLinks {
+export interface FakeAgents {
+  connected: AgentLinks['connected'];
+  lookup: Lookups['lookup'];
   /** Nodes that were asked, in the order of their answers. */
   readonly asked: string[];
+  /** Silent ones that were let go of. */
+  readonly letGo: string[];
   /** `silent`: answers never; a text: could not, and why. */
   set(name: NodeName, is: readonly Container__Output[] | 'silent' | { readonly reason: string }): void;
 }
@@ -87,12 +94,17 @@ function fakeAgents(): FakeAgents {
     { name: NodeName; is: readonly Container__Output[] | 'silent' | { reason: string } }
   >();
   const asked: string[] = [];
+  const letGo: string[] = [];
   return {
     asked,
+    letGo,
     set: (name, is) => void agents.set(`${name.cluster}/${name.node}`, { name, is }),
     connected: () => [...agents.values()].map(({ name }) => name),
     async *lookup(wanted, _question, signal): AsyncIterable<Answer> {
-      const mine = [...agents.values()].filter(({ name }) => wanted(name));
+      const mine = [...agents.values()].filter(
+        ({ name: { cluster, node } }) =>
+          wanted.clusters.some((pattern) => matches(pattern, cluster)) && (wanted.node === '' || wanted.node === node),
+      );
       for (const { name, is } of mine.filter((one) => one.is !== 'silent')) {
         asked.push(`${name.cluster}/${name.node}`);
         await sleep(0);
@@ -101,11 +113,11 @@ function fakeAgents(): FakeAgents {
       }
       for (const { name } of mine.filter((one) => one.is === 'silent')) {
         asked.push(`${name.cluster}/${name.node}`);
-        await new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason), { once: true }));
+        if (!signal.aborted) await once(signal, 'abort');
+        letGo.push(`${name.cluster}/${name.node}`);
+        throw signal.reason;
       }
     },
-    wake: () => undefined,
-    [Symbol.asyncDispose]: async () => undefined,
   };
 }
 
@@ -141,7 +153,7 @@ export async function labDomain(
   const woken: string[] = [];
   store.bus.subscribe('commands', (name) => woken.push(name));
   const rules = { approvals: [], expiresMs: 600_000, ...options.rules };
-  const domain = { store, links: agents, denials, rules, now, version: '9.9.9', log };
+  const domain = { store, links: agents, lookups: agents, denials, rules, now, version: '9.9.9', log };
   return {
     ...{ domain, agents, woken, clock },
     api: openApi({ ...domain, rateLimit: options.rateLimit ?? { take: () => undefined } }),

@@ -1,0 +1,115 @@
+import { readFileSync } from 'node:fs';
+import { pathToFileURL } from 'node:url';
+import { parseArgs } from 'node:util';
+import { type Logger, pino } from 'pino';
+import { ExhibitError, explain, isExhibitError } from '../evidence/error.ts';
+import { serveGrpc } from './api/grpc.ts';
+import { openHttp } from './api/http.ts';
+import { openApi } from './api/service.ts';
+import { type ControllerConfig, loadConfig } from './config.ts';
+import { auditedIdentity } from './custody/audited-identity.ts';
+import { openDenials } from './custody/denials.ts';
+import { createIdentity } from './identity/authenticate.ts';
+import { agentIdentity } from './identity/certificates.ts';
+import { createRateLimit } from './identity/rate.ts';
+import { openAgentLinks } from './link/links.ts';
+import { openLookups } from './link/lookups.ts';
+import { openStore } from './store/open.ts';
+import { type Listener, openListener } from './tls.ts';
+
+/** The controller's composition root: configuration -> store -> agents' port and API port -> shutdown. */
+
+export interface Controller extends AsyncDisposable {
+  readonly agents: Listener;
+  readonly api: Listener;
+}
+
+/** Starts everything; disposal takes no more connections, lets calls end, and closes. */
+export async function startController(config: ControllerConfig, log: Logger): Promise<Controller> {
+  await using stack = new AsyncDisposableStack();
+  const now = Date.now;
+  const version = controllerVersion();
+  const store = stack.use(await openStore(config.store, { log, now }));
+  const denials = stack.use(openDenials({ store, now, log }));
+  const { trustDomain } = config.identity;
+  const links = stack.use(
+    openAgentLinks({
+      ...{ store, version, now, log },
+      identify: (certificate) => {
+        if (certificate === undefined) throw new ExhibitError('unauthenticated', 'There is no certificate');
+        return agentIdentity(certificate, trustDomain);
+      },
+    }),
+  );
+  const lookups = stack.use(openLookups(links, store, { log }));
+  const identity = auditedIdentity(createIdentity(config.identity, log), denials);
+  const api = openApi({
+    ...{ store, links, lookups, denials, now, version, log },
+    rules: { approvals: config.approvals, expiresMs: config.captures.expiresMs },
+    rateLimit: createRateLimit(config.identity.rate),
+  });
+  const grpc = serveGrpc({ api, identity, log });
+  const alerts = config.alerts === undefined ? {} : { alerts: config.alerts };
+  const http = await openHttp({ api, identity, store, log, now, ...alerts });
+
+  const agentsPort = stack.use(
+    await openListener(
+      {
+        ...config.agents,
+        name: 'agents',
+        clientCertificate: 'required',
+        handlers: { h2: (socket) => links.inject(socket) },
+      },
+      log,
+    ),
+  );
+  const handlers = { h2: grpc.accept, 'http/1.1': http.accept };
+  const apiPort = stack.use(
+    await openListener({ ...config.api, name: 'api', clientCertificate: 'asked', handlers }, log),
+  );
+  // Undone in the other order: first no new connections, then the calls end, then what carries them.
+  stack.use(http);
+  stack.use(grpc);
+  stack.defer(() => {
+    agentsPort.stopAccepting();
+    apiPort.stopAccepting();
+  });
+  log.info({ agents: addressOf(agentsPort), api: addressOf(apiPort), version }, 'controller ready');
+  const running = stack.move();
+  return { agents: agentsPort, api: apiPort, [Symbol.asyncDispose]: () => running.disposeAsync() };
+}
+
+const addressOf = ({ host, port }: Listener): string => `${host.includes(':') ? `[${host}]` : host}:${port}`;
+
+export function controllerVersion(): string {
+  const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(text) as { version: string }).version;
+}
+
+/** Runs the controller until SIGTERM or SIGINT; SIGHUP reads certificates anew. Logs go to stderr as JSON lines. */
+export async function runController(configFile: string): Promise<void> {
+  const config = await loadConfig(configFile, process.env);
+  const log = pino({ level: config.log.level, base: { controller: config.name } }, pino.destination(2));
+  const stop = Promise.withResolvers<string>();
+  for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => stop.resolve(name));
+  await using controller = await startController(config, log);
+  process.on('SIGHUP', () => {
+    void controller.agents.reload();
+    void controller.api.reload();
+  });
+  const name = await stop.promise;
+  log.info({ signal: name }, 'stopping');
+}
+
+if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
+  try {
+    const { values } = parseArgs({ options: { config: { type: 'string' } } });
+    if (values.config === undefined)
+      throw new ExhibitError('usage', 'Say which configuration to use: node controller/main.ts --config FILE');
+    await runController(values.config);
+  } catch (error) {
+    process.stderr.write(`${explain(error)}\n`);
+    process.exitCode =
+      isExhibitError(error, 'config') || isExhibitError(error, 'usage') || error instanceof TypeError ? 2 : 1;
+  }
+}
