@@ -61,6 +61,11 @@ async function stay(pki: LabPki, listener: Listener, files: Files): Promise<tls.
   return socket;
 }
 
+/** `once` of node:events fails with an error that comes before. */
+function closed(socket: tls.TLSSocket): Promise<void> {
+  return new Promise((resolve) => socket.once('close', () => resolve()));
+}
+
 describe('a listener', () => {
   test('serves gRPC to a client whose certificate is good, and tells the handler who it is', async () => {
     await using pki = await labPki();
@@ -245,7 +250,7 @@ describe('what a listener reads again', () => {
     await using api = await open(pki, 'operators');
     const [alice, bob] = [await pki.operator('alice'), await pki.operator('bob')];
     const [hers, his] = [await stay(pki, api.listener, alice), await stay(pki, api.listener, bob)];
-    const ended = once(hers, 'close');
+    const ended = closed(hers);
     await pki.revoke(alice);
     await api.listener.reload();
     await ended;
@@ -273,7 +278,7 @@ describe('what a listener reads again', () => {
       await stay(pki, api.listener, await pki.operator('alice')),
       await stay(pki, api.listener, await other.operator('bob')),
     ];
-    const ended = once(his, 'close');
+    const ended = closed(his);
     await writeFile(caFile, ours);
     await writeFile(crlFile, lists[0] ?? '');
     await api.listener.reload();
@@ -290,7 +295,7 @@ describe('a stream', () => {
     await using api = await open(pki, 'operators');
     const spec = { names: [{ uri: 'spiffe://exhibit/operator/alice' }], notAfter: new Date(Date.now() + 3_000) };
     const socket = await stay(pki, api.listener, await pki.issue(spec, await pki.pair('operators')));
-    await once(socket, 'close');
+    await closed(socket);
     expect(Date.now()).toBeGreaterThanOrEqual(Math.floor(spec.notAfter.getTime() / 1000) * 1000);
     await api.line('connection ended: its certificate has expired', 'operator/alice');
   });
