@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { ARTIFACTS } from '../../evidence/layout.ts';
+import { PATTERN } from '../identity/rights.ts';
 import { PRIORITIES } from './alert.ts';
 import { unknownNames } from './template.ts';
 
@@ -8,6 +9,10 @@ import { unknownNames } from './template.ts';
 const NAME = /^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$/;
 const name = z.string().regex(NAME, { error: 'lower-case letters, digits, and . _ - between them' });
 const pattern = z.string().min(1).max(253);
+const places = z
+  .array(z.string().regex(PATTERN, { error: 'letters, digits, dots, dashes, underscores, and * for any of them' }))
+  .min(1)
+  .max(100);
 const absolutePath = z.string().regex(/^\//, { error: 'an absolute path' });
 
 const template = z
@@ -36,10 +41,7 @@ const secretSchema = z.union([
 ]);
 export type SecretConfig = z.infer<typeof secretSchema>;
 
-const grantSchema = z.strictObject({
-  clusters: z.array(pattern).min(1),
-  namespaces: z.array(z.string().max(253)).min(1),
-});
+const grantSchema = z.strictObject({ clusters: places, namespaces: places });
 
 /** More in an hour would be a fleet, not an incident. */
 const perHour = (usual: number) => z.number().int().min(1).max(1000).default(usual);

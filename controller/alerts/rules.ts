@@ -1,8 +1,9 @@
 import { parseSelector, selectorText } from '../../agent/runtime/select.ts';
 import { isExhibitError } from '../../evidence/error.ts';
+import { matchesAny } from '../domain.ts';
+import { matches } from '../identity/rights.ts';
 import { type Alert, PRIORITIES } from './alert.ts';
 import type { AlertsConfig, CaptureConfig, MatchConfig, RuleConfig, SourceConfig } from './config.ts';
-import { matches, matchesAny } from './pattern.ts';
 import { fillTarget } from './template.ts';
 
 /** What is to be done with an alert. Pure: budgets and what was captured already are not known here. */

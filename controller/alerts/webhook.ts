@@ -6,6 +6,7 @@ import { HttpRefusal } from '../api/http-error.ts';
 import { fastifyPath } from '../api/http-routes.ts';
 import { credentialsOf } from '../api/http-server.ts';
 import type { Identity } from '../identity/identity.ts';
+import { createBuckets } from '../identity/rate.ts';
 import type { Store } from '../store/store.ts';
 import { type Alert, inner } from './alert.ts';
 import { readAlertmanager } from './alertmanager.ts';
@@ -40,9 +41,10 @@ const AT_ONCE = 8;
 const MOST_WAITING = 500;
 /** EventBridge gives up after 5 s, and Alertmanager and falcosidekick would send again. */
 const ANSWER_MS = 3_000;
-const REQUESTS_PER_SECOND = 50;
-/** A rule that goes off on a whole cluster at once. */
-const BURST = 200;
+/** Of one source. The burst is a rule that goes off on a whole cluster at once. */
+const REQUESTS = { perSecond: 50, burst: 200 };
+/** For those whom the line has no room for. */
+const RETRY_SECONDS = 5;
 /** What waits when the controller stops has this long. */
 const DRAIN_MS = 5_000;
 
@@ -59,13 +61,15 @@ export function registerAlerts(app: FastifyInstance, parts: WebhookParts): Async
   const line = createLine(AT_ONCE, MOST_WAITING);
   const stopping = new AbortController();
   const underway = new Set<Promise<unknown>>();
+  const rate = createBuckets(REQUESTS, now);
   const sources = new Map(
     Object.entries(alerts.sources).map(([name, config]) => {
       const check = createSecretCheck(config.secret, parts.identity);
-      return [name, { name, config, check, rate: createRate(now) }] as const;
+      return [name, { name, config, check }] as const;
     }),
   );
 
+  // An address that shows wrong secrets is not shut out: an intruder on a node could silence Falco so.
   const enter = async (request: FastifyRequest): Promise<void> => {
     const source = sources.get((request.params as { source: string }).source);
     try {
@@ -78,11 +82,12 @@ export function registerAlerts(app: FastifyInstance, parts: WebhookParts): Async
       }
       throw error;
     }
-    if (!source.rate()) throw flooded(source.name, 'requests');
+    const seconds = rate.take(source.name);
+    if (seconds > 0) throw flooded(source.name, 'requests', seconds);
   };
-  const flooded = (source: string, what: string): ExhibitError => {
+  const flooded = (source: string, what: string, seconds = RETRY_SECONDS): ExhibitError => {
     ledger.note({ actor: actorOf(source, ''), action: 'alert.flooded', details: { what } });
-    return new ExhibitError('rate-limited', 'Too many alerts at once; send this again in 5 s');
+    return new ExhibitError('rate-limited', `Too many alerts at once; send this again in ${seconds} s`);
   };
   const take = (alert: Alert, source: string): Promise<readonly Outcome[]> => {
     const work = line.enter(() => intake.handle(alert, source, stopping.signal));
@@ -145,20 +150,6 @@ async function verify(check: SecretCheck, request: FastifyRequest, log: Logger):
     log.error({ path: cause.path, err: cause.cause }, 'the secret of a source of alerts cannot be read');
     throw new ExhibitError('internal', "The secret of this source cannot be read; the controller's log says why");
   }
-}
-
-/** A bucket of `BURST` requests that fills again by `REQUESTS_PER_SECOND`. */
-function createRate(now: () => number): () => boolean {
-  let tokens = BURST;
-  let atMs = now();
-  return () => {
-    const nowMs = now();
-    tokens = Math.min(BURST, tokens + (Math.max(0, nowMs - atMs) / 1000) * REQUESTS_PER_SECOND);
-    atMs = nowMs;
-    if (tokens < 1) return false;
-    tokens -= 1;
-    return true;
-  };
 }
 
 function deadline(ms: number): { readonly over: Promise<void>; cancel(): void } {

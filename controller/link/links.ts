@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { setTimeout as sleepMs } from 'node:timers/promises';
 import type { PeerCertificate, TLSSocket } from 'node:tls';
 import grpc from '@grpc/grpc-js';
 import type { Logger } from 'pino';
@@ -40,6 +41,8 @@ const HEARTBEAT_MS = 15_000;
 const LOOKUP_TIMEOUT_MS = 2_000;
 /** Agents that are taken in, or told what is open, at the same time: a fleet that comes back must not bury the store. */
 const AT_ONCE = 32;
+/** For what the store is told last; one that hangs is not waited for. */
+const LAST_WORDS_MS = 2_000;
 
 const SERVER_OPTIONS: grpc.ServerOptions = {
   /** A greeting, an event, the containers of a node; see MAX_ANSWER_CHARS of the agent's lookups. */
@@ -132,7 +135,7 @@ class Links implements OpenLinks {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#owned.dispose();
     for (const session of [...this.#streams]) session.end(grpc.status.UNAVAILABLE, 'The controller is stopping');
-    await Promise.allSettled(this.#work);
+    await Promise.race([Promise.allSettled(this.#work), sleepMs(LAST_WORDS_MS, undefined, { ref: false })]);
     this.#server.forceShutdown();
   }
 

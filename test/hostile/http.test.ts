@@ -1,7 +1,9 @@
 import { once } from 'node:events';
-import type net from 'node:net';
+import http from 'node:http';
+import net from 'node:net';
 import tls from 'node:tls';
 import { describe, expect, test } from 'vitest';
+import { writeEvents } from '../../controller/api/http-watch.ts';
 import { fakeApi } from '../lab/fake-api.ts';
 import { type HttpLab, startHttpLab, TOKEN } from '../lab/http-controller.ts';
 
@@ -193,5 +195,32 @@ describe('the HTTP side of the API', () => {
       .toBe(true);
     expect(told * 10_000).toBeLessThan(32 * 1024 * 1024);
     socket.destroy();
+  });
+
+  test('cuts off a reader of a watch who takes nothing for too long', async () => {
+    let told = 0;
+    const { promise: ended, resolve: end } = Promise.withResolvers<void>();
+    async function* updates() {
+      try {
+        for (; ; told += 1) yield { reason: 'r'.repeat(100_000) };
+      } finally {
+        end();
+      }
+    }
+    const server = http.createServer((_request, response) => {
+      void writeEvents(response, {}, updates(), new AbortController().signal, 300);
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const socket = net.connect((server.address() as net.AddressInfo).port, '127.0.0.1');
+    socket.on('error', () => undefined);
+    await once(socket, 'connect');
+    socket.write('GET / HTTP/1.1\r\nhost: a\r\n\r\n');
+    socket.pause();
+    await ended;
+    expect(told).toBeGreaterThan(0);
+    await expect.poll(() => new Promise((resolve) => server.getConnections((_error, count) => resolve(count)))).toBe(0);
+    socket.destroy();
+    server.close();
   });
 });

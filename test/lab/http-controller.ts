@@ -1,29 +1,28 @@
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { once } from 'node:events';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
-import tls from 'node:tls';
+import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import pino from 'pino';
 import type { AlertsConfig } from '../../controller/alerts/config.ts';
 import type { Api } from '../../controller/api/api.ts';
 import { openHttp } from '../../controller/api/http.ts';
 import type { HttpLimits } from '../../controller/api/http-server.ts';
+import { createIdentity } from '../../controller/identity/authenticate.ts';
 import type { Caller, Identity } from '../../controller/identity/identity.ts';
+import { identitySchema } from '../../controller/identity/operators.ts';
 import type { NewAudit, Store } from '../../controller/store/store.ts';
-import { ExhibitError } from '../../evidence/error.ts';
+import { openListener } from '../../controller/tls.ts';
+import { type LabPki, labPki } from './pki.ts';
 
-/** The HTTP side of the controller behind a TLS listener of its own, with certificates that openssl makes, over an `Api` of the test. */
+/** The HTTP side of the controller behind its own listener and identity, with throw-away certificates, over an `Api` of the test. */
 export interface HttpLab extends AsyncDisposable {
   readonly port: number;
-  readonly folder: string;
-  /** Of the server's and the operator's certificates. */
+  /** Of the server's certificate. */
   readonly ca: string;
-  readonly cert: string;
-  readonly key: string;
+  readonly caFile: string;
+  /** What curl needs to show the certificate of the operator alice. */
+  readonly asAlice: readonly string[];
+  readonly asBea: readonly string[];
   readonly audit: NewAudit[];
   /** curl's exit code, and what it printed. Trusts the CA; says who it is where the test says so. */
   curl(...args: string[]): Promise<{ readonly code: number; readonly text: string }>;
@@ -43,41 +42,32 @@ export const TOKEN = 'a-token-that-the-test-made-up';
 const exec = promisify(execFile);
 
 export async function startHttpLab(options: HttpLabOptions): Promise<HttpLab> {
-  const folder = await mkdtemp(path.join(tmpdir(), 'exhibit-http-'));
-  await makeCertificates(folder);
-  const [ca, cert, key, serverCert, serverKey] = await Promise.all(
-    ['ca.pem', 'alice.pem', 'alice.key', 'server.pem', 'server.key'].map((name) =>
-      readFile(path.join(folder, name), 'utf8'),
-    ),
-  );
+  const pki = await labPki();
+  const [alice, bea] = [await pki.operator('alice'), await pki.operator('bea')];
+  const log = pino({ level: 'silent' });
   const audit: NewAudit[] = [];
+  const { alerts, limits, now } = options;
   const http = await openHttp({
     api: options.api as Api,
-    identity,
+    identity: identityOf(pki),
     store: options.store ?? memoryStore(audit),
-    log: pino({ level: 'silent' }),
-    ...(options.alerts === undefined ? {} : { alerts: options.alerts }),
-    ...(options.limits === undefined ? {} : { limits: options.limits }),
-    ...(options.now === undefined ? {} : { now: options.now }),
+    log,
+    ...(alerts === undefined ? {} : { alerts }),
+    ...(limits === undefined ? {} : { limits }),
+    ...(now === undefined ? {} : { now }),
   });
-  const listener = tls.createServer(
-    { cert: serverCert, key: serverKey, ca, requestCert: true, rejectUnauthorized: false, ALPNProtocols: ['http/1.1'] },
-    (socket) => http.accept(socket),
-  );
-  listener.on('tlsClientError', (_error, socket) => socket.destroy());
-  listener.listen(0, '127.0.0.1');
-  await once(listener, 'listening');
-  const { port } = listener.address() as AddressInfo;
+  const listener = await openListener({ ...pki.listener('operators'), handlers: { 'http/1.1': http.accept } }, log);
+  const caFile = pki.caFile('controller');
   return {
-    port,
-    folder,
-    ca: ca ?? '',
-    cert: cert ?? '',
-    key: key ?? '',
+    port: listener.port,
+    ca: await readFile(caFile, 'utf8'),
+    caFile,
+    asBea: ['--cert', bea.certFile, '--key', bea.keyFile],
+    asAlice: ['--cert', alice.certFile, '--key', alice.keyFile],
     audit,
-    url: (route) => `https://localhost:${port}${route}`,
+    url: (route) => `https://localhost:${listener.port}${route}`,
     curl: async (...args) => {
-      const fixed = ['--silent', '--show-error', '--max-time', '20', '--cacert', path.join(folder, 'ca.pem')];
+      const fixed = ['--silent', '--show-error', '--max-time', '20', '--cacert', caFile];
       try {
         return { code: 0, text: (await exec('curl', [...fixed, ...args])).stdout };
       } catch (error) {
@@ -86,23 +76,26 @@ export async function startHttpLab(options: HttpLabOptions): Promise<HttpLab> {
       }
     },
     [Symbol.asyncDispose]: async () => {
-      listener.close();
+      listener.stopAccepting();
       await http[Symbol.asyncDispose]();
-      await rm(folder, { recursive: true, force: true });
+      await listener[Symbol.asyncDispose]();
+      await pki[Symbol.asyncDispose]();
     },
   };
 }
 
-/** A certificate's common name, or the one token. */
-const identity: Identity = {
-  authenticate: async ({ certificate, authorization }): Promise<Caller> => {
-    const grants = [{ role: 'admin' as const, clusters: ['*'], namespaces: ['*'] }];
-    if (authorization === `Bearer ${TOKEN}`) return { name: 'https://issuer#tester', by: 'oidc', grants };
-    const name = certificate?.subject.CN;
-    if (typeof name === 'string') return { name, by: 'certificate', grants };
-    throw new ExhibitError('unauthenticated', 'Show a client certificate or a token');
-  },
-};
+/** Certificates as the controller knows them, and one token that no issuer made. */
+function identityOf({ trustDomain }: LabPki): Identity {
+  const grants = [{ role: 'admin' as const, clusters: ['*'], namespaces: ['*'] }];
+  const operators = ['alice', 'bea'].map((name) => ({ name, certificate: name, grants }));
+  const real = createIdentity(identitySchema.parse({ trustDomain, operators }), pino({ level: 'silent' }));
+  return {
+    authenticate: async (credentials): Promise<Caller> => {
+      if (credentials.authorization !== `Bearer ${TOKEN}`) return await real.authenticate(credentials);
+      return { name: 'https://issuer#tester', by: 'oidc', grants };
+    },
+  };
+}
 
 /** As the store's port says it, in memory and for one process. */
 export function memoryStore(audit: NewAudit[]): Pick<Store, 'claim' | 'spend' | 'appendAudit'> {
@@ -130,27 +123,3 @@ export const idOf = (words: string): string => {
   const hex = createHash('sha256').update(words).digest('hex');
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-7${hex.slice(13, 16)}-8${hex.slice(17, 20)}-${hex.slice(20, 32)}`;
 };
-
-async function makeCertificates(folder: string): Promise<void> {
-  const openssl = async (...args: string[]) => void (await exec('openssl', args, { cwd: folder }));
-  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
-  await openssl('req', '-x509', ...key, '-keyout', 'ca.key', '-out', 'ca.pem', '-subj', '/CN=ca', '-days', '2');
-  await writeFile(path.join(folder, 'names'), 'subjectAltName=DNS:localhost,IP:127.0.0.1\n');
-  for (const name of ['server', 'alice']) {
-    await openssl('req', ...key, '-keyout', `${name}.key`, '-out', `${name}.csr`, '-subj', `/CN=${name}`);
-    const signed = [
-      'x509',
-      '-req',
-      '-in',
-      `${name}.csr`,
-      '-CA',
-      'ca.pem',
-      '-CAkey',
-      'ca.key',
-      '-CAcreateserial',
-      '-days',
-      '2',
-    ];
-    await openssl(...signed, '-out', `${name}.pem`, ...(name === 'server' ? ['-extfile', 'names'] : []));
-  }
-}

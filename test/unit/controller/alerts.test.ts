@@ -6,7 +6,6 @@ import { readAlertmanager } from '../../../controller/alerts/alertmanager.ts';
 import { alertsSchema, type SourceConfig } from '../../../controller/alerts/config.ts';
 import { readFalco } from '../../../controller/alerts/falco.ts';
 import { readGuardDuty } from '../../../controller/alerts/guardduty.ts';
-import { matches } from '../../../controller/alerts/pattern.ts';
 import { decide } from '../../../controller/alerts/rules.ts';
 import { fillCase, fillReason, fillTarget, shown } from '../../../controller/alerts/template.ts';
 
@@ -278,22 +277,5 @@ describe('the configuration', () => {
     const result = alertsSchema.safeParse({ sources: {}, rules: [], ...more });
     expect(result.success).toBe(false);
     expect(String(result.error)).toContain(words);
-  });
-});
-
-describe('a pattern', () => {
-  test.each([
-    ['*', '', true],
-    ['a*', 'abc', true],
-    ['*b*', 'abc', true],
-    ['a*c', 'abc', true],
-    ['a*c', 'abcd', false],
-    ['a.c', 'abc', false],
-    ['', 'a', false],
-    ['**a', 'ba', true],
-  ])('%j takes %j: %j', (pattern, text, fits) => expect(matches(pattern, text)).toBe(fits));
-
-  test('of stars alone takes long words without going over them again and again', () => {
-    expect(matches(`${'*a'.repeat(100)}b`, 'a'.repeat(1000))).toBe(false);
   });
 });

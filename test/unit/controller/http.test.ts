@@ -1,5 +1,5 @@
-import path from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import type { Api } from '../../../controller/api/api.ts';
 import { ExhibitError } from '../../../evidence/error.ts';
 import { type FakeApi, fakeApi } from '../../lab/fake-api.ts';
 import { type HttpLab, startHttpLab, TOKEN } from '../../lab/http-controller.ts';
@@ -146,8 +146,10 @@ describe('the JSON form of the API', () => {
   });
 
   test('knows a caller by the certificate of the connection', async () => {
-    const own = ['--cert', path.join(lab.folder, 'alice.pem'), '--key', path.join(lab.folder, 'alice.key')];
-    expect((await ask('/v1/whoami', '--anonymous', ...own)).body).toMatchObject({ name: 'alice', by: 'certificate' });
+    expect((await ask('/v1/whoami', '--anonymous', ...lab.asAlice)).body).toMatchObject({
+      name: 'alice',
+      by: 'certificate',
+    });
   });
 
   test('lets nobody else in, and reads no body of theirs', async () => {
@@ -182,6 +184,37 @@ describe('the JSON form of the API', () => {
       remainingMs: '5000',
       capture: { state: 'running' },
     });
+  });
+});
+
+describe('a watch', () => {
+  const watch = async (updates: Api['WatchCapture']): Promise<string> => {
+    await using one = await startHttpLab({ api: fakeApi({ WatchCapture: updates }).api });
+    const { text } = await one.curl(
+      '--include',
+      '--header',
+      `authorization: Bearer ${TOKEN}`,
+      one.url('/v1/captures/a/watch'),
+    );
+    return text;
+  };
+
+  test('of a capture that is not there is a plain error', async () => {
+    const text = await watch(async function* () {
+      yield* [];
+      throw new ExhibitError('capture-not-found', 'There is no capture a');
+    });
+    expect(text).toMatch(/^HTTP\/1.1 404 /);
+    expect(text).toContain('"capture-not-found"');
+  });
+
+  test('that fails on its way says so in its last event', async () => {
+    const text = await watch(async function* () {
+      yield { capture: { captureId: 'a', state: 'running' } };
+      throw new ExhibitError('store-failed', 'The store is away');
+    });
+    expect(text).toMatch(/^HTTP\/1.1 200 /);
+    expect(text).toContain('event: error\ndata: {"error":{"code":"store-failed","message":"The store is away"}}');
   });
 });
 

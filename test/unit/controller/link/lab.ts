@@ -188,6 +188,8 @@ export class LabNode {
   readonly options: NodeOptions;
   /** Captures that began, by id: what must never be more than one. */
   readonly begun: string[] = [];
+  /** Captures that would have begun a second time, had the sink not had their first object. */
+  readonly doubled: string[] = [];
   captures!: Captures;
   journal!: Journal;
   #kill: () => Promise<void> = async () => undefined;
@@ -212,8 +214,7 @@ export class LabNode {
         ...hooks,
         emit: (event) => {
           if (dead) return;
-          // As with a real one, whose first object in the sink decides.
-          if (event.kind === 'accepted') this.begun.push(captureId);
+          if (event.kind === 'accepted') this.#toSink(captureId);
           hooks.emit(event);
         },
       });
@@ -252,6 +253,15 @@ export class LabNode {
       await trigger[Symbol.asyncDispose]();
       await this.captures.drain(0);
     };
+  }
+
+  /** As with a real one, whose first object in the sink decides; the sink outlives the node. */
+  #toSink(captureId: string): void {
+    if (this.begun.includes(captureId)) {
+      this.doubled.push(captureId);
+      throw new ExhibitError('sink-exists', 'the sink has a bundle of this id');
+    }
+    this.begun.push(captureId);
   }
 
   /** Its process, as SIGKILL ends it; the journal stays. */

@@ -81,8 +81,12 @@ export async function startMessageProxy(options: {
       far.destroy();
     };
     pairs.add(end);
-    near.on('close', end);
-    far.on('close', end);
+    // Nobody learns of a close through a network that loses everything.
+    const closed = () => {
+      if (!muted) end();
+    };
+    near.on('close', closed);
+    far.on('close', closed);
     relay(near, far, 'to-controller', PREFACE_BYTES, end);
     relay(far, near, 'to-agent', 0, end);
   });
