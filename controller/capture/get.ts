@@ -79,7 +79,8 @@ function readFilter(request: ListCapturesRequest__Output, caller: Caller): Captu
     ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== '')),
     ...(states.length === 0 ? {} : { states }),
     ...(sinceMs === 0 ? {} : { sinceMs }),
-    ...(untilMs === 0 ? {} : { untilMs }),
+    // The store includes both ends.
+    ...(untilMs === 0 ? {} : { untilMs: untilMs - 1 }),
     ...(places === undefined ? {} : { visible: places }),
   };
 }

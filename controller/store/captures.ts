@@ -215,7 +215,7 @@ function listed(db: Database, filter: CaptureFilter, dialect: Dialect) {
   if (filter.states !== undefined)
     wanted.push(filter.states.length === 0 ? sql`1 = 0` : sql`state in (${sql.join([...filter.states])})`);
   if (filter.sinceMs !== undefined) wanted.push(sql`created_at_ms >= ${filter.sinceMs}`);
-  if (filter.untilMs !== undefined) wanted.push(sql`created_at_ms < ${filter.untilMs}`);
+  if (filter.untilMs !== undefined) wanted.push(sql`created_at_ms <= ${filter.untilMs}`);
   if (filter.visible !== undefined) wanted.push(visibleTo(filter.visible, dialect));
   return db
     .selectFrom('captures')

@@ -192,7 +192,7 @@ export interface CaptureFilter {
   readonly caseId?: string;
   readonly requestedBy?: string;
   readonly requestId?: string;
-  /** Created in [since, until). */
+  /** Both included. */
   readonly sinceMs?: number;
   readonly untilMs?: number;
   /** What the caller may see: one of these. Absent: everything. Patterns with `*`. */
