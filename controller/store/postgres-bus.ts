@@ -18,6 +18,9 @@ const MESSAGES_AT_ONCE = 200;
 
 const HEARTBEAT_MS = 5_000;
 
+/** A heartbeat takes milliseconds; without an answer the network is gone, and what is said meanwhile is not heard. */
+const BEAT_TIMEOUT_MS = 5_000;
+
 /** Three heartbeats: one may be late, and the next one lost. */
 const ALIVE_MS = 15_000;
 
@@ -178,7 +181,7 @@ class Listener implements AsyncDisposable {
 
   /** Resolves once everything that is published from now on is heard. */
   async #listen(): Promise<Listening> {
-    const client = new pg.Client(clientConfig(this.#target));
+    const client = new pg.Client({ ...clientConfig(this.#target), query_timeout: BEAT_TIMEOUT_MS });
     const lost = Promise.withResolvers<void>();
     client.on('error', () => lost.resolve());
     client.on('end', () => lost.resolve());

@@ -1,8 +1,8 @@
 /** A real PostgreSQL for one test: its own folder, a Unix socket and a port of the loopback, stopped by its pid. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
@@ -29,6 +29,8 @@ function programs(): string | undefined {
 export function postgresObstacle(): string | undefined {
   if (process.platform !== 'linux') return `needs Linux: this is ${process.platform}`;
   if (programs() === undefined) return `needs PostgreSQL: run node test/lab/setup.mjs tools as root`;
+  if (Number(readFileSync('/proc/sys/user/max_user_namespaces', 'latin1')) === 0)
+    return 'needs user namespaces: PostgreSQL refuses to run as root';
   return undefined;
 }
 
@@ -48,6 +50,9 @@ export interface LabPostgres extends AsyncDisposable {
   program(name: string, argv: readonly string[]): Promise<string>;
 }
 
+/** The owner needs no password; everybody whom a test makes does (pg_hba.conf in PostgreSQL's manual). */
+const ACCESS = 'host all exhibit 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n';
+
 /** How PostgreSQL is told to stop (its manual, "Shutting Down the Server"). */
 const STOP_SIGNALS = { fast: 'SIGINT', immediate: 'SIGQUIT' } as const;
 
@@ -63,6 +68,7 @@ export async function startPostgres(
   const run = (argv: readonly string[]) =>
     promisify(execFile)(unprivileged[0] ?? 'env', [...unprivileged.slice(1), ...argv], { env: environment(bin) });
   await run([join(bin, 'initdb'), '-D', data, '-U', 'exhibit', '-A', 'trust', '--locale=C', '-E', 'UTF8', '--no-sync']);
+  await writeFile(join(data, 'pg_hba.conf'), ACCESS);
   const port = await freePort();
   const settings = [`fsync=${options.durable === false ? 'off' : 'on'}`, 'jit=off', ...(options.settings ?? [])];
   let server: ChildProcess | undefined;

@@ -20,6 +20,8 @@ import {
   OLD_PACKAGES,
   OLD_SUITE,
   oldRoot,
+  POSTGRES_PACKAGES,
+  postgresFolder,
   S3_PACKAGES,
   s3Root,
   ZOO_COMPILERS,
@@ -401,34 +403,50 @@ function buildDockerRoot() {
   });
 }
 
-/** Programs that judge logs, of this machine's own suite: fetched with what they lack here, and unpacked. */
+/**
+ * Programs of this machine's own suite: fetched with what they lack here, and unpacked, so that none of their services starts.
+ * @param {string} folder @param {readonly string[]} packages
+ */
+function unpackPackages(folder, packages) {
+  const partial = beginFolder(folder);
+  const archives = join(partial, 'var/cache/apt/archives');
+  mkdirSync(join(archives, 'partial'), { recursive: true });
+  const options = [
+    '--download-only',
+    '--reinstall',
+    '--no-install-recommends',
+    '-o',
+    `Dir::Cache::archives=${archives}`,
+  ];
+  const fetch = () => apt(['install', ...options, ...packages]);
+  let fetched = fetch();
+  if (!fetched.ok) {
+    // An index that is out of date names packages that are gone.
+    apt(['update']);
+    fetched = fetch();
+  }
+  const { ok, text } = fetched;
+  if (!ok) throw new SetupError(`cannot fetch ${packages.join(' ')}:\n  ${lastLines(text)}`);
+  unpackArchives(partial);
+  rmSync(archives, { recursive: true });
+  finishFolder(partial, folder);
+}
+
 function buildLogJudges() {
   const folder = logJudges();
   if (existsSync(folder)) return;
-  step(`judges of journals and audit logs (a few seconds, kept in ${dirname(folder)})`, () => {
-    const partial = beginFolder(folder);
-    const archives = join(partial, 'var/cache/apt/archives');
-    mkdirSync(join(archives, 'partial'), { recursive: true });
-    const options = [
-      '--download-only',
-      '--reinstall',
-      '--no-install-recommends',
-      '-o',
-      `Dir::Cache::archives=${archives}`,
-    ];
-    const fetch = () => apt(['install', ...options, ...LOG_JUDGE_PACKAGES]);
-    let fetched = fetch();
-    if (!fetched.ok) {
-      // An index that is out of date names packages that are gone.
-      apt(['update']);
-      fetched = fetch();
-    }
-    const { ok, text } = fetched;
-    if (!ok) throw new SetupError(`cannot fetch ${LOG_JUDGE_PACKAGES.join(' ')}:\n  ${lastLines(text)}`);
-    unpackArchives(partial);
-    rmSync(archives, { recursive: true });
-    finishFolder(partial, folder);
-  });
+  step(`judges of journals and audit logs (a few seconds, kept in ${dirname(folder)})`, () =>
+    unpackPackages(folder, LOG_JUDGE_PACKAGES),
+  );
+}
+
+/** Where Debian's package puts the versions of PostgreSQL. */
+const POSTGRES_VERSIONS = '/usr/lib/postgresql';
+
+function buildPostgres() {
+  const folder = postgresFolder();
+  if (existsSync(folder) || existsSync(POSTGRES_VERSIONS)) return;
+  step(`PostgreSQL (a few seconds, kept in ${dirname(folder)})`, () => unpackPackages(folder, POSTGRES_PACKAGES));
 }
 
 /** Where programs of the memory tests are in their root, and what builds them there. */
@@ -572,6 +590,7 @@ function main() {
     if (command.s3) buildS3Root();
     if (command.docker) buildDockerRoot();
     if (command.s3) orSkip('that ask journalctl and ausearch', buildLogJudges);
+    if (command.s3) orSkip('on PostgreSQL', buildPostgres);
     if (command.zoo) orSkip('that capture programs of many languages', () => buildZooRoot(node));
   };
   locked(parts);
