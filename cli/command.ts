@@ -14,6 +14,7 @@ export const GROUPS = {
   node: 'On the node, through the agent:',
   evidence: 'With the evidence, anywhere:',
   agent: 'The agent itself:',
+  trial: 'For trials:',
 } as const;
 
 /** All options of a command, those before its name included. The type is the caller's claim about what it registered. */

@@ -12,6 +12,7 @@ import { registerExtract } from './commands/extract.ts';
 import { registerFindings } from './commands/findings.ts';
 import { registerImage } from './commands/image.ts';
 import { registerMem } from './commands/mem.ts';
+import { registerPki } from './commands/pki.ts';
 import { registerScan } from './commands/scan.ts';
 import { registerShow } from './commands/show.ts';
 import { registerStrings } from './commands/strings.ts';
@@ -66,6 +67,7 @@ export function buildProgram(session: Session, printed: Printed): Command {
   registerScan(program, session);
   registerTimeline(program, session);
   registerAgent(program, session);
+  registerPki(program, session);
   program.commandsGroup('Help:').helpCommand('help [command]', 'print help for a command');
   examples(program, [
     ['exhibit containers', 'what runs here'],

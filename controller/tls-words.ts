@@ -14,7 +14,10 @@ const VERIFICATION: Readonly<Record<string, string>> = {
   CERT_HAS_EXPIRED: 'it has expired',
   CERT_NOT_YET_VALID: 'it is not valid yet',
   CERT_REVOKED: 'it was revoked',
-  UNABLE_TO_GET_CRL: 'crlFile has no revocation list of an authority in its chain',
+  // OpenSSL goes on after an error, and Node tells the last: of a stranger's chain it may be this one.
+  UNABLE_TO_GET_CRL:
+    'an authority in its chain is not trusted here, or may not be one, or has no revocation list in crlFile',
+  UNSPECIFIED: 'it has a name that its authority may not give, or its chain breaks another rule of RFC 5280',
   CRL_HAS_EXPIRED: 'the revocation list of its authority is out of date: put a new one into crlFile',
   CRL_NOT_YET_VALID: 'the revocation list of its authority is not valid yet',
   CRL_SIGNATURE_FAILURE: 'the revocation list of its authority has a wrong signature',
@@ -38,7 +41,6 @@ const HANDSHAKE: Readonly<Record<string, string>> = {
   ERR_SSL_NO_SHARED_CIPHER: 'it has no cipher in common with us',
   ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: 'it does not trust the certificate of this listener',
   ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE: 'it does not like the certificate of this listener',
-  ERR_SSL_SSL_TLSV1_ALERT_UNKNOWN_CA: 'it does not trust the certificate of this listener',
   ERR_SSL_SSLV3_ALERT_CERTIFICATE_UNKNOWN: 'it does not like the certificate of this listener',
 };
 

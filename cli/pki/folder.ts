@@ -1,9 +1,9 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
-import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { lstat, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { isIP } from 'node:net';
 import path from 'node:path';
 import { agentUri, NAME, operatorUri, TRUST_DOMAIN } from '../../controller/identity/certificates.ts';
-import { ExhibitError, explain, isErrno } from '../../evidence/error.ts';
+import { ExhibitError, explain, isErrno, isExhibitError } from '../../evidence/error.ts';
 import { openNewFile } from '../new-file.ts';
 import { type AlternativeName, issueAuthority, issueLeaf, type LeafSpec, type Pair } from './issue.ts';
 import { issueRevocationList, type Revoked, readOwnList, serialOf } from './revoke.ts';
@@ -56,7 +56,6 @@ export async function initPki(
   // Before anything is made.
   names.forEach(alternativeName);
   await makeFolder(folder);
-  await write(path.join(folder, 'trust-domain'), `${trustDomain}\n`);
   for (const name of AUTHORITIES) {
     await makeFolder(path.join(folder, name, 'issued'));
     const pair = await issueAuthority({
@@ -70,7 +69,10 @@ export async function initPki(
     const list = { number: 1n, revoked: [], ...listTimes(now) };
     await write(path.join(folder, name, 'crl.pem'), await issueRevocationList(list, pair));
   }
-  return await issueController(folder, names, { now });
+  const files = await issueController(folder, names, { now });
+  // Last: what is half made is not taken for a whole.
+  await write(path.join(folder, 'trust-domain'), `${trustDomain}\n`);
+  return files;
 }
 
 /** @throws ExhibitError `usage` */
@@ -132,7 +134,7 @@ export async function showPki(folder: string): Promise<Shown[]> {
   await trustDomainOf(folder);
   return await Promise.all(
     AUTHORITIES.map(async (authority) => {
-      const certificate = new X509Certificate(await read(path.join(folder, authority, 'ca.pem')));
+      const certificate = certificateIn(await read(path.join(folder, authority, 'ca.pem')), 'ca.pem');
       const list = readOwnList(await read(path.join(folder, authority, 'crl.pem')));
       const issued = (await issuedBy(folder, authority)).map(listed).map((one) => ({
         ...one,
@@ -147,11 +149,15 @@ export async function showPki(folder: string): Promise<Shown[]> {
 }
 
 export async function authority(folder: string, name: AuthorityName): Promise<Pair> {
-  const [certificate, key] = await Promise.all([
-    read(path.join(folder, name, 'ca.pem')),
-    read(path.join(folder, name, 'ca.key')),
-  ]);
-  return { certificate: new X509Certificate(certificate), key: createPrivateKey(key) };
+  const files = [path.join(folder, name, 'ca.pem'), path.join(folder, name, 'ca.key')] as const;
+  const [certificate, key] = await Promise.all(files.map(read));
+  try {
+    return { certificate: certificateIn(certificate ?? '', files[0]), key: createPrivateKey(key ?? '') };
+  } catch (cause) {
+    if (isExhibitError(cause)) throw cause;
+    // OpenSSL's words could tell what is in the file.
+    throw new ExhibitError('usage', `${files[1]} is no private key in PEM.`);
+  }
 }
 
 async function issueInto(
@@ -161,6 +167,8 @@ async function issueInto(
   who: Pick<LeafSpec, 'commonName' | 'names'>,
   { days = LEAF_DAYS, out = usual, now = new Date() }: IssueOptions,
 ): Promise<Files> {
+  // Else what nobody gets would be listed as issued.
+  for (const file of [`${out}.pem`, `${out}.key`]) await expectFree(file);
   const issuer = await authority(folder, by);
   // A certificate that outlives its authority is none.
   const notAfter = new Date(Math.min(daysAfter(now, days).getTime(), issuer.certificate.validToDate.getTime()));
@@ -173,6 +181,15 @@ async function issueInto(
   // Known here before it can be used anywhere, so that it can be revoked.
   await write(path.join(folder, by, 'issued', `${serial}.pem`), pair.certificate.toString());
   return { ...(await writePair(out, pair)), serial, notAfter: pair.certificate.validToDate };
+}
+
+async function expectFree(file: string): Promise<void> {
+  const isThere = await lstat(file).then(
+    () => true,
+    () => false,
+  );
+  if (isThere)
+    throw new ExhibitError('usage', `${file} exists and is not overwritten: remove it or choose another --out.`);
 }
 
 async function writePair(prefix: string, { certificate, key }: Pair): Promise<{ certFile: string; keyFile: string }> {
