@@ -10,6 +10,7 @@ import { byteSize } from './byte-size.ts';
 import { LOGS_DEFAULTS, NODE_LOG_SOURCES } from './collect/logs-options.ts';
 import { INCLUDABLE, WHEN_LARGER } from './collect/memory-choices.ts';
 import { VOLUMES_POLICY, WAITING } from './collect/volumes-policy.ts';
+import { policySchema, unknownSinks } from './policy.ts';
 import { signingSchema } from './sign/open.ts';
 import { EVEN_WITH_FAULTS, type SinkConfig, sinkSchema, sinksSchema } from './sink/open.ts';
 
@@ -110,6 +111,8 @@ const commonSchema = z.strictObject({
   checkpoint: checkpointSchema.prefault({}),
   logs: logsSchema.prefault({}),
   volumes: volumesSchema.prefault({}),
+  /** What the agent lets itself be asked for; docs/policy.md. */
+  policy: policySchema.prefault({}),
   compression: z.strictObject({ level: z.number().int().min(0).max(19).default(1) }).prefault({}),
   /** Where evidence waits that a sink did not take; docs/spool.md. */
   spool: z
@@ -206,8 +209,15 @@ export function parseConfig(text: string, file: string, env: NodeJS.ProcessEnv):
   const stray = several && (env.EXHIBIT_SINK_URL ?? '') !== '';
   const merged = withEnvironment(given, stray ? { ...env, EXHIBIT_SINK_URL: '' } : env);
   const parsed = (several ? severalSinksSchema : oneSinkSchema).safeParse(merged);
-  if (parsed.success && !stray) return parsed.data;
+  const strange = parsed.success
+    ? unknownSinks(
+        parsed.data.policy,
+        parsed.data.sinks.map(({ name }) => name),
+      )
+    : [];
+  if (parsed.success && !stray && strange.length === 0) return parsed.data;
   const faults = [
+    ...strange.map((name) => `policy: expected names of configured sinks, found ${JSON.stringify(name)}`),
     ...(stray ? ['EXHIBIT_SINK_URL: expected nothing, since sinks is given: write the url into one of them'] : []),
     ...(parsed.error?.issues ?? []).flatMap((issue) => issueLines(issue, given)),
   ];

@@ -5,6 +5,7 @@ import { type Logger, pino } from 'pino';
 import type { Encrypt } from '../evidence/age-writer.ts';
 import { ExhibitError, explain, isExhibitError } from '../evidence/error.ts';
 import { MANIFEST_OBJECT, storedName } from '../evidence/layout.ts';
+import { openAdmission } from './capture/admission.ts';
 import { captureExecutor } from './capture/capture.ts';
 import { type Captures, createCaptures, type Execute } from './capture/captures.ts';
 import { createChain } from './capture/chain.ts';
@@ -103,6 +104,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   const capture = captureExecutor({
     config,
     host,
+    admission: openAdmission({ config, host, sinks, runtimes, journal, now: Date.now, log }),
     sinks,
     encrypt,
     runtimes,

@@ -6,6 +6,7 @@ import { type Asker, openAsker } from '../host/preflight-ask.ts';
 import { ownTarget, podScoped } from '../runtime/pod.ts';
 import { asPid, type Runtime, type Target } from '../runtime/runtime.ts';
 import { parseSelector, resolveTarget } from '../runtime/select.ts';
+import type { Permit } from './admission.ts';
 import type { CaptureParts } from './capture.ts';
 import type { CaptureRequest } from './captures.ts';
 import { planLadder } from './ladder.ts';
@@ -13,7 +14,7 @@ import { planCapture } from './plan.ts';
 
 /** From a request to its target and plan: what is asked of the node before anything is decided. */
 
-type ResolveParts = Pick<CaptureParts, 'config' | 'host' | 'runtimes'>;
+type ResolveParts = Pick<CaptureParts, 'config' | 'host' | 'runtimes' | 'admission'>;
 
 /** Looking a target up asks the runtime a handful of questions; longer means that it hangs. */
 const RESOLVE_TIMEOUT_MS = 20_000;
@@ -43,22 +44,34 @@ function withNotes(target: Target): Target {
   return { ...target, record: { ...target.record, notes: [...target.notes] } };
 }
 
+/**
+ * The target is known before it is judged, and judged before anything of it is read. The permit is the caller's to release.
+ * @throws ExhibitError `refused` by the agent's policy, and what the runtimes fail with
+ */
 export async function resolveAndPlan(
   parts: ResolveParts,
+  captureId: string,
   request: CaptureRequest,
   signal: AbortSignal,
-): Promise<Resolved & { readonly plan: Plan }> {
+): Promise<Resolved & { readonly plan: Plan; readonly permit: Permit }> {
   // Started while the target is looked up: a process takes longer to start than to answer.
   const wanted = request.artifacts.includes('checkpoint') && parts.runtimes.some(({ rungs }) => rungs.length > 0);
   await using asker = wanted ? openAsker(parts.host, signal) : undefined;
   const resolved = await resolve(parts, request, signal);
-  const plan = await planFor(parts, request, { ...resolved, asker, signal });
-  return { ...resolved, plan };
+  const permit = await parts.admission.admit(captureId, request, resolved, signal);
+  try {
+    const plan = await planFor(parts, request, { ...resolved, permit, asker, signal });
+    return { ...resolved, plan, permit };
+  } catch (error) {
+    permit[Symbol.dispose]();
+    throw error;
+  }
 }
 
 interface PlanParts {
   readonly runtime: Runtime;
   readonly target: Target;
+  readonly permit: Permit;
   /** Present where a checkpoint was asked for. */
   readonly asker: Asker | undefined;
   readonly signal: AbortSignal;
@@ -67,27 +80,29 @@ interface PlanParts {
 async function planFor(
   parts: ResolveParts,
   request: CaptureRequest,
-  { runtime, target, asker, signal }: PlanParts,
+  { runtime, target, permit, asker, signal }: PlanParts,
 ): Promise<Plan> {
   const { config } = parts;
   const own = ownTarget(target);
   return planCapture({
-    artifacts: request.artifacts,
+    artifacts: permit.artifacts,
+    left: permit.left,
+    live: permit.live,
     consistency: request.consistency,
     scope: request.scope,
     target,
     checkpoint:
-      asker === undefined || runtime.rungs.length === 0
+      asker === undefined || runtime.rungs.length === 0 || !permit.artifacts.includes('checkpoint')
         ? undefined
         : await ladderFor(parts, { runtime, target: own, asker, signal }),
     bufferBytes: config.memory.bufferBytes,
-    freezeDeadlineMs: config.freeze.deadlineMs,
+    freezeDeadlineMs: permit.freezeDeadlineMs,
   });
 }
 
 async function ladderFor(
   { config, host }: ResolveParts,
-  { runtime, target, asker, signal }: PlanParts & { asker: Asker },
+  { runtime, target, asker, signal }: Omit<PlanParts, 'permit'> & { asker: Asker },
 ): Promise<CheckpointPlan> {
   const obstacle = await runtime.dumpObstacle?.();
   const [seen, room] = await Promise.all([

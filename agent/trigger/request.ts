@@ -39,6 +39,7 @@ export function readRequest(
     captureId: request.captureId,
     selector: selectorText(selectorFromProto(request.selector)),
     artifacts: request.artifacts.length === 0 ? defaults.artifacts : request.artifacts.filter(isArtifactName),
+    ...(request.artifacts.length === 0 ? { artifactsByDefault: true } : {}),
     caseId: request.caseId,
     reason: request.reason,
     consistency: consistency === '' ? defaults.consistency : consistency,
