@@ -13,6 +13,7 @@ import { VOLUMES_POLICY, WAITING } from './collect/volumes-policy.ts';
 import { policySchema, unknownSinks } from './policy.ts';
 import { signingSchema } from './sign/open.ts';
 import { EVEN_WITH_FAULTS, type SinkConfig, sinkSchema, sinksSchema } from './sink/open.ts';
+import { exitsSchema } from './trigger/exit-rules.ts';
 
 const absolutePath = z.string().regex(/^\//, { error: 'an absolute path' });
 
@@ -113,6 +114,8 @@ const commonSchema = z.strictObject({
   volumes: volumesSchema.prefault({}),
   /** What the agent lets itself be asked for; docs/policy.md. */
   policy: policySchema.prefault({}),
+  /** Which containers that end are captured; docs/exits.md. */
+  exits: exitsSchema.prefault({}),
   compression: z.strictObject({ level: z.number().int().min(0).max(19).default(1) }).prefault({}),
   /** Where evidence waits that a sink did not take; docs/spool.md. */
   spool: z

@@ -111,6 +111,7 @@ function pastCapture({ trigger, startedAtMs, finishedAtMs, stages, reservedFreez
 }
 
 function freezingOf({ artifacts, consistency }: CaptureRequest, { runtime, target }: Found): ArtifactName[] {
+  if (target.record.ended !== undefined) return [];
   const frozen: readonly ArtifactName[] = consistency === 'frozen' && target.freeze !== undefined ? ['memory'] : [];
   const dumped: readonly ArtifactName[] = runtime.rungs.length > 0 ? ['checkpoint'] : [];
   return [...frozen, ...dumped].filter((name) => artifacts.includes(name));

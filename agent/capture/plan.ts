@@ -20,6 +20,12 @@ export interface PlanInput {
   readonly live?: string | undefined;
 }
 
+/** Those of which there is something when the container has ended. */
+export const keptArtifacts = (artifacts: readonly ArtifactName[]): ArtifactName[] =>
+  VOLATILITY.filter(({ artifact, needs }) => artifacts.includes(artifact) && !needs.includes('process')).map(
+    ({ artifact }) => artifact,
+  );
+
 /** Pure: what will be done, in which order, and why not where something is left out. */
 export function planCapture(input: PlanInput): Plan {
   const { left = new Map<ArtifactName, string>(), live } = input;
@@ -49,6 +55,10 @@ export function planCapture(input: PlanInput): Plan {
 
 function lacks(need: Need, input: PlanInput): string | undefined {
   switch (need) {
+    case 'process':
+      return input.target.record.ended === undefined
+        ? undefined
+        : 'the container has ended: it has no process any more';
     case 'rootfs':
       return input.target.rootfs === undefined
         ? `a ${input.target.record.kind} has no writable layer that the runtime knows of`

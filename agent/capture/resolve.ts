@@ -1,4 +1,5 @@
 import type { CheckpointPlan } from '../../evidence/dump.ts';
+import { isExhibitError } from '../../evidence/error.ts';
 import type { Plan, TargetRecord } from '../../evidence/manifest.ts';
 import { memoryRoom } from '../host/memory-room.ts';
 import { preflight } from '../host/preflight.ts';
@@ -10,7 +11,7 @@ import type { Permit } from './admission.ts';
 import type { CaptureParts } from './capture.ts';
 import type { CaptureRequest } from './captures.ts';
 import { planLadder } from './ladder.ts';
-import { planCapture } from './plan.ts';
+import { keptArtifacts, planCapture } from './plan.ts';
 
 /** From a request to its target and plan: what is asked of the node before anything is decided. */
 
@@ -30,13 +31,34 @@ async function resolve(parts: ResolveParts, request: CaptureRequest, signal: Abo
   const bounded = AbortSignal.any([signal, AbortSignal.timeout(RESOLVE_TIMEOUT_MS)]);
   const selector = parseSelector(request.selector);
   if (request.scope === 'container') {
-    const { runtime, target } = await resolveTarget(selector, parts.runtimes, bounded);
+    const { runtime, target } = await resolveTarget(selector, parts.runtimes, bounded).catch((error: unknown) =>
+      resolveEnded(error, parts, request, bounded),
+    );
     const noted = withNotes(target);
     return { runtime, target: noted, conclude: async () => noted.record };
   }
   const { runtime, target } = await resolveTarget(selector, parts.runtimes.map(podScoped), bounded);
   const noted = withNotes(target);
   return { runtime, target: noted, conclude: (until) => runtime.conclude(noted, until) };
+}
+
+/** Of a container that has ended there may still be the writable layer and the log. Fails with `error` where there is not. */
+async function resolveEnded(
+  error: unknown,
+  { runtimes }: ResolveParts,
+  request: CaptureRequest,
+  signal: AbortSignal,
+): Promise<{ runtime: Runtime; target: Target }> {
+  if (!isExhibitError(error, 'target-not-running') || keptArtifacts(request.artifacts).length === 0) throw error;
+  for (const runtime of runtimes) {
+    if (runtime.resolveEnded === undefined) continue;
+    try {
+      return { runtime, target: await runtime.resolveEnded(parseSelector(request.selector), signal) };
+    } catch (cause) {
+      if (!isExhibitError(cause, 'target-not-running') && !isExhibitError(cause, 'target-not-found')) throw cause;
+    }
+  }
+  throw error;
 }
 
 function withNotes(target: Target): Target {
@@ -92,7 +114,10 @@ async function planFor(
     scope: request.scope,
     target,
     checkpoint:
-      asker === undefined || runtime.rungs.length === 0 || !permit.artifacts.includes('checkpoint')
+      asker === undefined ||
+      runtime.rungs.length === 0 ||
+      target.record.ended !== undefined ||
+      !permit.artifacts.includes('checkpoint')
         ? undefined
         : await ladderFor(parts, { runtime, target: own, asker, signal }),
     bufferBytes: config.memory.bufferBytes,
