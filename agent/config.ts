@@ -212,15 +212,10 @@ export function parseConfig(text: string, file: string, env: NodeJS.ProcessEnv):
   const stray = several && (env.EXHIBIT_SINK_URL ?? '') !== '';
   const merged = withEnvironment(given, stray ? { ...env, EXHIBIT_SINK_URL: '' } : env);
   const parsed = (several ? severalSinksSchema : oneSinkSchema).safeParse(merged);
-  const strange = parsed.success
-    ? unknownSinks(
-        parsed.data.policy,
-        parsed.data.sinks.map(({ name }) => name),
-      )
-    : [];
+  const strange = parsed.success ? strangeSinks(parsed.data) : [];
   if (parsed.success && !stray && strange.length === 0) return parsed.data;
   const faults = [
-    ...strange.map((name) => `policy: expected names of configured sinks, found ${JSON.stringify(name)}`),
+    ...strange,
     ...(stray ? ['EXHIBIT_SINK_URL: expected nothing, since sinks is given: write the url into one of them'] : []),
     ...(parsed.error?.issues ?? []).flatMap((issue) => issueLines(issue, given)),
   ];
@@ -228,6 +223,17 @@ export function parseConfig(text: string, file: string, env: NodeJS.ProcessEnv):
     'config',
     [`${file} has ${faults.length === 1 ? 'a fault' : `${faults.length} faults`}:`, ...faults].join('\n  '),
   );
+}
+
+/** Rules that name sinks name those of this configuration. */
+function strangeSinks({ sinks, policy, exits }: Config): string[] {
+  const known = sinks.map(({ name }) => name);
+  const line = (key: string, name: string) => `${key}: expected ${known.join(' or ')}, found ${JSON.stringify(name)}`;
+  const ofExits = exits.rules.flatMap((rule) => rule.sinks ?? []).filter((name) => !known.includes(name));
+  return [
+    ...unknownSinks(policy, known).map((name) => line('sinks of policy', name)),
+    ...ofExits.map((name) => line('sinks of exits.rules', name)),
+  ];
 }
 
 function withEnvironment(given: unknown, env: NodeJS.ProcessEnv): unknown {

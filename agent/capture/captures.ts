@@ -15,6 +15,8 @@ export interface CaptureRequest {
   /** The selector as text, for the journal, `request.json` and comparison. */
   readonly selector: string;
   readonly artifacts: readonly ArtifactName[];
+  /** What is meant has ended: nobody looks for its processes first. */
+  readonly ended?: true;
   /** The request named none, and these are what the configuration says: the policy narrows them, and refuses named ones. */
   readonly artifactsByDefault?: boolean;
   readonly caseId: string;

@@ -1,13 +1,13 @@
 import type { CheckpointPlan } from '../../evidence/dump.ts';
-import { isExhibitError } from '../../evidence/error.ts';
+import { ExhibitError, isExhibitError } from '../../evidence/error.ts';
 import type { Plan, TargetRecord } from '../../evidence/manifest.ts';
 import { memoryRoom } from '../host/memory-room.ts';
 import { preflight } from '../host/preflight.ts';
 import { type Asker, openAsker } from '../host/preflight-ask.ts';
 import { ownTarget, podScoped } from '../runtime/pod.ts';
-import { asPid, type Runtime, type Target } from '../runtime/runtime.ts';
-import { parseSelector, resolveTarget } from '../runtime/select.ts';
-import type { Permit } from './admission.ts';
+import { asPid, type Runtime, type Selector, type Target } from '../runtime/runtime.ts';
+import { parseSelector, resolveTarget, selectorText } from '../runtime/select.ts';
+import type { Found, Permit } from './admission.ts';
 import type { CaptureParts } from './capture.ts';
 import type { CaptureRequest } from './captures.ts';
 import { planLadder } from './ladder.ts';
@@ -29,36 +29,59 @@ export interface Resolved {
 
 async function resolve(parts: ResolveParts, request: CaptureRequest, signal: AbortSignal): Promise<Resolved> {
   const bounded = AbortSignal.any([signal, AbortSignal.timeout(RESOLVE_TIMEOUT_MS)]);
-  const selector = parseSelector(request.selector);
   if (request.scope === 'container') {
-    const { runtime, target } = await resolveTarget(selector, parts.runtimes, bounded).catch((error: unknown) =>
-      resolveEnded(error, parts, request, bounded),
-    );
+    const { runtime, target } = await resolveContainer(parts, request, bounded);
     const noted = withNotes(target);
     return { runtime, target: noted, conclude: async () => noted.record };
   }
-  const { runtime, target } = await resolveTarget(selector, parts.runtimes.map(podScoped), bounded);
+  const { runtime, target } = await resolveTarget(
+    parseSelector(request.selector),
+    parts.runtimes.map(podScoped),
+    bounded,
+  );
   const noted = withNotes(target);
   return { runtime, target: noted, conclude: (until) => runtime.conclude(noted, until) };
 }
 
-/** Of a container that has ended there may still be the writable layer and the log. Fails with `error` where there is not. */
-async function resolveEnded(
-  error: unknown,
+async function resolveContainer(
   { runtimes }: ResolveParts,
   request: CaptureRequest,
   signal: AbortSignal,
-): Promise<{ runtime: Runtime; target: Target }> {
-  if (!isExhibitError(error, 'target-not-running') || keptArtifacts(request.artifacts).length === 0) throw error;
+): Promise<Found> {
+  const selector = parseSelector(request.selector);
+  if (request.ended === true) return resolveEnded(runtimes, selector, signal);
+  try {
+    return await resolveTarget(selector, runtimes, signal);
+  } catch (error) {
+    const some = keptArtifacts(request.artifacts).length > 0;
+    if (!some || !isExhibitError(error, 'target-not-running')) throw error;
+    return await resolveEnded(runtimes, selector, signal, error);
+  }
+}
+
+/**
+ * Of a container that has ended there may still be the writable layer and the log. Fails with `reason`, or the first
+ * runtime's own, where nothing is kept.
+ */
+async function resolveEnded(
+  runtimes: readonly Runtime[],
+  selector: Selector,
+  signal: AbortSignal,
+  reason?: unknown,
+): Promise<Found> {
+  let missing = reason;
   for (const runtime of runtimes) {
     if (runtime.resolveEnded === undefined) continue;
     try {
-      return { runtime, target: await runtime.resolveEnded(parseSelector(request.selector), signal) };
-    } catch (cause) {
-      if (!isExhibitError(cause, 'target-not-running') && !isExhibitError(cause, 'target-not-found')) throw cause;
+      return { runtime, target: await runtime.resolveEnded(selector, signal) };
+    } catch (error) {
+      if (!isExhibitError(error, 'target-not-running') && !isExhibitError(error, 'target-not-found')) throw error;
+      missing ??= error;
     }
   }
-  throw error;
+  throw (
+    missing ?? new ExhibitError('target-not-running', `${selectorText(selector)} has ended, and nothing is kept of it`)
+  );
 }
 
 function withNotes(target: Target): Target {

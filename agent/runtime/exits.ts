@@ -11,7 +11,7 @@ export type ExitEvent =
       readonly kind: 'exit';
       readonly containerId: string;
       readonly exitCode: number;
-      /** Milliseconds since the epoch, as the runtime's record of the container will have it; undefined: ask that. */
+      /** Milliseconds since the epoch; undefined: not told. The runtime's record of the container may say something else. */
       readonly finishedAtMs: number | undefined;
     }
   | { readonly kind: 'oom'; readonly containerId: string };

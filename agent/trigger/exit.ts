@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { stringify as uuidText } from 'uuid';
 import { ExhibitError, explain, isExhibitError } from '../../evidence/error.ts';
 import type { CaptureRequest, Captures } from '../capture/captures.ts';
+import { settledEnd } from '../runtime/ended.ts';
 import type { ExitEvents } from '../runtime/exits.ts';
 import type { ContainerSummary, Runtime } from '../runtime/runtime.ts';
 import { selectorText } from '../runtime/select.ts';
@@ -166,6 +167,8 @@ class Follower {
     this.#looking = true;
     try {
       while (this.#intake.length > 0 && !this.#signal.aborted) {
+        // What came with it in one piece is heard first.
+        await turn();
         const batch = this.#intake.splice(0);
         const containers = new Map((await this.#list()).map((one) => [one.id as string, one]));
         for (const heard of batch) {
@@ -215,7 +218,7 @@ class Follower {
       oom: ended.oom,
     };
     try {
-      const finishedAtMs = ended.finishedAtMs ?? (await endedAtMs(runtime, container.id, this.#signal));
+      const finishedAtMs = await endedAtMs(runtime, ended, this.#signal);
       const handle = await captures.start(requestFor(rule, container, { ...ended, ...what, finishedAtMs }));
       if (!handle.created) {
         this.counts.known += 1;
@@ -263,10 +266,13 @@ function remember(known: Set<string>, id: string): void {
   }
 }
 
-async function endedAtMs(runtime: Runtime, id: string, signal: AbortSignal): Promise<number> {
-  const at = Date.parse((await runtime.endOf?.(id, signal))?.finishedAt ?? '');
+/** As the runtime's record has it, which is what a later agent will be told; the event can say something else. */
+async function endedAtMs(runtime: Runtime, { containerId, finishedAtMs }: Heard, signal: AbortSignal): Promise<number> {
+  const recorded = await settledEnd(async () => runtime.endOf?.(containerId, signal), signal);
+  const at = Date.parse(recorded?.finishedAt ?? '');
   if (at > 0) return at;
-  throw new ExhibitError('target-not-found', `the runtime does not say when ${id.slice(0, 12)} ended`);
+  if (finishedAtMs !== undefined) return finishedAtMs;
+  throw new ExhibitError('target-not-found', `the runtime does not say when ${containerId.slice(0, 12)} ended`);
 }
 
 const ruleName = (rules: readonly ExitRule[], rule: ExitRule): string => rule.name ?? `${rules.indexOf(rule) + 1}`;
@@ -284,6 +290,7 @@ function requestFor(
     ...(rule.artifacts === undefined ? { artifactsByDefault: true } : {}),
     caseId: rule.case,
     reason: rule.reason === '' ? `the container ended: ${how}` : rule.reason,
+    ended: true,
     consistency: 'live',
     scope: 'container',
     ...(rule.sinks === undefined ? {} : { sinks: rule.sinks }),
