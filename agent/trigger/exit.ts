@@ -108,7 +108,9 @@ class Follower {
     this.#options = options;
     this.#times = { ...TIMES, ...options.times };
     this.#signal = signal;
-    const take = (one: Matched) => this.#capture(one);
+    const stopped = new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+    // Whoever stops the agent gives the captures their time: here nobody waits for them then.
+    const take = (one: Matched) => Promise.race([this.#capture(one), stopped]);
     this.#burst = new Burst(options.config.bound, { take, signal, now: () => performance.now() });
   }
 

@@ -101,7 +101,13 @@ describe('the plan', () => {
     const record = { ...input.target.record, initPid: 0, pids: [], ended: { exitCode: 3 } };
     const { steps, consistency } = planCapture({ ...input, target: { ...input.target, record, freeze: undefined } });
     const skipped = steps.filter(({ action }) => action === 'skip');
-    expect(skipped.map(({ artifact }) => artifact)).toEqual(['processes', 'network', 'memory', 'checkpoint', 'volumes']);
+    expect(skipped.map(({ artifact }) => artifact)).toEqual([
+      'processes',
+      'network',
+      'memory',
+      'checkpoint',
+      'volumes',
+    ]);
     expect(new Set(skipped.map(({ reason }) => reason))).toEqual(
       new Set(['the container has ended: it has no process any more']),
     );

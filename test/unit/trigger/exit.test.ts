@@ -147,11 +147,13 @@ interface Scene {
   readonly containers: readonly ContainerSummary[];
   readonly ends?: Readonly<Record<string, EndedRecord>>;
   readonly start?: (request: CaptureRequest) => Promise<boolean>;
+  /** Its captures do not end. */
+  readonly hangs?: boolean;
 }
 
 /** Runs the trigger until `until` holds, and ends it. */
 async function play(
-  { rules = [{}], bound = {}, events, containers, ends = {}, start }: Scene,
+  { rules = [{}], bound = {}, events, containers, ends = {}, start, hangs }: Scene,
   until: (seen: Played) => boolean,
 ) {
   const seen: Played = { requests: [], lists: 0, subscriptions: 0, logged: [] };
@@ -181,7 +183,7 @@ async function play(
     ...{ now: () => NOW, log, times: { backoffMs: 1, backoffMostMs: 1, sweepAfterMs: 20, oomGraceMs: 20 } },
   });
   while (!until(seen)) await turn();
-  await trigger.idle();
+  if (hangs !== true) await trigger.idle();
   await trigger[Symbol.asyncDispose]();
   return { ...seen, counts: { ...trigger.counts } };
 }
@@ -288,6 +290,21 @@ describe('the trigger of containers that end', () => {
     expect(await asked([exit('abcd', 137)], true)).toBe('rule oom');
     expect(await asked([exit('abcd', 137)])).toBe('rule other');
     expect(await asked([exit('abcd', 3)])).toBe('rule other');
+  });
+
+  test('does not wait for its captures when the agent stops', async () => {
+    const { counts } = await play(
+      {
+        containers: [container('abcd')],
+        events: async function* () {
+          yield exit('abcd');
+        },
+        start: () => new Promise(() => undefined),
+        hangs: true,
+      },
+      ({ requests }) => requests.length > 0,
+    );
+    expect(counts).toMatchObject({ matched: 1, captured: 0, failed: 0 });
   });
 
   test('goes on after a capture that is refused, and knows one that was taken already', async () => {
