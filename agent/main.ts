@@ -5,6 +5,7 @@ import { type Logger, pino } from 'pino';
 import type { Encrypt } from '../evidence/age-writer.ts';
 import { ExhibitError, explain, isExhibitError } from '../evidence/error.ts';
 import { ARTIFACTS, MANIFEST_OBJECT, storedName } from '../evidence/layout.ts';
+import { openAdmission } from './capture/admission.ts';
 import { captureExecutor } from './capture/capture.ts';
 import { type Captures, createCaptures, type Execute } from './capture/captures.ts';
 import { createChain } from './capture/chain.ts';
@@ -32,6 +33,8 @@ import { cleanStaleTmpfs } from './host/tmpfs.ts';
 import { openContainerd } from './runtime/containerd.ts';
 import { openCri } from './runtime/cri.ts';
 import { openDocker } from './runtime/docker.ts';
+import { dockerExits } from './runtime/docker-exits.ts';
+import { containerdExits, type ExitEvents } from './runtime/exits.ts';
 import { openHostRuntime } from './runtime/host.ts';
 import { asHostPath, type Runtime } from './runtime/runtime.ts';
 import { openSealer } from './sign/open.ts';
@@ -42,6 +45,7 @@ import type { Vault } from './sink/vault.ts';
 import { openSpoolVault } from './sink/vault-place.ts';
 import { openControllerTrigger } from './trigger/controller.ts';
 import { claimSocket, serveExec } from './trigger/exec.ts';
+import { startExitTrigger } from './trigger/exit.ts';
 
 /**
  * The composition root: configuration -> adapters -> triggers -> shutdown. The only file that constructs adapters.
@@ -105,6 +109,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   const capture = captureExecutor({
     config,
     host,
+    admission: openAdmission({ config, host, sinks, runtimes, journal, now: Date.now, log }),
     sinks,
     encrypt,
     runtimes,
@@ -164,6 +169,10 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   const parts = { config, host, collectors, runtimes, sinks, encrypt, vault, version, log, more };
   stack.use(startRehearsal(parts, rehearsing));
   stack.defer(() => captures.drain(SHUTDOWN_GRACE_MS));
+  // After the drain, so that it hears of nothing any more while the last captures end.
+  const events = config.exits.rules.length > 0 ? exitEvents(config) : undefined;
+  if (events !== undefined)
+    stack.use(startExitTrigger({ config: config.exits, events, runtime, captures, now: Date.now, log }));
   const running = stack.move();
   return { socket: trigger.socket, [Symbol.asyncDispose]: () => running.disposeAsync() };
 }
@@ -229,6 +238,12 @@ function containerRuntimes(config: Config, host: Host): Runtime[] {
     default:
       return kind satisfies never;
   }
+}
+
+/** Undefined where there are no containers. */
+function exitEvents({ runtime: { kind, socket, namespace } }: Config): ExitEvents | undefined {
+  if (kind === 'host') return undefined;
+  return kind === 'docker' ? dockerExits(socket) : containerdExits(socket, namespace);
 }
 
 export function agentVersion(): string {

@@ -128,6 +128,16 @@ export const podSchema = z.strictObject({
   sandboxId: z.string(),
 });
 
+/** How a container ended that had ended before its capture; what the runtime does not say is absent. */
+export const endedSchema = z.strictObject({
+  exitCode: z.number().int().optional(),
+  finishedAt: time.optional(),
+  /** In the runtime's words: `OOMKilled`, `Error`, `Completed`. */
+  reason: z.string().optional(),
+  oomKilled: z.boolean().optional(),
+});
+export type EndedRecord = z.infer<typeof endedSchema>;
+
 const containerFields = {
   runtime: z.string(),
   kind: z.enum(['container', 'process-tree', 'cgroup']),
@@ -136,10 +146,13 @@ const containerFields = {
   pod: podSchema.optional(),
   labels: z.record(z.string(), z.string()),
   image: z.strictObject({ name: z.string(), id: z.string() }).optional(),
-  initPid: z.number().int().positive(),
+  /** 0: it has none, see `ended`. */
+  initPid: z.number().int().nonnegative(),
   /** Its processes; in a pod's manifest everybody who was seen in this container during the capture. */
   pids: list(z.number().int().positive()),
   cgroup: z.string().optional(),
+  /** Present when it had ended before it was captured: then there are no processes. */
+  ended: endedSchema.optional(),
   /** What could not be learned about it. */
   notes: list(z.string()).optional(),
 };

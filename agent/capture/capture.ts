@@ -10,6 +10,7 @@ import { OF_ONE_CONTAINER, ownTarget } from '../runtime/pod.ts';
 import type { Runtime } from '../runtime/runtime.ts';
 import { type NamedSink, pickSinks } from '../sink/several.ts';
 import type { Vault } from '../sink/vault.ts';
+import type { Admission } from './admission.ts';
 import { type Bundle, openBundle } from './bundle.ts';
 import type { CaptureHooks, Execute } from './captures.ts';
 import {
@@ -42,6 +43,8 @@ export interface CaptureParts extends RecordParts {
   readonly runtimes: readonly Runtime[];
   readonly collectors: Readonly<Record<ArtifactName, Collector>>;
   readonly startFreezer: typeof startFreezer;
+  /** The agent's policy: it is asked once for each capture. */
+  readonly admission: Admission;
   /** For the drafts. */
   readonly vault: Vault;
   readonly delivery: Delivery;
@@ -66,12 +69,14 @@ const EXCLUSIVE: readonly ArtifactName[] = ['memory', 'checkpoint'];
 export function captureExecutor(parts: CaptureParts): Execute {
   const lock = createLock();
   return async (captureId, request, hooks) => {
-    const { runtime, target, conclude, plan } = await resolveAndPlan(parts, request, hooks.signal);
+    const found = await resolveAndPlan(parts, captureId, request, hooks.signal);
+    const { runtime, target, conclude, plan } = found;
+    using permit = found.permit;
     const { config } = parts;
     const path = bundlePath(config.cluster, config.node, captureId);
-    const sinks = pickSinks(parts.sinks, request.sinks ?? config.defaultSinks);
-    const found = { runtime, target, plan, sinks, signal: hooks.signal };
-    const record = await requestRecord(parts, captureId, request, found);
+    const sinks = pickSinks(parts.sinks, permit.sinks);
+    const facts = { runtime, target, plan, sinks, signal: hooks.signal };
+    const record = await requestRecord(parts, captureId, request, facts);
     const begun: Begun = {
       kind: 'begun',
       captureId,
@@ -93,8 +98,10 @@ export function captureExecutor(parts: CaptureParts): Execute {
       bundleUrl: `${(sinks[0]?.sink.url ?? '').replace(/\/$/, '')}/${path}`,
       stages: [...plan.steps.map((step) => step.artifact), 'seal'],
       namespace: target.record.pod?.namespace,
+      ...(permit.reservedFreezeMs === 0 ? {} : { reservedFreezeMs: permit.reservedFreezeMs }),
     });
-    return carryOut({
+    // The permit is held until the end.
+    return await carryOut({
       parts,
       captureId,
       runtime,

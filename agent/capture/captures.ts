@@ -15,6 +15,10 @@ export interface CaptureRequest {
   /** The selector as text, for the journal, `request.json` and comparison. */
   readonly selector: string;
   readonly artifacts: readonly ArtifactName[];
+  /** What is meant has ended: nobody looks for its processes first. */
+  readonly ended?: true;
+  /** The request named none, and these are what the configuration says: the policy narrows them, and refuses named ones. */
+  readonly artifactsByDefault?: boolean;
   readonly caseId: string;
   readonly reason: string;
   readonly consistency: 'frozen' | 'live';
@@ -29,8 +33,16 @@ export interface CaptureRequest {
 }
 
 export type CaptureEvent =
-  /** `namespace`: the target's in Kubernetes; absent outside of it. */
-  | { kind: 'accepted'; target: string; bundleUrl: string; stages: readonly string[]; namespace?: string | undefined }
+  | {
+      kind: 'accepted';
+      target: string;
+      bundleUrl: string;
+      stages: readonly string[];
+      /** The target's in Kubernetes; absent outside of it. */
+      namespace?: string | undefined;
+      /** See JournalEntry. */
+      reservedFreezeMs?: number;
+    }
   | { kind: 'stage-started'; stage: string }
   | { kind: 'stage-progress'; stage: string; doneBytes: number; totalBytes: number }
   | { kind: 'stage-ended'; result: StageResult }
@@ -191,6 +203,7 @@ export function createCaptures(options: {
 
     try {
       const { state } = await execute(captureId, request, { signal, emit, frozen, dumping, waiting });
+      if (state === 'complete' || state === 'partial') entry = withoutReserve(entry);
       await update({ state, finishedAtMs: now() });
     } catch (error) {
       run.accepted.reject(error);
@@ -290,6 +303,13 @@ export function createCaptures(options: {
   };
 }
 
+/** What its target stood still is known now, stage by stage. */
+function withoutReserve(entry: JournalEntry | undefined): JournalEntry | undefined {
+  if (entry === undefined) return undefined;
+  const { reservedFreezeMs: _, ...rest } = entry;
+  return rest;
+}
+
 function newEntry(
   captureId: string,
   request: CaptureRequest,
@@ -300,6 +320,8 @@ function newEntry(
   return {
     captureId,
     requestKey: key,
+    trigger: request.requester.trigger,
+    ...(accepted.reservedFreezeMs === undefined ? {} : { reservedFreezeMs: accepted.reservedFreezeMs }),
     state: 'running',
     target: accepted.target,
     scope: request.scope,

@@ -29,6 +29,7 @@ import { checkAppendOnly, checkClock, checkSigning, checkSinks, checkTimestamp, 
 import { checkCgroup, checkKernel } from './kernel.ts';
 import { examineCheckpoint, examineRuntime } from './node.ts';
 import { inTime, type Patient, type Shared } from './patient.ts';
+import { checkPolicy } from './policy.ts';
 import { examineSpool } from './spool.ts';
 
 type Examination = (patient: Patient, shared: Shared) => Promise<readonly Check[]>;
@@ -74,6 +75,7 @@ const EXAMINATIONS: ReadonlyArray<readonly [Group, name: string, Examination]> =
   ['agent', 'state', examineState],
   ['agent', 'memory', async ({ config }) => [checkMemory(await memoryRoom(), config.memory.bufferBytes)]],
   ['agent', 'settings', async ({ config }) => [checkSettings(config)]],
+  ['agent', 'policy', async ({ config }) => [checkPolicy(config.policy)]],
   ['evidence', 'sink', examineSinks],
   ['evidence', 'append-only', examineRights],
   ['evidence', 'spool', examineSpool],
