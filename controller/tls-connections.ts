@@ -1,4 +1,4 @@
-import type { X509Certificate } from 'node:crypto';
+import { X509Certificate } from 'node:crypto';
 import type { TLSSocket } from 'node:tls';
 import type { Logger } from 'pino';
 import type { Material } from './tls-files.ts';
@@ -36,6 +36,8 @@ export function createConnections(max: number, log: Logger): Connections {
   const open = new Map<TLSSocket, Connection>();
   const maxNameless = Math.ceil(max * NAMELESS_SHARE);
   let nameless = 0;
+  /** The authorities of the last time. */
+  let judgedBy = '';
   const end = (socket: TLSSocket, { fields }: Connection, why: string) => {
     log.warn(fields, `connection ended: ${why}`);
     socket.destroy();
@@ -66,8 +68,12 @@ export function createConnections(max: number, log: Logger): Connections {
       }
     },
     judge(material) {
+      // 10,000 signatures take a second: not for a list that is renewed every day.
+      const names = material.authorities.map(({ fingerprint256 }) => fingerprint256).join();
+      const anew = names !== judgedBy;
+      judgedBy = names;
       for (const [socket, connection] of open) {
-        const why = objection(connection.chain, material);
+        const why = objection(connection.chain, material, anew);
         if (why !== undefined) end(socket, connection, why);
       }
     },
@@ -77,22 +83,45 @@ export function createConnections(max: number, log: Logger): Connections {
   };
 }
 
-/** The certificate and those that its owner sent with it. */
-export function chainOf(certificate: X509Certificate | undefined): X509Certificate[] {
+/** The certificate and those above it, sent by its owner or found in caFile. */
+export function chainOf(socket: TLSSocket): X509Certificate[] {
+  // An X509Certificate of a socket has its issuer only where that was sent.
   const chain: X509Certificate[] = [];
-  for (let at = certificate; at !== undefined && chain.length < MAX_CHAIN; at = at.issuerCertificate) chain.push(at);
+  let at = socket.getPeerCertificate(true);
+  while (at?.raw !== undefined && chain.length < MAX_CHAIN) {
+    chain.push(new X509Certificate(at.raw));
+    // The last one is its own issuer.
+    if (at.issuerCertificate === at) break;
+    at = at.issuerCertificate;
+  }
   return chain;
 }
 
-/** Why TLS would not let this chain in, when it let it in by the files of before. */
-function objection(chain: readonly X509Certificate[], { authorities, lists }: Material): string | undefined {
-  if (chain.length === 0) return undefined;
+/** Why TLS would not let this chain in, when it let it in by the files of before. `anew`: other authorities than then. */
+function objection(
+  chain: readonly X509Certificate[],
+  { authorities, lists }: Material,
+  anew: boolean,
+): string | undefined {
   if (chain.some((certificate) => lists.some((list) => list.revokes(certificate))))
     return 'its certificate was revoked';
-  const isTrusted = chain.some((certificate) =>
-    authorities.some((authority) => certificate.checkIssued(authority) && certificate.verify(authority.publicKey)),
-  );
-  return isTrusted ? undefined : 'the authority of its certificate is no longer trusted';
+  return anew && chain.length > 0 && !isTrusted(chain, authorities)
+    ? 'the authority of its certificate is no longer trusted'
+    : undefined;
+}
+
+/** Up the chain, each signed by the next, until one is signed by an authority. */
+function isTrusted(chain: readonly X509Certificate[], authorities: readonly X509Certificate[]): boolean {
+  for (const [index, certificate] of chain.entries()) {
+    if (authorities.some((authority) => isSignedBy(certificate, authority))) return true;
+    const above = chain[index + 1];
+    if (above === undefined || !isSignedBy(certificate, above)) return false;
+  }
+  return false;
+}
+
+function isSignedBy(certificate: X509Certificate, issuer: X509Certificate): boolean {
+  return certificate.checkIssued(issuer) && certificate.verify(issuer.publicKey);
 }
 
 function isIdle(socket: TLSSocket, connection: Connection, nowMs: number): boolean {

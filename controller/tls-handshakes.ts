@@ -18,7 +18,7 @@ export interface Handshakes {
 
 /** A round trip over the world takes 0.3 s and a handshake two; a node that is starved may take seconds. */
 const HANDSHAKE_TIMEOUT_MS = 10_000;
-/** OpenSSL and Node hold some 50 KiB each; 3,000 agents that come back at once are served in a few hundred at a time. */
+/** Node and OpenSSL hold 25 to 45 KiB each; 3,000 clients at the same instant were all served (docs/decisions/0018). */
 const MAX_HANDSHAKES = 2_048;
 /** A younger one is not ended for the sake of another. */
 const EVICTABLE_AFTER_MS = 1_000;

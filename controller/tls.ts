@@ -88,7 +88,7 @@ export async function openListener(options: ListenerOptions, parentLog: Logger):
       told.warn(fields, `refused: ${why}`);
       return void socket.destroy();
     }
-    connections.add(socket, chainOf(certificate), fields);
+    connections.add(socket, chainOf(socket), fields);
     verdict(socket);
   });
   server.on('tlsClientError', (error, socket) => {

@@ -10,6 +10,8 @@ import { promisify } from 'node:util';
 import grpc from '@grpc/grpc-js';
 import { service as healthService } from 'grpc-health-check';
 import { describe, expect, test } from 'vitest';
+import { issueAuthority } from '../../../cli/pki/issue.ts';
+import { issueRevocationList, type Revoked } from '../../../cli/pki/revoke.ts';
 import { agentIdentity, operatorName } from '../../../controller/identity/certificates.ts';
 import { type Listener, openListener } from '../../../controller/tls.ts';
 import { listenerSchema } from '../../../controller/tls-files.ts';
@@ -286,6 +288,49 @@ describe('what a listener reads again', () => {
     await api.line('no longer trusted', 'operator/bob');
     expect(hers.destroyed).toBe(false);
     hers.destroy();
+  });
+});
+
+describe('an authority between the trusted one and its clients', () => {
+  async function withMiddle(pki: LabPki) {
+    const times = { notBefore: new Date(Date.now() - 60_000), notAfter: new Date(Date.now() + 600_000) };
+    const root = await issueAuthority({ commonName: 'root', usage: 'client', pathLength: 1, ...times });
+    const middle = await issueAuthority({ commonName: 'middle', usage: 'client', ...times }, root);
+    const [caFile, crlFile] = [join(pki.folder, 'root.pem'), join(pki.folder, 'lists.pem')];
+    const writeLists = async (revoked: Revoked[]) => {
+      const list = { number: 1n, thisUpdate: times.notBefore, nextUpdate: times.notAfter };
+      const ofRoot = await issueRevocationList({ ...list, revoked }, root);
+      // Its list can be checked only with its own certificate, so that stands in caFile too.
+      await writeFile(crlFile, ofRoot + (await issueRevocationList({ ...list, revoked: [] }, middle)));
+    };
+    await writeFile(caFile, `${root.certificate}${middle.certificate}`);
+    await writeLists([]);
+    const alice = await pki.issue({ names: [{ uri: 'spiffe://exhibit/operator/alice' }] }, middle, [middle]);
+    return { caFile, crlFile, middle, alice, writeLists };
+  }
+
+  test('is followed, and its clients stay when the files are read again', async () => {
+    await using pki = await labPki();
+    const { caFile, crlFile, alice } = await withMiddle(pki);
+    await using api = await open(pki, 'operators', { caFile, crlFile });
+    const socket = await stay(pki, api.listener, alice);
+    await api.listener.reload();
+    socket.write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n');
+    expect(String(await once(socket, 'data'))).toContain('hello alice');
+    socket.destroy();
+  });
+
+  test('takes its clients with it when it is revoked', async () => {
+    await using pki = await labPki();
+    const { caFile, crlFile, alice, middle, writeLists } = await withMiddle(pki);
+    await using api = await open(pki, 'operators', { caFile, crlFile });
+    const ended = closed(await stay(pki, api.listener, alice));
+    await writeLists([{ serial: middle.certificate.serialNumber, at: new Date() }]);
+    await api.listener.reload();
+    await ended;
+    await api.line('connection ended: its certificate was revoked', 'operator/alice');
+    await expect(curl(pki, api.listener, alice)).rejects.toThrow();
+    await api.line('refused', 'it was revoked');
   });
 });
 
