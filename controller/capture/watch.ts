@@ -11,6 +11,8 @@ import { hasEnded, wireCapture } from './wire.ts';
 
 /** The store is looked into that often even when the bus is silent: it may have lost a message without knowing. */
 const LOOK_MS = 10_000;
+/** The bus takes some milliseconds; an event that has not come by then was lost. */
+const LAST_EVENT_MS = 1_000;
 
 /**
  * The row as it is, then each change until the update that shows it ended. What happened while the reader was busy comes at once:
@@ -28,21 +30,29 @@ export async function* watchCapture(
   let shown = await reread(domain, found.captureId);
   let rate: Rate | undefined;
   yield { capture: wireCapture(shown) };
+  let endBy = Number.POSITIVE_INFINITY;
   while (!hasEnded(shown.state)) {
-    await inbox.wait(signal, LOOK_MS);
+    await inbox.wait(signal, Math.ceil(Math.max(0, Math.min(LOOK_MS, endBy - performance.now()))));
     const { events, isStale } = inbox.take();
     const isProgress = events.length > 0 && !isStale;
     const fresh = isProgress ? shown : await reread(domain, found.captureId);
+    if (awaitsLastEvent(fresh, events)) endBy = Math.min(endBy, performance.now() + LAST_EVENT_MS);
+    const isHeldBack = awaitsLastEvent(fresh, events) && performance.now() < endBy;
     for (const [index, event] of events.entries()) {
       rate = rateAfter(rate, event);
       // Only the last one may show the end: whoever sees that stops reading.
-      const row = index === events.length - 1 ? fresh : shown;
+      const row = index === events.length - 1 && !isHeldBack ? fresh : shown;
       yield { capture: wireCapture(row), event, ...speed(rate) };
     }
+    if (isHeldBack) continue;
     if (events.length === 0 && differs(shown, fresh)) yield { capture: wireCapture(fresh) };
     shown = fresh;
   }
 }
+
+/** The row knows the agent's end already, and the event that tells of it, behind others, is still on its way. */
+const awaitsLastEvent = (row: CaptureRow, events: readonly CaptureEvent__Output[]): boolean =>
+  hasEnded(row.state) && row.told?.state === row.state && !events.some(({ ended }) => Boolean(ended));
 
 async function reread({ store }: Domain, captureId: string): Promise<CaptureRow> {
   const row = await store.capture(captureId);

@@ -1,15 +1,11 @@
-import { sql } from 'kysely';
 import { CHAIN_START, type ChainEnd, chained } from './audit.ts';
 import { MAX_PAGE_ROWS } from './pages.ts';
-import { type Database, type Dialect, type Sql, sameText, whole } from './sql.ts';
+import { type Database, type Sql, sameText, whole } from './sql.ts';
 import type { AuditRow, NewAudit, Store } from './store.ts';
 
-/** Of PostgreSQL's advisory locks, which are one number space a database: ours begin with the bytes `exh`. */
-export const AUDIT_LOCK = 0x657868_01;
-
-export function auditCalls({ read, write, dialect }: Sql): Pick<Store, 'appendAudit' | 'audit'> {
+export function auditCalls({ read, writeAudited }: Sql): Pick<Store, 'appendAudit' | 'audit'> {
   return {
-    appendAudit: (audit) => write((tx) => appendAudit(tx, dialect, audit)),
+    appendAudit: (audit) => writeAudited((tx) => appendAudit(tx, audit)),
     audit: (filter, { afterSeq, limit }) =>
       read(async (db) => {
         const { captureId, caseId } = filter;
@@ -39,13 +35,9 @@ export function auditCalls({ read, write, dialect }: Sql): Pick<Store, 'appendAu
   };
 }
 
-/**
- * Adds to the end of the chain. The last thing of a transaction: from here to its commit every other writer of the log waits, in
- * all replicas.
- */
-export async function appendAudit(tx: Database, dialect: Dialect, entries: readonly NewAudit[]): Promise<void> {
+/** Adds to the end of the chain; in a transaction of `writeAudited`. */
+export async function appendAudit(tx: Database, entries: readonly NewAudit[]): Promise<void> {
   if (entries.length === 0) return;
-  if (dialect.concurrentWrites) await sql`select pg_advisory_xact_lock(${AUDIT_LOCK})`.execute(tx);
   let end = await chainEnd(tx);
   for (const entry of entries) {
     const row = chained(end, { ...entry, atMs: whole(entry.atMs, 'atMs') });

@@ -24,15 +24,15 @@ type CaptureCalls = Pick<
   | 'expiredCaptures'
 >;
 
-export function captureCalls({ read, write, dialect }: Sql): CaptureCalls {
+export function captureCalls({ read, write, writeAudited, dialect }: Sql): CaptureCalls {
   return {
     addCaptures: (request, audit) =>
-      write(async (tx) => {
+      (audit.length === 0 ? write : writeAudited)(async (tx) => {
         const there = await claimRequest(tx, request);
         if (there !== undefined) return { captures: there, created: false };
         await requireOpenCases(tx, request.captures, dialect);
         await insertCaptures(tx, request);
-        await appendAudit(tx, dialect, audit);
+        await appendAudit(tx, audit);
         return { captures: await capturesOfRequest(tx, request.requestId), created: true };
       }),
 
@@ -67,7 +67,7 @@ export function captureCalls({ read, write, dialect }: Sql): CaptureCalls {
 
     async changeCapture(captureId, from, change, audit) {
       if (from.length === 0) return undefined;
-      return await write(async (tx) => {
+      return await (audit === undefined ? write : writeAudited)(async (tx) => {
         const before = await tx
           .selectFrom('captures')
           .selectAll()
@@ -84,7 +84,7 @@ export function captureCalls({ read, write, dialect }: Sql): CaptureCalls {
           .where('capture_id', '=', captureId)
           .returningAll()
           .executeTakeFirstOrThrow();
-        if (audit !== undefined) await appendAudit(tx, dialect, [audit]);
+        if (audit !== undefined) await appendAudit(tx, [audit]);
         return captureOf(after);
       });
     },
@@ -212,7 +212,7 @@ function listed(db: Database, filter: CaptureFilter, dialect: Dialect) {
   if (filter.states !== undefined)
     wanted.push(filter.states.length === 0 ? sql`1 = 0` : sql`state in (${sql.join([...filter.states])})`);
   if (filter.sinceMs !== undefined) wanted.push(sql`created_at_ms >= ${filter.sinceMs}`);
-  if (filter.untilMs !== undefined) wanted.push(sql`created_at_ms <= ${filter.untilMs}`);
+  if (filter.untilMs !== undefined) wanted.push(sql`created_at_ms < ${filter.untilMs}`);
   if (filter.visible !== undefined) wanted.push(visibleTo(filter.visible, dialect));
   return db
     .selectFrom('captures')

@@ -13,12 +13,12 @@ const MAX_NOTES = 10_000;
 
 type CaseCalls = Pick<Store, 'openCase' | 'case' | 'cases' | 'noteCase' | 'closeCase'>;
 
-export function caseCalls({ read, write, dialect }: Sql): CaseCalls {
+export function caseCalls({ read, writeAudited, dialect }: Sql): CaseCalls {
   return {
     async openCase({ caseId, title, openedBy, openedAtMs }, audit) {
       if (!isKey(caseId) || caseId === '')
         throw new ExhibitError('usage', 'the id of the case is none that can be stored');
-      return await write(async (tx) => {
+      return await writeAudited(async (tx) => {
         const row = { case_id: caseId, title, opened_by: openedBy, opened_at_ms: whole(openedAtMs, 'openedAtMs') };
         const opened = await tx
           .insertInto('cases')
@@ -27,7 +27,7 @@ export function caseCalls({ read, write, dialect }: Sql): CaseCalls {
           .returning('case_id')
           .executeTakeFirst();
         if (opened === undefined) throw new ExhibitError('usage', 'a case of this id is there already');
-        await appendAudit(tx, dialect, [audit]);
+        await appendAudit(tx, [audit]);
         return await requireCase(tx, caseId);
       });
     },
@@ -58,7 +58,7 @@ export function caseCalls({ read, write, dialect }: Sql): CaseCalls {
       }),
 
     noteCase: (caseId, note, audit) =>
-      write(async (tx) => {
+      writeAudited(async (tx) => {
         const there = await tx
           .selectFrom('cases')
           .select('case_id')
@@ -67,12 +67,12 @@ export function caseCalls({ read, write, dialect }: Sql): CaseCalls {
           .executeTakeFirst();
         if (there === undefined) throw new ExhibitError('case-not-found', 'there is no case of this id');
         await addNote(tx, caseId, note);
-        await appendAudit(tx, dialect, [audit]);
+        await appendAudit(tx, [audit]);
         return await requireCase(tx, caseId);
       }),
 
     closeCase: (caseId, closed, audit) =>
-      write(async (tx) => {
+      writeAudited(async (tx) => {
         const done = await tx
           .updateTable('cases')
           .set({ state: 'closed', closed_by: closed.by, closed_at_ms: whole(closed.atMs, 'atMs') })
@@ -82,7 +82,7 @@ export function caseCalls({ read, write, dialect }: Sql): CaseCalls {
           .executeTakeFirst();
         if (done === undefined) throw new ExhibitError('case-not-found', 'there is no open case of this id');
         if (closed.text !== '') await addNote(tx, caseId, closed);
-        await appendAudit(tx, dialect, [audit]);
+        await appendAudit(tx, [audit]);
         return await requireCase(tx, caseId);
       }),
   };

@@ -23,8 +23,12 @@ const FATE_MS = 30_000;
 /** The oldest that has what is used here and is tried in tests (generated columns came with 12). */
 const LEAST_VERSION = 130_000;
 
-/** See AUDIT_LOCK in audit-log.ts. */
+/** Of PostgreSQL's advisory locks, which are one number space a database: ours begin with the bytes `exh`. */
 const MIGRATION_LOCK = 0x657868_00;
+const AUDIT_LOCK = 0x657868_01;
+
+/** Writers of the audit log that are committed together; the other replicas wait for them. */
+const MOST_TOGETHER = 50;
 
 const DIALECT: Dialect = { kind: 'postgres', concurrentWrites: true };
 
@@ -52,6 +56,7 @@ export async function openPostgres(target: PostgresTarget, log: Logger, now: () 
     read: (work) => store.read(work),
     once: (work) => store.once(work),
     write: (work) => store.write(work),
+    writeAudited: (work) => store.writeAudited(work),
     [Symbol.asyncDispose]: () => store[Symbol.asyncDispose](),
   };
 }
@@ -89,6 +94,8 @@ class Postgres implements AsyncDisposable {
   readonly #pool: pg.Pool;
   readonly #seats = new WeakMap<pg.PoolClient, Seat>();
   readonly #ended = new AbortController();
+  readonly #audited: Job[] = [];
+  #auditing = false;
 
   constructor(target: PostgresTarget, log: Logger) {
     // Made for each connection: a password that was replaced is read again.
@@ -123,10 +130,37 @@ class Postgres implements AsyncDisposable {
     return this.#retried(() => this.#seated((seat) => this.#transaction(seat, work)));
   }
 
-  async #transaction<T>(seat: Seat, work: (tx: Database) => Promise<T>): Promise<T> {
+  /**
+   * Writers of the one chain of all replicas wait for each other, and each commit waits for a disk: those of this replica that
+   * wait go together, each in a savepoint of its own.
+   */
+  writeAudited<T>(work: (tx: Database) => Promise<T>): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      this.#audited.push({ work, resolve: (value) => resolve(value as T), reject });
+      if (!this.#auditing) void this.#audit();
+    });
+  }
+
+  async #audit(): Promise<void> {
+    this.#auditing = true;
+    while (this.#audited.length > 0) {
+      const jobs = this.#audited.splice(0, MOST_TOGETHER);
+      try {
+        const outcomes = await this.#retried(() =>
+          this.#seated((seat) => this.#transaction(seat, () => eachInSavepoint(seat, jobs), AUDITED)),
+        );
+        for (const settle of outcomes) settle();
+      } catch (error) {
+        for (const { reject } of jobs) reject(error);
+      }
+    }
+    this.#auditing = false;
+  }
+
+  async #transaction<T>(seat: Seat, work: (tx: Database) => Promise<T>, begin = ''): Promise<T> {
     const mark = randomUUID();
     let value: T;
-    await seat.run(this.marks ? beginMarked(seat.writer, mark) : BEGIN);
+    await seat.run(this.marks ? beginMarked(seat.writer, mark) + begin : BEGIN);
     try {
       value = await work(seat.db);
     } catch (error) {
@@ -198,6 +232,33 @@ class Postgres implements AsyncDisposable {
     await this.#pool.end();
   }
 }
+
+interface Job {
+  work(tx: Database): Promise<unknown>;
+  resolve(value: unknown): void;
+  reject(error: unknown): void;
+}
+
+/** What is to be told to each when all are committed. Throws what ends the transaction for all. */
+async function eachInSavepoint(seat: Seat, jobs: readonly Job[]): Promise<(() => void)[]> {
+  const outcomes: (() => void)[] = [];
+  for (const { work, resolve, reject } of jobs) {
+    await seat.run('savepoint job');
+    try {
+      const value = await work(seat.db);
+      await seat.run('release savepoint job');
+      outcomes.push(() => resolve(value));
+    } catch (error) {
+      if (seat.broken || mayPass(error)) throw error;
+      await seat.run('rollback to savepoint job; release savepoint job');
+      outcomes.push(() => reject(postgresFault(error)));
+    }
+  }
+  return outcomes;
+}
+
+/** Before any row is locked: who waits for the log holds nothing that another waits for. */
+const AUDITED = `; select pg_advisory_xact_lock(${AUDIT_LOCK})`;
 
 /** Whatever the database's own default is: the store's statements lock what they have to. */
 const BEGIN = 'begin isolation level read committed read write';

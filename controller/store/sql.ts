@@ -14,6 +14,8 @@ export interface Sql extends AsyncDisposable {
   read<T>(work: (db: Database) => Promise<T>): Promise<T>;
   /** One transaction, durable when this resolves. `work` may run more than once: it touches nothing but the database. */
   write<T>(work: (tx: Database) => Promise<T>): Promise<T>;
+  /** The same for what adds to the audit log: no other replica adds to it meanwhile. */
+  writeAudited<T>(work: (tx: Database) => Promise<T>): Promise<T>;
 }
 
 /** Where the two databases do not speak alike. */

@@ -44,10 +44,12 @@ export async function openSqlite(file: string, durability: Durability, now: () =
     }
     const reader = stack.use(connect(file, { durability, readOnly: true }));
     const resources = stack.move();
+    const write: Sql['write'] = (work) => queue.add(work).catch((error) => Promise.reject(sqliteFault(error, file)));
     return {
       dialect: DIALECT,
       read: (work) => work(reader.database).catch((error) => Promise.reject(sqliteFault(error, file))),
-      write: (work) => queue.add(work).catch((error) => Promise.reject(sqliteFault(error, file))),
+      write,
+      writeAudited: write,
       async [Symbol.asyncDispose]() {
         await queue.idle();
         await resources.disposeAsync();

@@ -187,6 +187,7 @@ export interface CaptureFilter {
   readonly caseId?: string;
   readonly requestedBy?: string;
   readonly requestId?: string;
+  /** Created in [since, until). */
   readonly sinceMs?: number;
   readonly untilMs?: number;
   /** What the caller may see: one of these. Absent: everything. Patterns with `*`. */
