@@ -12,6 +12,8 @@ import { INCLUDABLE, WHEN_LARGER } from './collect/memory-choices.ts';
 import { VOLUMES_POLICY, WAITING } from './collect/volumes-policy.ts';
 import { signingSchema } from './sign/open.ts';
 import { EVEN_WITH_FAULTS, type SinkConfig, sinkSchema, sinksSchema } from './sink/open.ts';
+import { requestFolderSchema } from './trigger/folder-options.ts';
+import { scheduleBudgetSchema, schedulesSchema } from './trigger/schedule-options.ts';
 
 const absolutePath = z.string().regex(/^\//, { error: 'an absolute path' });
 
@@ -130,6 +132,11 @@ const commonSchema = z.strictObject({
       recipientsFile: absolutePath.optional(),
     })
     .prefault({}),
+  /** docs/request-folder.md; absent: there is none. */
+  requestFolder: requestFolderSchema.optional(),
+  /** docs/schedules.md. */
+  schedules: schedulesSchema,
+  scheduleBudget: scheduleBudgetSchema,
   log: z
     .strictObject({ level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']).default('info') })
     .prefault({}),

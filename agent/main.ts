@@ -40,6 +40,7 @@ import type { Sink } from './sink/sink.ts';
 import type { Vault } from './sink/vault.ts';
 import { openSpoolVault } from './sink/vault-place.ts';
 import { claimSocket, serveExec } from './trigger/exec.ts';
+import { openRequestFolder } from './trigger/folder.ts';
 
 /**
  * The composition root: configuration -> adapters -> triggers -> shutdown. The only file that constructs adapters.
@@ -122,12 +123,15 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   };
   const captures: Captures = createCaptures({ journal, execute, now: Date.now, log });
   const runtime = runtimes[0] ?? hostRuntime;
-  const trigger = await serveExec({
-    socket: config.socket,
+  const asked = {
     captures,
-    runtime,
     defaults: { artifacts: config.artifacts, consistency: config.memory.consistency, scope: config.scope },
     sinks: sinks.map(({ name }) => name),
+  };
+  const trigger = await serveExec({
+    ...asked,
+    socket: config.socket,
+    runtime,
     problemOf: (sink) => delivery.problemOf(sink),
     examine: (signal) =>
       examine({
@@ -138,6 +142,8 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     log,
   });
   stack.use(trigger);
+  const { requestFolder: folder, node } = config;
+  if (folder !== undefined) stack.use(await openRequestFolder({ ...asked, folder, node, host, now: Date.now, log }));
   // After the API is there: an S3 that is away answers late.
   delivery.resume(drafts);
   stack.use(askSinks(sinks, log));
