@@ -13,7 +13,7 @@ import { VOLUMES_POLICY, WAITING } from './collect/volumes-policy.ts';
 import { signingSchema } from './sign/open.ts';
 import { EVEN_WITH_FAULTS, type SinkConfig, sinkSchema, sinksSchema } from './sink/open.ts';
 import { requestFolderSchema } from './trigger/folder-options.ts';
-import { scheduleBudgetSchema, schedulesSchema } from './trigger/schedule-options.ts';
+import { scheduleBudgetSchema, scheduleFaults, schedulesSchema } from './trigger/schedule-options.ts';
 
 const absolutePath = z.string().regex(/^\//, { error: 'an absolute path' });
 
@@ -213,8 +213,10 @@ export function parseConfig(text: string, file: string, env: NodeJS.ProcessEnv):
   const stray = several && (env.EXHIBIT_SINK_URL ?? '') !== '';
   const merged = withEnvironment(given, stray ? { ...env, EXHIBIT_SINK_URL: '' } : env);
   const parsed = (several ? severalSinksSchema : oneSinkSchema).safeParse(merged);
-  if (parsed.success && !stray) return parsed.data;
+  const crossed = parsed.success ? scheduleFaults(parsed.data) : [];
+  if (parsed.success && !stray && crossed.length === 0) return parsed.data;
   const faults = [
+    ...crossed,
     ...(stray ? ['EXHIBIT_SINK_URL: expected nothing, since sinks is given: write the url into one of them'] : []),
     ...(parsed.error?.issues ?? []).flatMap((issue) => issueLines(issue, given)),
   ];

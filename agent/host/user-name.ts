@@ -18,7 +18,8 @@ export function nameInPasswd(passwd: string, uid: number): string | undefined {
 export async function userName(host: Host, uid: number): Promise<string | undefined> {
   try {
     await using file = await open(reach(host, asHostPath('/etc/passwd')), 'r');
-    const { buffer, bytesRead } = await file.read(Buffer.alloc(MAX_PASSWD_BYTES), 0, MAX_PASSWD_BYTES, 0);
+    const sizeBytes = Math.min((await file.stat()).size, MAX_PASSWD_BYTES);
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(sizeBytes), 0, sizeBytes, 0);
     return nameInPasswd(buffer.toString('latin1', 0, bytesRead), uid);
   } catch {
     // No such file, or nobody's to read: the number says who it was.

@@ -86,7 +86,7 @@ function valueOfYaml(bytes: Uint8Array): unknown {
     throw new ExhibitError('usage', 'The request is not UTF-8');
   }
   try {
-    const document = parseDocument(yaml, { logLevel: 'silent', uniqueKeys: true });
+    const document = parseDocument(yaml, { logLevel: 'error', uniqueKeys: true });
     const [fault] = [...document.errors, ...document.warnings];
     if (fault !== undefined) throw new Error(fault.message.split('\n')[0]);
     // A request repeats nothing: aliases serve nobody but a bomb.

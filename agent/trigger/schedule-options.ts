@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { ARTIFACTS } from '../../evidence/layout.ts';
 import { byteSize } from '../byte-size.ts';
 import { SCOPES } from '../runtime/runtime.ts';
+import { MAX_OWN_TAGS_WITH_SCHEDULES } from '../sink/s3-labels.ts';
 
 /** The `schedules` and `scheduleBudget` sections of the configuration; docs/schedules.md. */
 
@@ -121,4 +122,28 @@ function cronFault(cron: string, zone: string): string | undefined {
   } catch {
     return 'a cron expression of five fields, or of six with the seconds in front';
   }
+}
+
+/** What the sinks of a configuration make of its schedules: lines as of other faults. Pure. */
+export function scheduleFaults(config: {
+  readonly schedules: readonly Pick<ScheduleConfig, 'name' | 'sinks'>[];
+  readonly sinks: readonly { readonly name: string; readonly sink: { readonly tags?: unknown } }[];
+}): string[] {
+  const { schedules, sinks } = config;
+  const known = sinks.map(({ name }) => name);
+  const strange = schedules.flatMap((schedule, index) =>
+    (schedule.sinks ?? []).flatMap((name, at) =>
+      known.includes(name)
+        ? []
+        : [`schedules.${index}.sinks.${at}: expected one of ${known.join(', ')}, found ${JSON.stringify(name)}`],
+    ),
+  );
+  const crowded = sinks.filter(({ sink }) => Object.keys(sink.tags ?? {}).length > MAX_OWN_TAGS_WITH_SCHEDULES);
+  if (schedules.length === 0) return strange;
+  return [
+    ...strange,
+    ...crowded.map(
+      ({ name }) => `sink ${name}: expected at most ${MAX_OWN_TAGS_WITH_SCHEDULES} tags, since schedules set four`,
+    ),
+  ];
 }

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { pino } from 'pino';
 import { type CaptureRequest, type Captures, createCaptures, type Execute } from '../../agent/capture/captures.ts';
-import { openJournal } from '../../agent/capture/journal.ts';
+import { type Journal, type JournalEntry, openJournal } from '../../agent/capture/journal.ts';
 import { openRequestFolder, type RequestFolder } from '../../agent/trigger/folder.ts';
 import type { Answer } from '../../agent/trigger/folder-answer.ts';
 import { type RequestFolderConfig, requestFolderSchema } from '../../agent/trigger/folder-options.ts';
@@ -31,6 +31,8 @@ export interface LabOptions {
   readonly config?: Partial<RequestFolderConfig>;
   readonly execute?: Execute;
   readonly now?: () => number;
+  /** Keeps the journal in memory: for counts that are about the folder alone. */
+  readonly light?: boolean;
   readonly root?: string;
   /** Below `root`. */
   readonly folder?: string;
@@ -49,7 +51,7 @@ export async function startFolderLab(options: LabOptions = {}): Promise<FolderLa
   const lines: string[] = [];
   const log = pino({ level: 'debug' }, { write: (line: string) => void lines.push(line) });
   const begun: FolderLab['begun'] = [];
-  const journal = await openJournal(path.join(root, 'state'), () => undefined);
+  const journal = options.light ? journalInMemory() : await openJournal(path.join(root, 'state'), () => undefined);
   const now = options.now ?? Date.now;
   const execute: Execute = (captureId, request, hooks) => {
     begun.push({ captureId, request });
@@ -104,5 +106,15 @@ export async function startFolderLab(options: LabOptions = {}): Promise<FolderLa
       await stop();
       rmSync(root, { recursive: true, force: true });
     },
+  };
+}
+
+function journalInMemory(): Journal {
+  const known = new Map<string, JournalEntry>();
+  return {
+    // Sorting ten thousand for each look at one of them is not what is tried here.
+    entries: () => [],
+    get: (captureId) => known.get(captureId),
+    put: async (entry) => void known.set(entry.captureId, entry),
   };
 }
