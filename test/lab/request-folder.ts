@@ -1,5 +1,14 @@
 /** A request folder with a real registry and journal behind it, whose captures do nothing but end. */
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { pino } from 'pino';
@@ -31,12 +40,15 @@ export interface LabOptions {
   readonly config?: Partial<RequestFolderConfig>;
   readonly execute?: Execute;
   readonly now?: () => number;
-  /** Keeps the journal in memory: for counts that are about the folder alone. */
+  /** Keeps files and journal in memory: for counts that are about the folder alone. */
   readonly light?: boolean;
   readonly root?: string;
   /** Below `root`. */
   readonly folder?: string;
 }
+
+/** shm_overview(7): a tmpfs. */
+const IN_MEMORY = existsSync('/dev/shm') ? '/dev/shm' : tmpdir();
 
 /** Accepts and ends at once. */
 export const endsAtOnce: Execute = async (captureId, _request, { emit }) => {
@@ -45,7 +57,7 @@ export const endsAtOnce: Execute = async (captureId, _request, { emit }) => {
 };
 
 export async function startFolderLab(options: LabOptions = {}): Promise<FolderLab> {
-  const root = options.root ?? mkdtempSync(path.join(tmpdir(), 'exhibit-requests-'));
+  const root = options.root ?? mkdtempSync(path.join(options.light ? IN_MEMORY : tmpdir(), 'exhibit-requests-'));
   const folder = path.join(root, options.folder ?? 'requests');
   mkdirSync(path.join(root, 'state'), { recursive: true });
   const lines: string[] = [];
