@@ -2,12 +2,16 @@ import { hasEnded, MAX_ANSWER_BYTES, readAnswer } from './folder-answer.ts';
 import { ANSWER_SUFFIX, REASON_SUFFIX } from './folder-name.ts';
 import type { FolderPlace } from './folder-place.ts';
 
+/** Names that are looked at before others, a freeze among them, get their turn on the thread. */
+const NAMES_A_TURN = 50;
+
 /** Removes answered requests with their answers, some time after the end. What is no answer of ours is left alone. */
 export async function sweepAnswers(
   place: FolderPlace,
   { now, keptMs, isBusy }: { now: number; keptMs: number; isBusy: (request: string) => boolean },
 ): Promise<void> {
-  for (const bytes of await place.names()) {
+  for (const [index, bytes] of (await place.names()).entries()) {
+    if (index % NAMES_A_TURN === NAMES_A_TURN - 1) await new Promise((resolve) => setImmediate(resolve));
     const name = bytes.toString('utf8');
     if (!name.endsWith(ANSWER_SUFFIX) || name.startsWith('.')) continue;
     const content = place.read(name, MAX_ANSWER_BYTES);
