@@ -21,6 +21,8 @@ import { signingSchema } from './sign/open.ts';
 import { EVEN_WITH_FAULTS, type SinkConfig, sinkSchema, sinksSchema } from './sink/open.ts';
 import { controllerSchema } from './trigger/controller-config.ts';
 import { exitsSchema } from './trigger/exit-rules.ts';
+import { requestFolderSchema } from './trigger/folder-options.ts';
+import { scheduleBudgetSchema, scheduleFaults, schedulesSchema } from './trigger/schedule-options.ts';
 
 const absolutePath = z.string().regex(/^\//, { error: 'an absolute path' });
 
@@ -147,6 +149,11 @@ const commonSchema = z.strictObject({
       recipientsFile: absolutePath.optional(),
     })
     .prefault({}),
+  /** docs/request-folder.md; absent: there is none. */
+  requestFolder: requestFolderSchema.optional(),
+  /** docs/schedules.md. */
+  schedules: schedulesSchema,
+  scheduleBudget: scheduleBudgetSchema,
   log: z
     .strictObject({ level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']).default('info') })
     .prefault({}),
@@ -212,7 +219,7 @@ export function parseConfig(text: string, file: string, env: NodeJS.ProcessEnv):
   const stray = several && (env.EXHIBIT_SINK_URL ?? '') !== '';
   const merged = withEnvironment(given, stray ? { ...env, EXHIBIT_SINK_URL: '' } : env, ENVIRONMENT);
   const parsed = (several ? severalSinksSchema : oneSinkSchema).safeParse(merged);
-  const strange = parsed.success ? strangeSinks(parsed.data) : [];
+  const strange = parsed.success ? [...strangeSinks(parsed.data), ...scheduleFaults(parsed.data)] : [];
   if (parsed.success && !stray && strange.length === 0) return parsed.data;
   throw configFault(file, [
     ...strange,

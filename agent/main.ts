@@ -7,12 +7,13 @@ import { ExhibitError, explain, isExhibitError } from '../evidence/error.ts';
 import { ARTIFACTS, MANIFEST_OBJECT, storedName } from '../evidence/layout.ts';
 import { openAdmission } from './capture/admission.ts';
 import { captureExecutor } from './capture/capture.ts';
-import { type Captures, createCaptures, type Execute } from './capture/captures.ts';
+import { type Captures, createCaptures } from './capture/captures.ts';
 import { createChain } from './capture/chain.ts';
 import { openDelivery } from './capture/delivery.ts';
 import { readDrafts } from './capture/drafts.ts';
 import { startFreezer } from './capture/freeze.ts';
 import { spawnGuard } from './capture/guard-link.ts';
+import { countIncidents } from './capture/incidents.ts';
 import { openJournal } from './capture/journal.ts';
 import { recover, tidyDumps } from './capture/recover.ts';
 import { recoverDrafts } from './capture/recover-drafts.ts';
@@ -38,6 +39,8 @@ import { containerdExits, type ExitEvents } from './runtime/exits.ts';
 import { openHostRuntime } from './runtime/host.ts';
 import { asHostPath, type Runtime } from './runtime/runtime.ts';
 import { openSealer } from './sign/open.ts';
+import { folderOf } from './sink/local.ts';
+import type { LocalNode } from './sink/local-bundles.ts';
 import { openSink } from './sink/open.ts';
 import type { NamedSink } from './sink/several.ts';
 import type { Sink } from './sink/sink.ts';
@@ -46,6 +49,9 @@ import { openSpoolVault } from './sink/vault-place.ts';
 import { openControllerTrigger } from './trigger/controller.ts';
 import { claimSocket, serveExec } from './trigger/exec.ts';
 import { startExitTrigger } from './trigger/exit.ts';
+import { openRequestFolder } from './trigger/folder.ts';
+import { openSchedules, type Schedules } from './trigger/schedule.ts';
+import { createKeeper } from './trigger/schedule-keep.ts';
 
 /**
  * The composition root: configuration -> adapters -> triggers -> shutdown. The only file that constructs adapters.
@@ -123,12 +129,13 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     log,
   });
   const rehearsing = new AbortController();
-  const execute: Execute = (...args) => {
+  const { execute, incidents } = countIncidents((...args) => {
     rehearsing.abort(new Error('a capture has begun'));
     return capture(...args);
-  };
+  });
   const captures: Captures = createCaptures({ journal, execute, now: Date.now, log });
   const runtime = runtimes[0] ?? hostRuntime;
+  let schedules: Schedules | undefined;
   const asking = {
     captures,
     defaults: { artifacts: config.artifacts, consistency: config.memory.consistency, scope: config.scope },
@@ -144,6 +151,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
         ...{ config, host, runtime, sinks, signal },
         storedKey: (sink) => storedKey(captures, sink, encrypt),
         waiting: () => captures.list(Number.POSITIVE_INFINITY).map(({ waiting = [] }) => waiting),
+        schedules: () => schedules?.status() ?? [],
       }),
     log,
   });
@@ -159,6 +167,21 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
       }),
     );
   }
+  const { requestFolder: folder, node } = config;
+  schedules =
+    config.schedules.length === 0
+      ? undefined
+      : stack.use(
+          await openSchedules({
+            ...{ schedules: config.schedules, budget: config.scheduleBudget, node, captures, runtime, incidents, log },
+            ...{
+              stateDir: reach(host, stateDir),
+              now: Date.now,
+              tidy: createKeeper({ places: placesOf(config), log }),
+            },
+          }),
+        );
+  if (folder !== undefined) stack.use(await openRequestFolder({ ...asking, folder, node, host, now: Date.now, log }));
   // After the API is there: an S3 that is away answers late.
   delivery.resume(drafts);
   stack.use(askSinks(sinks, log));
@@ -211,6 +234,12 @@ function storedKey(captures: Captures, sink: Sink, encrypt: Encrypt | undefined)
         (state === 'complete' || state === 'partial') && waiting.length === 0 && bundleUrl.startsWith(folder),
     );
   return sealed === undefined ? undefined : `${sealed.bundleUrl.slice(folder.length)}/${manifest}`;
+}
+
+/** Where bundles of schedules can be removed by the agent itself. */
+function placesOf({ sinks, cluster, node }: Config): LocalNode[] {
+  const folders = sinks.flatMap(({ sink }) => (sink.url.startsWith('file:') ? [folderOf(sink.url)] : []));
+  return folders.map((root) => ({ root, cluster, node }));
 }
 
 /** The doctor without an agent: the same adapters, none of its work. The configuration is the agent's. */

@@ -251,11 +251,15 @@ export const requestSchema = z.strictObject({
   node: z.string(),
   requestedAt: time,
   requester: z.strictObject({
-    /** How the request came: `socket`, `controller`, `spool`, `schedule`. */
+    /** How the request came: `socket`, `controller`, `folder`, `schedule`. */
     trigger: z.string(),
     /** As far as the trigger can vouch for it: `uid 0, pid 4711`. */
     identity: z.string(),
   }),
+  /** Of a scheduled capture: its schedule, the time of the schedule that it is for, and what the schedule says of keeping it. */
+  schedule: z
+    .strictObject({ name: z.string(), tick: time, keepDays: z.number().int().positive().optional() })
+    .optional(),
   caseId: z.string().optional(),
   /** The number that the exhibit has in its case, as the requester gave it. */
   exhibitNumber: z.string().optional(),

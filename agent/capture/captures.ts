@@ -30,6 +30,8 @@ export interface CaptureRequest {
   /** Who acquires the evidence, as the requester claims. */
   readonly acquirer?: string;
   readonly requester: { readonly trigger: string; readonly identity: string };
+  /** Of a scheduled capture: which one, the time that it is for (RFC 3339), and how long its bundle is worth keeping. */
+  readonly schedule?: { readonly name: string; readonly tick: string; readonly keepDays?: number };
 }
 
 export type CaptureEvent =

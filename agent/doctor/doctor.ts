@@ -31,6 +31,7 @@ import { examineCheckpoint, examineRuntime } from './node.ts';
 import { inTime, type Patient, type Shared } from './patient.ts';
 import { checkPolicy } from './policy.ts';
 import { examineSpool } from './spool.ts';
+import { examineRequestFolder, examineSchedules } from './triggers.ts';
 
 type Examination = (patient: Patient, shared: Shared) => Promise<readonly Check[]>;
 
@@ -76,6 +77,8 @@ const EXAMINATIONS: ReadonlyArray<readonly [Group, name: string, Examination]> =
   ['agent', 'memory', async ({ config }) => [checkMemory(await memoryRoom(), config.memory.bufferBytes)]],
   ['agent', 'settings', async ({ config }) => [checkSettings(config)]],
   ['agent', 'policy', async ({ config }) => [checkPolicy(config.policy)]],
+  ['agent', 'request-folder', examineRequestFolder],
+  ['agent', 'schedules', examineSchedules],
   ['evidence', 'sink', examineSinks],
   ['evidence', 'append-only', examineRights],
   ['evidence', 'spool', examineSpool],
