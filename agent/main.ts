@@ -5,6 +5,7 @@ import { type Logger, pino } from 'pino';
 import type { Encrypt } from '../evidence/age-writer.ts';
 import { ExhibitError, explain, isExhibitError } from '../evidence/error.ts';
 import { MANIFEST_OBJECT, storedName } from '../evidence/layout.ts';
+import { openBaselines } from './capture/baselines.ts';
 import { captureExecutor } from './capture/capture.ts';
 import { type Captures, createCaptures, type Execute } from './capture/captures.ts';
 import { createChain } from './capture/chain.ts';
@@ -110,6 +111,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     sealer,
     vault,
     delivery,
+    baselines: config.baselines.enabled ? await openBaselines({ config: config.baselines, vault, log }) : undefined,
     startFreezer: (spec, signal, options) => startFreezer(spec, signal, { codeCache, ...options }),
     version,
     now: Date.now,
