@@ -7,6 +7,7 @@ import { registerCaptures } from './commands/captures.ts';
 import { registerContainers } from './commands/containers.ts';
 import { registerCore } from './commands/core.ts';
 import { registerCustody } from './commands/custody.ts';
+import { registerDiff } from './commands/diff.ts';
 import { registerDoctor } from './commands/doctor.ts';
 import { registerExtract } from './commands/extract.ts';
 import { registerFindings } from './commands/findings.ts';
@@ -59,6 +60,7 @@ export function buildProgram(session: Session, printed: Printed): Command {
   registerCustody(program, session);
   registerExtract(program, session);
   registerFindings(program, session);
+  registerDiff(program, session);
   registerImage(program, session);
   registerCore(program, session);
   registerMem(program, session);
@@ -76,7 +78,7 @@ export function buildProgram(session: Session, printed: Printed): Command {
   ]);
   program.addHelpText(
     'after',
-    '\nExit codes: 0 done, 1 failed or not intact, 2 wrong usage, 3 intact as stored (encrypted, not opened), 130 left with Ctrl-C.' +
+    '\nExit codes: 0 done, 1 failed or not intact, 2 wrong usage, 3 intact as stored (encrypted, not opened), 4 `diff` found differences, 130 left with Ctrl-C.' +
       '\nEXHIBIT_DEBUG=1 shows the causes of an error.\n',
   );
   return program;

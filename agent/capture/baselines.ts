@@ -129,7 +129,7 @@ export function countsOf({ diff }: Changes): Record<string, Record<string, numbe
   if (diff === undefined) return {};
   return Object.fromEntries(
     FACT_KINDS.flatMap((kind) => {
-      const counts = Object.entries(diff.kinds[kind].counts).filter(([, count]) => count > 0);
+      const counts = Object.entries(diff.kinds[kind]?.counts ?? {}).filter(([, count]) => count > 0);
       return counts.length === 0 ? [] : [[kind, Object.fromEntries(counts)]];
     }),
   );
@@ -138,9 +138,11 @@ export function countsOf({ diff }: Changes): Record<string, Record<string, numbe
 /** For the journal: of the kinds that could be compared. */
 export function sumOf({ diff }: Changes): JournalEntry['changes'] {
   if (diff === undefined) return { kinds: [] };
-  const kinds = FACT_KINDS.filter((kind) => diff.kinds[kind].comparable !== 'no').map((kind) => {
-    const { new: came, gone, changed } = diff.kinds[kind].counts;
-    return { kind, new: came, gone, changed };
+  const kinds = FACT_KINDS.flatMap((kind) => {
+    const one = diff.kinds[kind];
+    if (one === undefined || one.comparable === 'no') return [];
+    const { new: came, gone, changed } = one.counts;
+    return [{ kind, new: came, gone, changed }];
   });
   return { baseline: diff.before.captureId, kinds };
 }

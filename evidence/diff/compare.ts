@@ -60,9 +60,9 @@ export function compare(before: Facts, after: Facts): Diff {
   return { before, after, kinds };
 }
 
-/** Whether anything differs for sure. */
-export function differs({ kinds }: Diff): boolean {
-  return FACT_KINDS.some((kind) => {
+/** Whether anything of these kinds differs for sure. */
+export function differs({ kinds }: Diff, only: readonly FactKind[] = FACT_KINDS): boolean {
+  return only.some((kind) => {
     const diff = kinds[kind];
     return diff.new.length + diff.gone.length + diff.changed.length > 0;
   });

@@ -54,7 +54,8 @@ export const diffSchema = z.strictObject({
     counts: z.strictObject({ high: count, medium: count, low: count }),
     list: list(remarkSchema),
   }),
-  kinds: z.strictObject(kindsOf(() => kindSchema)),
+  /** All of them, but where somebody asked for some only. */
+  kinds: z.strictObject(kindsOf(() => kindSchema.optional())),
 });
 export type DiffDocument = z.infer<typeof diffSchema>;
 
@@ -82,10 +83,12 @@ export interface DiffLimits {
 export const CHANGES_LIMITS: DiffLimits = { items: 500, characters: 512 * 1024 };
 
 /** Lists begin with what is conspicuous, and stop at the limits; the counts are of all. */
-export function diffDocument(diff: Diff, limits: DiffLimits): DiffDocument {
-  const remarks = remarksOf(diff);
+export function diffDocument(diff: Diff, limits: DiffLimits, only: readonly FactKind[] = FACT_KINDS): DiffDocument {
+  const remarks = remarksOf(diff, only);
   const { before, after } = diff;
-  const kinds = kindsOf((kind) => kindDocument(diff.kinds[kind], weightsIn(remarks.list, kind), limits));
+  const kinds = Object.fromEntries(
+    only.map((kind) => [kind, kindDocument(diff.kinds[kind], weightsIn(remarks.list, kind), limits)]),
+  );
   return { before: before.about, after: after.about, remarks: { ...remarks, list: [...remarks.list] }, kinds };
 }
 

@@ -39,7 +39,7 @@ export interface Remark {
   /** Of the thing, as in the lists of its kind. */
   readonly key: string;
   /** Before may have had it and did not say. */
-  readonly perhaps?: true;
+  readonly perhaps?: true | undefined;
 }
 
 export interface Remarks {
@@ -53,14 +53,14 @@ export const MAX_REMARKS = 500;
 
 type Said = readonly [severity: RemarkSeverity, reason: RemarkReason];
 
-export function remarksOf({ after, kinds }: Diff): Remarks {
+export function remarksOf({ after, kinds }: Diff, only: readonly FactKind[] = FACT_KINDS): Remarks {
   const counts: Record<RemarkSeverity, number> = { high: 0, medium: 0, low: 0 };
   const kept: Record<RemarkSeverity, Remark[]> = { high: [], medium: [], low: [] };
   const add = ([severity, reason]: Said, rest: Pick<Remark, 'kind' | 'key' | 'perhaps'>) => {
     counts[severity] += 1;
     if (kept[severity].length < MAX_REMARKS) kept[severity].push({ severity, reason, ...rest });
   };
-  for (const kind of FACT_KINDS) {
+  for (const kind of only) {
     const { new: came, perhapsNew, changed } = kinds[kind];
     for (const { key, packed } of came)
       for (const said of ofNew(kind, unpackFields(packed), after)) add(said, { kind, key });
