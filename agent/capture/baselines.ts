@@ -1,18 +1,15 @@
-import { createHash } from 'node:crypto';
-import { promisify } from 'node:util';
-import { zstdCompress, zstdDecompress } from 'node:zlib';
 import type { Logger } from 'pino';
-import { z } from 'zod';
 import { compare } from '../../evidence/diff/compare.ts';
 import { CHANGES_LIMITS, type Changes, DIFF_VERSION, diffDocument } from '../../evidence/diff/document.ts';
-import { ExhibitError, explain } from '../../evidence/error.ts';
-import { FACT_KINDS, type Facts, type FactsLimits, parseFacts, serialiseFacts } from '../../evidence/facts/facts.ts';
+import { explain } from '../../evidence/error.ts';
+import { FACT_KINDS, type Facts, type FactsLimits, kindsOf, unknownFacts } from '../../evidence/facts/facts.ts';
 import { aboutTarget, type FactsArtifact, readFacts } from '../../evidence/facts/read.ts';
-import { decodeFrames, endsEarly } from '../../evidence/frame-decoder.ts';
 import type { Manifest, RequestRecord, TargetRecord } from '../../evidence/manifest.ts';
 import type { KeepFrames } from '../../evidence/write.ts';
 import type { Vault } from '../sink/vault.ts';
+import { openBaselineStore } from './baseline-store.ts';
 import type { JournalEntry } from './journal.ts';
+import { createKept, type Kept } from './kept-frames.ts';
 import { workloadKey } from './workload.ts';
 
 /**
@@ -58,30 +55,11 @@ export interface BaselinesParts {
   readonly log: Logger;
 }
 
-/** What facts are read from. Of `processes.tar.zst` the lines come before the content that was recovered. */
-const KEPT: ReadonlySet<string> = new Set([
-  'processes.tar.zst',
-  'network.tar.zst',
-  'node.tar.zst',
-  'rootfs.inventory.jsonl.zst',
-]);
-/** Of one object, compressed: 3,000 processes, or 100,000 changed files. What is beyond is not compared. */
-const KEPT_BYTES = 8 * 1024 * 1024;
-/** In an agent: some 30 MiB of memory for the kind with the most, while it compares. */
-const LIMITS: FactsLimits = { entries: 100_000, characters: 16 * 1024 * 1024 };
-const FOLDER = 'baselines';
-const INDEX = `${FOLDER}/index`;
-/** A baseline that is more than this when it is unpacked was not written by this agent. */
-const MAX_UNPACKED_BYTES = 256 * 1024 * 1024;
-
-const indexSchema = z.array(z.strictObject({ name: z.string(), at: z.string(), sizeBytes: z.number() }));
-type Index = z.infer<typeof indexSchema>;
-
-const compress = promisify(zstdCompress);
-const decompress = promisify(zstdDecompress);
+/** In an agent: some 16 MiB of memory for a kind with so many, while it compares. */
+const LIMITS: FactsLimits = { entries: 50_000, characters: 8 * 1024 * 1024 };
 
 export async function openBaselines(parts: BaselinesParts): Promise<Baselines> {
-  const store = await openStore(parts);
+  const store = await openBaselineStore({ maxBytes: parts.config.maxBytes, vault: parts.vault, log: parts.log });
   return {
     begin(captureId, request) {
       const workload = workloadKey(request.target);
@@ -89,15 +67,14 @@ export async function openBaselines(parts: BaselinesParts): Promise<Baselines> {
       if (!mayBecome && !store.has(workload)) return undefined;
       const kept = createKept();
       const log = parts.log.child({ captureId });
-      let good: Facts | undefined;
+      let next: Facts | undefined;
       return {
         keep: kept.keep,
         async compare(captured) {
           try {
             const facts = await factsOf(captureId, captured, kept);
-            kept.clear();
-            if (mayBecome && isGood(facts)) good = facts;
             const baseline = await store.read(workload);
+            if (mayBecome) next = nextBaseline(baseline, facts);
             const changes = changesBetween(captureId, workload, baseline, facts);
             log.info(
               { baseline: baseline?.about.captureId ?? null, ...countsOf(changes) },
@@ -112,9 +89,9 @@ export async function openBaselines(parts: BaselinesParts): Promise<Baselines> {
           }
         },
         async sealed(outcome) {
-          if (good === undefined || (outcome !== 'complete' && outcome !== 'partial')) return;
+          if (next === undefined || (outcome !== 'complete' && outcome !== 'partial')) return;
           try {
-            await store.write(workload, good);
+            await store.write(workload, next);
           } catch (error) {
             log.error({ error: explain(error) }, 'baseline not kept');
           }
@@ -154,11 +131,29 @@ function changesBetween(captureId: string, workload: string[], baseline: Facts |
   return { ...head, diff: diffDocument(compare(baseline, facts), CHANGES_LIMITS) };
 }
 
-/** A snapshot with gaps would make everything that it did not see new. */
-function isGood({ kinds }: Facts): boolean {
-  const states = FACT_KINDS.map((kind) => kinds[kind].state);
-  return states.includes('known') && !states.includes('partial');
+/**
+ * Of each kind the last of which all is known: a snapshot with gaps would make everything new that it did not see, and one
+ * without the writable layer says nothing of it. Undefined when nothing new is known. Pure.
+ */
+export function nextBaseline(baseline: Facts | undefined, facts: Facts): Facts | undefined {
+  if (FACT_KINDS.every((kind) => facts.kinds[kind].state !== 'known')) return undefined;
+  const isOfImage = baseline?.about.image?.id === facts.about.image?.id;
+  const kinds = kindsOf((kind) => {
+    const now = facts.kinds[kind];
+    if (now.state === 'known') return now;
+    const before = baseline?.kinds[kind];
+    if (baseline === undefined || before?.state !== 'known' || !isOfImage) return unknownFacts(NOT_WHOLE);
+    const { captureId, at } = baseline.about;
+    const since = `of capture ${captureId} of ${at}, the last that had all of them`;
+    return {
+      ...before,
+      why: before.why.some((one) => one.startsWith('of capture ')) ? before.why : [since, ...before.why],
+    };
+  });
+  return { about: facts.about, kinds };
 }
+
+const NOT_WHOLE = 'no snapshot of this image had all of them';
 
 async function factsOf(captureId: string, captured: Captured, kept: Kept): Promise<Facts> {
   const { cluster, node, startedAt, outcome, target, artifacts } = captured;
@@ -172,119 +167,4 @@ async function factsOf(captureId: string, captured: Captured, kept: Kept): Promi
     },
     LIMITS,
   );
-}
-
-interface Kept {
-  readonly keep: KeepFrames;
-  has(name: string): boolean;
-  content(name: string): AsyncIterable<Uint8Array>;
-  clear(): void;
-}
-
-/** Frames of the objects that facts are read from; of a large one the first. */
-function createKept(): Kept {
-  const objects = new Map<string, { pieces: Buffer[]; sizeBytes: number; cut: boolean }>();
-  return {
-    keep(name) {
-      if (!KEPT.has(name)) return undefined;
-      // One that is opened again begins anew.
-      const object = { pieces: [] as Buffer[], sizeBytes: 0, cut: false };
-      objects.set(name, object);
-      return (bytes) => {
-        object.cut ||= object.sizeBytes + bytes.length > KEPT_BYTES;
-        if (object.cut) return;
-        object.pieces.push(Buffer.from(bytes));
-        object.sizeBytes += bytes.length;
-      };
-    },
-    has: (name) => objects.has(name),
-    async *content(name) {
-      const object = objects.get(name);
-      if (object === undefined) throw new ExhibitError('bundle-not-found', `there is no ${name}`);
-      try {
-        yield* decodeFrames(piecesOf(object.pieces));
-      } catch (error) {
-        if (!object.cut || !endsEarly(error)) throw error;
-        throw new ExhibitError('bundle-corrupt', `only its first ${object.sizeBytes} compressed bytes are compared`);
-      }
-    },
-    clear: () => objects.clear(),
-  };
-}
-
-async function* piecesOf(pieces: readonly Buffer[]): AsyncGenerator<Uint8Array> {
-  yield* pieces;
-}
-
-interface Store {
-  has(workload: readonly string[]): boolean;
-  read(workload: readonly string[]): Promise<Facts | undefined>;
-  write(workload: readonly string[], facts: Facts): Promise<void>;
-}
-
-/** In the vault, one file a workload, and an index of them; the oldest go when there are too many bytes. */
-async function openStore({ vault, config, log }: BaselinesParts): Promise<Store> {
-  const known = new Set(await vault.list(FOLDER));
-  let last: Promise<unknown> = Promise.resolve();
-  const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
-    const done = last.then(work);
-    last = done.catch(() => undefined);
-    return done;
-  };
-  const readIndex = async (): Promise<Index> => {
-    const bytes = await vault.read(INDEX);
-    return bytes === undefined ? [] : indexSchema.parse(JSON.parse(bytes.toString()));
-  };
-  const remove = async (name: string) => {
-    known.delete(name);
-    await vault.remove(name);
-  };
-  return {
-    has: (workload) => known.has(fileOf(workload)),
-    async read(workload) {
-      try {
-        const packed = await vault.read(fileOf(workload));
-        if (packed === undefined) return undefined;
-        const text = await decompress(packed, { maxOutputLength: MAX_UNPACKED_BYTES });
-        return parseFacts(text.toString());
-      } catch (error) {
-        log.warn({ error: explain(error) }, 'baseline cannot be read, and is left alone');
-        return undefined;
-      }
-    },
-    write: (workload, facts) =>
-      inTurn(async () => {
-        const packed = await compress(Buffer.from(serialiseFacts(facts)));
-        const name = fileOf(workload);
-        const others = (await readIndex()).filter((one) => one.name !== name);
-        const { stay, go } = chooseBaselines(others, config.maxBytes - packed.length);
-        for (const old of go) await remove(old.name);
-        if (packed.length > config.maxBytes) {
-          await remove(name);
-          await vault.write(INDEX, Buffer.from(JSON.stringify(stay)));
-          log.warn({ sizeBytes: packed.length }, 'baseline not kept: it is larger than baselines.maxBytes');
-          return;
-        }
-        await vault.write(name, packed);
-        known.add(name);
-        const index: Index = [...stay, { name, at: facts.about.at, sizeBytes: packed.length }];
-        await vault.write(INDEX, Buffer.from(JSON.stringify(index)));
-      }),
-  };
-}
-
-/** Those that fit into `roomBytes`, the newest first. Pure. */
-export function chooseBaselines(index: Index, roomBytes: number): { stay: Index; go: Index } {
-  const stay: Index = [];
-  const go: Index = [];
-  let usedBytes = 0;
-  for (const one of index.toSorted((a, b) => (a.at < b.at ? 1 : -1))) {
-    usedBytes += one.sizeBytes;
-    (usedBytes <= roomBytes ? stay : go).push(one);
-  }
-  return { stay, go };
-}
-
-function fileOf(workload: readonly string[]): string {
-  return `${FOLDER}/${createHash('sha256').update(JSON.stringify(workload)).digest('hex')}`;
 }
