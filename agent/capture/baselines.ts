@@ -55,8 +55,8 @@ export interface BaselinesParts {
   readonly log: Logger;
 }
 
-/** In an agent: some 16 MiB of memory for a kind with so many, while it compares. */
-const LIMITS: FactsLimits = { entries: 50_000, characters: 8 * 1024 * 1024 };
+/** In an agent: some 50 MiB of memory while it compares a container with so many changed files, usually one. */
+const LIMITS: FactsLimits = { entries: 50_000, characters: 16 * 1024 * 1024 };
 
 export async function openBaselines(parts: BaselinesParts): Promise<Baselines> {
   const store = await openBaselineStore({ maxBytes: parts.config.maxBytes, vault: parts.vault, log: parts.log });

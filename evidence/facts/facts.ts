@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { z } from 'zod';
 
 /**
@@ -53,11 +54,18 @@ export interface FactsLimits {
   readonly characters: number;
 }
 
-/** Of a bundle at rest: a million files in one writable layer have been seen; some 300 bytes of memory each. */
+/** Of the files of a bundle at rest: a million files in one writable layer, some 300 bytes of memory each. */
 export const FACTS_LIMITS: FactsLimits = { entries: 1_000_000, characters: 256 * 1024 * 1024 };
+
+/** Of any other kind, where that is the limit for files: all of them together are less than half of the files. */
+export function limitsOfOthers({ entries, characters }: FactsLimits): FactsLimits {
+  return { entries: Math.floor(entries / 4), characters: Math.floor(characters / 16) };
+}
 
 /** Texts of the evidence are cut here: a path may have 32 KiB, a command line 128 KiB. */
 const MAX_TEXT_CHARACTERS = 1024;
+/** Longer keys are told from each other by their digest; a path has 4,096 bytes as a rule. */
+const MAX_KEY_CHARACTERS = 4096;
 /** Values of one list; the first in their order are kept. */
 const MAX_VALUES = 64;
 
@@ -92,7 +100,6 @@ export function unpackFields(packed: string): Fields {
 export interface FactsBuilder {
   /** Of a thing that comes again lists are joined, and `count` counts on; of other fields the first value stays. */
   add(key: string, fields: Readonly<Record<string, Value | undefined>>): void;
-  has(key: string): boolean;
   /** Something of this kind may be missing; said once for each sentence. */
   incomplete(why: string): void;
   note(why: string): void;
@@ -111,7 +118,8 @@ export function createFactsBuilder(limits: FactsLimits): FactsBuilder {
     if (to.size < MAX_SENTENCES) to.add(cutText(why));
   };
   return {
-    add(key, fields) {
+    add(given, fields) {
+      const key = cutKey(given);
       const before = entries.get(key);
       const packed = packFields(before === undefined ? bounded(fields) : bounded(joined(unpackFields(before), fields)));
       const more = packed.length - (before === undefined ? -key.length : before.length);
@@ -126,11 +134,15 @@ export function createFactsBuilder(limits: FactsLimits): FactsBuilder {
       characters += more;
       entries.set(key, packed);
     },
-    has: (key) => entries.has(key),
     incomplete: (why) => say(missing, why),
     note: (why) => say(notes, why),
     build: () => ({ state: missing.size === 0 ? 'known' : 'partial', why: [...missing, ...notes], entries }),
   };
+}
+
+function cutKey(key: string): string {
+  if (key.length <= MAX_KEY_CHARACTERS) return key;
+  return `${key.slice(0, MAX_KEY_CHARACTERS)}… sha256:${createHash('sha256').update(key).digest('hex')}`;
 }
 
 export function unknownFacts(why: string): KindFacts {

@@ -4,7 +4,7 @@ import type { Gap } from '../manifest.ts';
 import { readTar } from '../tar-reader.ts';
 import { isPartOf } from '../timeline/archive.ts';
 import { addGroups, addUsers } from './accounts.ts';
-import { type FactsBuilder, type FactsLimits, type KindFacts, unknownFacts } from './facts.ts';
+import { cutText, type FactsBuilder, type FactsLimits, type KindFacts, sortedSet, unknownFacts } from './facts.ts';
 import { type FactsArtifact, type FactsSource, factLines, missGaps, readKinds } from './read.ts';
 
 /** Ports, peers and accounts, of `network.tar.zst`: docs/volatile.md. */
@@ -27,6 +27,8 @@ const namespacesSchema = z.array(z.object({ inode: z.number(), host: z.boolean()
 const MAX_LINE_BYTES = 4 * 1024 * 1024;
 /** Connections held until it is known which ports listen, some 200 bytes each; a busy proxy has some ten thousand. */
 const MAX_CONNECTIONS = 200_000;
+/** As the agent lists them. */
+const MAX_OWNERS = 32;
 /** As the agent takes them. */
 const MAX_ACCOUNTS_BYTES = 4 * 1024 * 1024;
 
@@ -76,10 +78,12 @@ function soughtAccounts({ facts }: FactsArtifact): boolean {
   return z.array(z.string()).safeParse(facts.rootFiles).data?.includes('etc/passwd') === true;
 }
 
+const SOCKET_TABLES = /^netns-\d+(\/(tcp6?|udp6?|udplite6?|raw6?|packet))?$/;
+
+/** A gap that takes nothing from the sockets; of one that is not known it may. */
 function isAboutOther({ what }: Gap): boolean {
-  return /netfilter|nftables|iptables|conntrack|connections|\/tc\/|\/dump\/|^mntns-|^name service files|^netlink /.test(
-    what,
-  );
+  if (what.startsWith('netns-')) return !SOCKET_TABLES.test(what);
+  return /^(mntns-|name service files|netlink )| for netns-/.test(what);
 }
 
 interface Sockets {
@@ -88,48 +92,62 @@ interface Sockets {
   end(peers: FactsBuilder): void;
 }
 
+interface Connection {
+  readonly place: string;
+  readonly protocol: string;
+  readonly address: string;
+  readonly localPort: number;
+  readonly remotePort: number;
+  readonly executables: readonly string[] | undefined;
+}
+
 function createSockets(artifact: FactsArtifact, executableOf: ReadonlyMap<number, string>): Sockets {
   const known = namespacesSchema.safeParse(artifact.facts.namespaces).data ?? [];
   const ofNode = new Set(known.filter(({ host }) => host === true).map(({ inode }) => inode));
   const listening = new Set<string>();
-  const connections: Socket[] = [];
-  const placeOf = ({ namespace, protocol, localPort }: Socket) => `${namespace} ${protocol} ${localPort}`;
+  const connections: Connection[] = [];
   const executablesOf = ({ owners = [] }: Socket): string[] | undefined => {
-    const found = owners.flatMap(({ pid }) => executableOf.get(pid) ?? []);
+    const found = sortedSet(owners.slice(0, MAX_OWNERS).flatMap(({ pid }) => executableOf.get(pid) ?? []));
     return found.length === 0 ? undefined : found;
   };
   return {
     add(socket, ports, peers) {
-      const { protocol, state, namespace, owners = [], localAddress: address = '*', localPort: port = 0 } = socket;
+      const { protocol, state, namespace, owners = [], localPort = 0, remotePort = 0 } = socket;
       if (namespace !== undefined && ofNode.has(namespace) && owners.length === 0) {
-        const words = 'the target is in the node’s network: sockets that no process of it holds are left out';
-        ports.note(words);
-        peers.note(words);
+        ports.note(LEFT_OUT);
+        peers.note(LEFT_OUT);
         return;
       }
-      if (isOpen(protocol, state, port)) {
-        listening.add(placeOf(socket));
-        const key = protocol === 'packet' ? 'packet' : `${protocol} ${withPort(address, port)}`;
-        ports.add(key, { protocol, address, port, executables: executablesOf(socket) });
+      const place = `${namespace} ${protocol} ${localPort}`;
+      const executables = executablesOf(socket);
+      if (isOpen(protocol, state, localPort)) {
+        if (listening.size < MAX_CONNECTIONS) listening.add(place);
+        const address = cutText(socket.localAddress ?? '*');
+        const key = protocol === 'packet' ? 'packet' : `${protocol} ${withPort(address, localPort)}`;
+        ports.add(key, { protocol, address, port: localPort, executables });
       } else if (isConnection(socket)) {
-        if (connections.length < MAX_CONNECTIONS) connections.push(socket);
-        else peers.incomplete(`only the first ${MAX_CONNECTIONS} connections are looked at`);
+        if (connections.length >= MAX_CONNECTIONS) {
+          peers.incomplete(`only the first ${MAX_CONNECTIONS} connections are looked at`);
+          return;
+        }
+        const address = cutText(socket.remoteAddress ?? '');
+        connections.push({ place, protocol, address, localPort, remotePort, executables });
       }
     },
     end(peers) {
-      for (const socket of connections) {
-        const { protocol, remoteAddress: address = '', remotePort = 0, localPort = 0 } = socket;
-        const direction = listening.has(placeOf(socket)) ? 'in' : 'out';
-        const port = direction === 'in' ? localPort : remotePort;
-        const key =
-          direction === 'in'
-            ? `in ${protocol} ${address} to port ${port}`
-            : `out ${protocol} ${withPort(address, port)}`;
-        peers.add(key, { direction, protocol, address, port, executables: executablesOf(socket) });
+      for (const { place, protocol, address, localPort, remotePort, executables } of connections) {
+        const isIncoming = listening.has(place);
+        const port = isIncoming ? localPort : remotePort;
+        const key = isIncoming
+          ? `in ${protocol} ${address} to port ${port}`
+          : `out ${protocol} ${withPort(address, port)}`;
+        peers.add(key, { direction: isIncoming ? 'in' : 'out', protocol, address, port, executables });
       }
     },
   };
 }
+
+const LEFT_OUT = 'the target is in the node’s network: sockets that no process of it holds are left out';
 
 /** What takes in what nobody asked for: listeners, datagram sockets with a port, raw sockets and readers of frames. */
 function isOpen(protocol: string, state: string | undefined, port: number): boolean {

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { readTar } from '../tar-reader.ts';
 import { isPartOf } from '../timeline/archive.ts';
 import { cutText, type FactsBuilder, type FactsLimits, type KindFacts } from './facts.ts';
-import { type FactsSource, factLines, missGaps, nameOfPath, readKinds } from './read.ts';
+import { type FactsArtifact, type FactsSource, factLines, missGaps, nameOfPath, readKinds } from './read.ts';
 
 /** Processes and the files with code that they map, of `processes.tar.zst`: docs/volatile.md. */
 
@@ -20,6 +20,9 @@ const processSchema = z.object({
 type Process = z.infer<typeof processSchema>;
 
 const mappedSchema = z.object({ ...pathFields });
+
+/** Gaps after which there may be mapped files that are not listed. */
+const MAPS = /^pid \d+ [^/]*\bmaps\b|^mapped\.jsonl$/;
 
 /** As the timeline has it: a process may have 100,000 descriptors in its line. */
 const MAX_LINE_BYTES = 64 * 1024 * 1024;
@@ -43,15 +46,19 @@ export async function readProcesses(source: FactsSource, limits: FactsLimits): P
     const pids = new Set<number>();
     const executables = new Set<string>();
     const containerOf = containersOf(source);
+    const silent = pidsWithoutWords(artifact);
     try {
       for await (const { header, path, body } of readTar(source.content(object))) {
         if (header.type !== 'file') continue;
         if (isPartOf('processes', path)) {
           for await (const batch of factLines(body, processSchema, MAX_LINE_BYTES, { name: path, ...processes })) {
             for (const { value } of batch) {
-              const name = addProcess(processes.builder, value, containerOf(value.pid));
-              executables.add(name);
+              const name = addProcess(processes.builder, value, {
+                container: containerOf(value.pid),
+                hasWords: !silent.has(value.pid),
+              });
               if (pids.size >= MAX_PIDS) continue;
+              executables.add(name);
               pids.add(value.pid);
               executableOf.set(value.pid, name);
             }
@@ -69,15 +76,30 @@ export async function readProcesses(source: FactsSource, limits: FactsLimits): P
       }
     } finally {
       const isOfMissing = (pid: number | undefined) => pid === undefined || !pids.has(pid);
-      missGaps(processes.builder, artifact, ({ pid }) => isOfMissing(pid));
-      missGaps(libraries.builder, artifact, ({ pid, what }) => isOfMissing(pid) || /\bmap/.test(what));
+      const isContent = (what: string) => what.startsWith('recovered/');
+      missGaps(processes.builder, artifact, ({ pid, what }) => isOfMissing(pid) && !isContent(what));
+      missGaps(
+        libraries.builder,
+        artifact,
+        ({ pid, what }) => (isOfMissing(pid) && !isContent(what)) || MAPS.test(what),
+      );
     }
   });
   return { ...facts, executableOf };
 }
 
+/** Of whose command line a gap says that it could not be read. */
+function pidsWithoutWords({ gaps }: FactsArtifact): ReadonlySet<number> {
+  const found = gaps.filter(({ what }) => /^pid \d+ [^/]*\bcmdline\b/.test(what));
+  return new Set(found.flatMap(({ pid }) => pid ?? []));
+}
+
 /** Its name, which is the executable's path, or the command in parentheses where it has none. */
-function addProcess(builder: FactsBuilder, process: Process, container: string | undefined): string {
+function addProcess(
+  builder: FactsBuilder,
+  process: Process,
+  { container, hasWords }: { readonly container: string | undefined; readonly hasWords: boolean },
+): string {
   const { executable, comm = '?', commandLine = [], status, anomalies = [] } = process;
   const name = cutText(executable === undefined ? `(${comm})` : nameOfPath(withoutMark(executable)));
   const digest = executable?.sha256;
@@ -88,7 +110,7 @@ function addProcess(builder: FactsBuilder, process: Process, container: string |
     memfd: executable?.memfd,
     count: 1,
     users: status?.uids === undefined ? undefined : [status.uids.effective],
-    commands: [cutText(commandLine.slice(0, MAX_WORDS).map(quoteWord).join(' '))],
+    commands: hasWords ? [commandOf(commandLine)] : undefined,
     containers: container === undefined ? undefined : [container],
     anomalies: anomalies.map(({ kind }) => kind),
   });
@@ -117,6 +139,10 @@ function containersOf({ target }: FactsSource): (pid: number) => string | undefi
   if (companions.length === 0) return () => undefined;
   const names = new Map([target, ...companions].flatMap(({ name, pids }) => pids.map((pid) => [pid, name] as const)));
   return (pid) => names.get(pid);
+}
+
+function commandOf(words: readonly string[]): string {
+  return cutText(words.slice(0, MAX_WORDS).map(quoteWord).join(' '));
 }
 
 /** So that the words can be told from each other. */

@@ -12,6 +12,7 @@ import {
   type FactsBuilder,
   type FactsLimits,
   type KindFacts,
+  limitsOfOthers,
   unknownFacts,
 } from './facts.ts';
 import { readFiles } from './files.ts';
@@ -31,11 +32,15 @@ export interface FactsSource {
 
 export type FactsArtifact = Pick<ArtifactRecord, 'name' | 'status' | 'reason' | 'gaps' | 'gapCount' | 'facts'>;
 
-/** Throws what is no fault of the bundle (a signal, a bug); every other fault makes a kind `partial` or `unknown`. */
+/**
+ * `limits` are those of the files; other kinds have a part of that (`limitsOfOthers`). Throws what is no fault of the bundle (a signal, a bug);
+ * every other fault makes a kind `partial` or `unknown`.
+ */
 export async function readFacts(source: FactsSource, limits: FactsLimits = FACTS_LIMITS): Promise<Facts> {
-  const { executableOf, ...code } = await readProcesses(source, limits);
-  const network = await readNetwork(source, limits, executableOf);
-  const modules = await readModules(source, limits);
+  const others = limitsOfOthers(limits);
+  const { executableOf, ...code } = await readProcesses(source, others);
+  const network = await readNetwork(source, others, executableOf);
+  const modules = await readModules(source, others);
   const files = await readFiles(source, limits);
   return { about: source.about, kinds: { ...code, ...network, modules, files } };
 }

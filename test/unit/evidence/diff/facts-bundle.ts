@@ -77,7 +77,7 @@ export function webBundle(parts: Parts = {}): Contents {
         'recovered/7/exe': 'ELF',
       },
       'network.tar.zst': {
-        'sockets.jsonl': jsonLines(...(parts.sockets ?? [socket({}), client('10.0.0.9', 4711)])),
+        'sockets.jsonl': linesOf(parts.sockets ?? [socket({}), client('10.0.0.9', 4711)]),
         'mntns-2/etc/passwd': parts.passwd ?? PASSWD,
         'mntns-2/etc/group': parts.group ?? 'root:x:0:\nwww:x:33:ann,bob\n',
       },
@@ -97,6 +97,9 @@ export function webBundle(parts: Parts = {}): Contents {
     },
   };
 }
+
+/** There may be more than a call takes arguments. */
+const linesOf = (values: readonly object[]): string => values.map((value) => `${JSON.stringify(value)}\n`).join('');
 
 export const INVENTORY = 'rootfs.inventory.jsonl.zst';
 

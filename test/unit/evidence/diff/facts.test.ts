@@ -198,10 +198,12 @@ describe('what a bundle does not say', () => {
 
   test.each([
     ['a process that has no line', { processes: gaps(gap('pid 99', 99)) }, ['processes', 'libraries']],
-    ['maps of one that has', { processes: gaps(gap('proc/7/maps', 7)) }, ['libraries']],
-    ['another file of one that has', { processes: gaps(gap('proc/7/stack', 7)) }, []],
+    ['maps of one that has', { processes: gaps(gap('pid 7 maps', 7)) }, ['libraries']],
+    ['another file of one that has', { processes: gaps(gap('pid 7 stack', 7)) }, []],
     ['more than are listed', { processes: { status: 'partial' as const, gapCount: 1 } }, ['processes', 'libraries']],
     ['a table of sockets', { network: gaps(gap('netns-1/tcp')) }, ['ports', 'peers']],
+    ['recovered content', { processes: gaps(gap('recovered/9/exe (9/exe)')) }, []],
+    ['a table of routes', { network: gaps(gap('netns-1/route')) }, []],
     ['packet filters', { network: gaps(gap('netns-1/netfilter/nftables-rule.nlmsg')) }, []],
     ['accounts', { network: gaps(gap('mntns-2/etc/passwd (etc/passwd in the root of pid 7)', 7)) }, ['users']],
     ['tracing', { node: gaps(gap('sys/kernel/tracing/enabled_functions')) }, []],
@@ -214,6 +216,14 @@ describe('what a bundle does not say', () => {
         .filter(([, { state }]) => state === 'partial')
         .map(([kind]) => kind),
     ).toEqual(partial);
+  });
+
+  test('is not a command line where none could be read', async () => {
+    const processes = [process(7, '/usr/bin/web', { commandLine: [] })];
+    const artifacts = { processes: gaps(gap('pid 7 cmdline, environ, maps, types of open files', 7)) };
+    const { kinds } = await factsIn(webBundle({ processes, artifacts }));
+    expect(kinds.processes.state).toBe('known');
+    expect(Object.keys(Object.values(fieldsOf(kinds.processes))[0] ?? {})).not.toContain('commands');
   });
 
   test('is no more than the file where only a file could not be read', async () => {
