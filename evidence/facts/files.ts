@@ -37,8 +37,7 @@ export async function readFiles(source: FactsSource, limits: FactsLimits): Promi
       for (const { value } of batch) {
         if (value.gap !== undefined) unread += 1;
         if (isAsInImage(value)) continue;
-        const path = pathOf(value);
-        builder.add(path, fieldsOf(path, value));
+        builder.add(pathOf(value), fieldsOf(value));
       }
     }
     // A file that could not be read has its line and is one gap; what is beyond that is not known.
@@ -54,12 +53,12 @@ function isAsInImage({ change, type, mode, uid, gid, lower }: Line): boolean {
   return mode === lower.mode && uid === lower.uid && gid === lower.gid;
 }
 
-function fieldsOf(path: string, line: Line) {
+/** Without the path, which is the key: there may be a million. */
+function fieldsOf(line: Line) {
   const { change, type, sha256, mode, uid, gid, sizeBytes, apparentBytes, linkPath } = line;
-  if (change === 'deleted') return { path, change, type: 'whiteout' };
+  if (change === 'deleted') return { change, type: 'whiteout' };
   const size = apparentBytes === undefined ? sizeBytes : Number(apparentBytes);
   return {
-    path,
     change,
     type,
     sha256,

@@ -130,11 +130,11 @@ describe('the facts of a bundle', () => {
       size: 4,
     };
     expect(fieldsOf(kinds.files)).toEqual({
-      '/tmp/dropper': { path: '/tmp/dropper', ...file },
-      '/etc/motd': { path: '/etc/motd', change: 'deleted', type: 'whiteout' },
-      '/srv': { path: '/srv', change: 'metadata', type: 'directory', mode: '777', owner: '0:7' },
-      '/lib': { path: '/lib', change: 'modified', type: 'symlink', mode: '4755', owner: '0:7', target: '/tmp' },
-      '/n\ufffd (base64:bv8=)': { path: '/n\ufffd (base64:bv8=)', ...file },
+      '/tmp/dropper': file,
+      '/etc/motd': { change: 'deleted', type: 'whiteout' },
+      '/srv': { change: 'metadata', type: 'directory', mode: '777', owner: '0:7' },
+      '/lib': { change: 'modified', type: 'symlink', mode: '4755', owner: '0:7', target: '/tmp' },
+      '/n\ufffd (base64:bv8=)': file,
     });
   });
 
