@@ -4,6 +4,7 @@ import { RUNGS } from '../evidence/dump.ts';
 import { ARTIFACTS, DEFAULT_ARTIFACTS } from '../evidence/layout.ts';
 import { CONTENT_CLASSES } from '../evidence/volumes.ts';
 import { byteSize } from './byte-size.ts';
+import { baselinesSchema } from './capture/baselines-options.ts';
 import { LOGS_DEFAULTS, NODE_LOG_SOURCES } from './collect/logs-options.ts';
 import { INCLUDABLE, WHEN_LARGER } from './collect/memory-choices.ts';
 import { VOLUMES_POLICY, WAITING } from './collect/volumes-policy.ts';
@@ -139,6 +140,7 @@ const commonSchema = z.strictObject({
       keyFile: absolutePath.optional(),
     })
     .prefault({}),
+  baselines: baselinesSchema.prefault({}),
   signing: signingSchema.prefault({}),
   /** To whom evidence is encrypted on the node; docs/encryption.md. */
   encryption: z

@@ -6,6 +6,7 @@ import type { Encrypt } from '../evidence/age-writer.ts';
 import { ExhibitError, explain, isExhibitError } from '../evidence/error.ts';
 import { ARTIFACTS, MANIFEST_OBJECT, storedName } from '../evidence/layout.ts';
 import { openAdmission } from './capture/admission.ts';
+import { openBaselines } from './capture/baselines.ts';
 import { captureExecutor } from './capture/capture.ts';
 import { type Captures, createCaptures } from './capture/captures.ts';
 import { createChain } from './capture/chain.ts';
@@ -123,6 +124,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     sealer,
     vault,
     delivery,
+    baselines: config.baselines.enabled ? await openBaselines({ config: config.baselines, vault, log }) : undefined,
     startFreezer: (spec, signal, options) => startFreezer(spec, signal, { codeCache, ...options }),
     version,
     now: Date.now,

@@ -51,11 +51,12 @@ export type CaptureEvent =
   | { kind: 'ended'; capture: JournalEntry };
 
 /** What the registry needs to carry one capture out; capture.ts does it, tests fake it. */
-export type Execute = (
-  captureId: string,
-  request: CaptureRequest,
-  hooks: CaptureHooks,
-) => Promise<{ state: Manifest['outcome'] }>;
+export type Execute = (captureId: string, request: CaptureRequest, hooks: CaptureHooks) => Promise<CaptureEnd>;
+
+export interface CaptureEnd {
+  readonly state: Manifest['outcome'];
+  readonly changes?: JournalEntry['changes'];
+}
 
 export interface CaptureHooks {
   readonly signal: AbortSignal;
@@ -204,9 +205,9 @@ export function createCaptures(options: {
     const { signal } = run.controller;
 
     try {
-      const { state } = await execute(captureId, request, { signal, emit, frozen, dumping, waiting });
-      if (state === 'complete' || state === 'partial') entry = withoutReserve(entry);
-      await update({ state, finishedAtMs: now() });
+      const end = await execute(captureId, request, { signal, emit, frozen, dumping, waiting });
+      if (end.state === 'complete' || end.state === 'partial') entry = withoutReserve(entry);
+      await update({ ...end, finishedAtMs: now() });
     } catch (error) {
       run.accepted.reject(error);
       if (entry === undefined) return undefined;

@@ -81,6 +81,14 @@ const entry = z.object({
     .optional(),
   /** Sinks in which it has ended and is not sealed yet. Absent: none, and in entries of an older agent. */
   waiting: z.array(z.string()).optional(),
+  /** What differs from the last good snapshot, where it was compared: how many things of each kind. */
+  changes: z
+    .object({
+      /** The capture it was compared with; absent where there was none. */
+      baseline: z.string().optional(),
+      kinds: z.array(z.object({ kind: z.string(), new: z.number(), gone: z.number(), changed: z.number() })),
+    })
+    .optional(),
   /** Present while the target stands still. */
   frozen: freezeSpec.optional(),
   /**
