@@ -88,11 +88,14 @@ export function createFailures(now?: () => number): Failures {
   };
 }
 
-/** `ADDRESS:PORT` or `[ADDRESS]:PORT` without the port; of IPv6 the /64, which one customer has whole. */
+/**
+ * `ADDRESS:PORT` or `[ADDRESS]:PORT` without the port, which gRPC writes without brackets too; of IPv6 the /64, which one customer has
+ * whole.
+ */
 export function networkOf(peer: string): string {
   const address =
     /^\[([^\]]*)\](?::\d+)?$/.exec(peer)?.[1] ?? (/^[^:]*:\d+$/.test(peer) ? peer.replace(/:\d+$/, '') : peer);
-  const mapped = /^::ffff:([\d.]+)$/i.exec(address)?.[1];
+  const mapped = /^::ffff:([\d.]+)(?::\d+)?$/i.exec(address)?.[1];
   if (mapped !== undefined || !address.includes(':')) return mapped ?? address;
   const [head = '', tail] = address.replace(/%.*$/, '').split('::');
   const groups = head === '' ? [] : head.split(':');

@@ -108,6 +108,18 @@ describe('a listener', () => {
     expect(await curl(pki, api.listener)).toBe('hello nobody');
   });
 
+  test('serves IPv6, and IPv4 over it', async () => {
+    await using pki = await labPki();
+    await using api = await open(pki, 'operators', { listen: '[::]:0' });
+    const alice = await pki.operator('alice');
+    expect(await curl(pki, api.listener, alice, ['-4'])).toBe('hello alice');
+    expect(await curl(pki, api.listener, alice, ['-6', '--resolve', `localhost:${api.listener.port}:::1`])).toBe(
+      'hello alice',
+    );
+    await expect(curl(pki, api.listener, await pki.agent('prod', 'node-1'), ['-4'])).rejects.toThrow();
+    await api.line('refused', '[::ffff:127.0.0.1]:');
+  });
+
   test('speaks TLS 1.3 alone unless told, and then 1.2 as well', async () => {
     await using pki = await labPki();
     const alice = await pki.operator('alice');
