@@ -31,9 +31,9 @@ export function captureCalls({ read, write, writeAudited, dialect }: Sql): Captu
         const there = await claimRequest(tx, request);
         if (there !== undefined) return { captures: there, created: false };
         await requireOpenCases(tx, request.captures, dialect);
-        await insertCaptures(tx, request);
+        const captures = await insertCaptures(tx, request);
         await appendAudit(tx, audit);
-        return { captures: await capturesOfRequest(tx, request.requestId), created: true };
+        return { captures, created: true };
       }),
 
     adoptCapture: (capture) =>
@@ -155,7 +155,8 @@ async function requireOpenCases(tx: Database, captures: readonly CaptureRow[], d
   }
 }
 
-async function insertCaptures(tx: Database, { requestId, captures }: StoredRequest): Promise<void> {
+async function insertCaptures(tx: Database, { requestId, captures }: StoredRequest): Promise<readonly CaptureRow[]> {
+  const all: CaptureRow[] = [];
   const rows = captures.map((capture) => captureColumns({ ...capture, requestId }));
   for (let at = 0; at < rows.length; at += INSERT_ROWS) {
     const some = rows.slice(at, at + INSERT_ROWS);
@@ -163,11 +164,13 @@ async function insertCaptures(tx: Database, { requestId, captures }: StoredReque
       .insertInto('captures')
       .values(some)
       .onConflict((conflict) => conflict.column('capture_id').doNothing())
-      .returning('capture_id')
+      .returningAll()
       .execute();
     if (inserted.length !== some.length)
       throw new ExhibitError('capture-conflict', 'a capture of this id is there already');
+    all.push(...inserted.map(captureOf));
   }
+  return all.sort((one, other) => Buffer.compare(Buffer.from(one.captureId), Buffer.from(other.captureId)));
 }
 
 async function capturesOfRequest(db: Database, requestId: string): Promise<readonly CaptureRow[]> {

@@ -242,15 +242,14 @@ interface Job {
 /** What is to be told to each when all are committed. Throws what ends the transaction for all. */
 async function eachInSavepoint(seat: Seat, jobs: readonly Job[]): Promise<(() => void)[]> {
   const outcomes: (() => void)[] = [];
-  for (const { work, resolve, reject } of jobs) {
-    await seat.run('savepoint job');
+  for (const [at, { work, resolve, reject }] of jobs.entries()) {
+    await seat.run(at === 0 ? 'savepoint job' : 'release savepoint job; savepoint job');
     try {
       const value = await work(seat.db);
-      await seat.run('release savepoint job');
       outcomes.push(() => resolve(value));
     } catch (error) {
       if (seat.broken || mayPass(error)) throw error;
-      await seat.run('rollback to savepoint job; release savepoint job');
+      await seat.run('rollback to savepoint job');
       outcomes.push(() => reject(postgresFault(error)));
     }
   }

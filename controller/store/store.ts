@@ -5,12 +5,14 @@ import type { CaptureRequest__Output } from '../../proto/gen/exhibit/v1/CaptureR
 /**
  * What the controller knows, kept durably: a call that resolved is there after a SIGKILL. Implementations: SQLite in one file,
  * PostgreSQL for several replicas; one contract suite for both. Every change of what people did stands in one transaction with
- * its entry of the audit log. Fails with `store-failed`: then nothing of the call was done. Milliseconds are since the epoch.
+ * its entry of the audit log. Fails with `store-failed`: then nothing of the call was done. Milliseconds are since the epoch. Text
+ * may be anything and comes back as it was; ids and names of clusters and nodes that are no text of at most 1,024 bytes
+ * without NUL, and numbers that are not whole, fail with `usage`.
  */
 export interface Store extends AsyncDisposable {
   /**
    * All captures of one request, or none. A request id that is there with the same `requestKey` answers its captures and creates
-   * nothing; with another key it fails with `capture-conflict`. A case that is not open fails with `case-not-found`.
+   * nothing; with another key, or a capture id that is there, it fails with `capture-conflict`. A case that is not open fails with `case-not-found`.
    */
   addCaptures(request: StoredRequest, audit: readonly NewAudit[]): Promise<Added>;
   /** Of a trigger on the node: known from what its agent tells. Does nothing where the capture is there. */
@@ -21,7 +23,8 @@ export interface Store extends AsyncDisposable {
   captures(filter: CaptureFilter, page: PageRequest): Promise<Page<CaptureRow>>;
   /**
    * Changes the capture only while it is in one of the states `from`: the row after it, undefined when it was in another or is
-   * not there. Two that race: one wins. `approval` is added to those that are there; a second of the same person does nothing.
+   * not there. Two that race: one wins. `approval` is added to those that are there; a second of the same person does nothing. What
+   * changes nothing writes no audit entry.
    */
   changeCapture(
     captureId: string,
@@ -51,10 +54,12 @@ export interface Store extends AsyncDisposable {
   cases(filter: { readonly state?: 'open' | 'closed' }, page: PageRequest): Promise<Page<Omit<CaseRow, 'notes'>>>;
   /** Fails with `case-not-found` for one that is not there or, but for a note, not open. */
   noteCase(caseId: string, note: CaseNoteRow, audit: NewAudit): Promise<CaseRow>;
+  /** Its text is the last note, unless it is empty. */
   closeCase(caseId: string, closed: CaseNoteRow, audit: NewAudit): Promise<CaseRow>;
 
   /** For what changes nothing else: a refusal, a login that failed, a rule of an alert that did not fire. */
   appendAudit(audit: readonly NewAudit[]): Promise<void>;
+  /** Oldest first, at most 1,000. */
   audit(filter: AuditFilter, page: { readonly afterSeq: number; readonly limit: number }): Promise<readonly AuditRow[]>;
 
   /**
@@ -195,6 +200,7 @@ export interface CaptureFilter {
 }
 
 export interface PageRequest {
+  /** At least 1; more than 1,000 are 1,000. */
   readonly limit: number;
   /** Of the page before; opaque. Fails with `usage` when it is none of ours. */
   readonly token?: string;
