@@ -197,3 +197,63 @@ describe('captures', () => {
     await expect(captures.start({ ...request, captureId: '' })).rejects.toMatchObject({ code: 'cancelled' });
   });
 });
+
+describe('captures as a controller follows them', () => {
+  test('are recalled without ever being begun', async () => {
+    let runs = 0;
+    const gate = Promise.withResolvers<void>();
+    const captures = create(async (_id, _request, { emit }) => {
+      runs += 1;
+      emit(accept);
+      await gate.promise;
+      return { state: 'complete' };
+    });
+    expect(await captures.recall(ID)).toBeUndefined();
+    expect(runs).toBe(0);
+    const handle = await captures.start(request);
+    expect((await captures.recall(ID))?.map(({ event }) => event.kind)).toEqual(['accepted']);
+    gate.resolve();
+    await collect(handle.events());
+    const past = await captures.recall(ID);
+    expect(past?.map(({ event, entry }) => `${event.kind} ${entry.state}`)).toEqual([
+      'accepted complete',
+      'ended complete',
+    ]);
+    expect(runs).toBe(1);
+  });
+
+  test('are told to whoever watches, with who asked, until they stop watching', async () => {
+    const captures = create(async (_id, _request, { emit }) => {
+      emit({ ...accept, namespace: 'prod' });
+      return { state: 'complete' };
+    });
+    const told: string[] = [];
+    const watch = captures.watch(({ entry, event }) => {
+      told.push(`${event.kind} ${entry.state} ${entry.asked?.trigger} ${entry.asked?.namespace}`);
+    });
+    await collect((await captures.start(request)).events());
+    await captures.delivered({ captureId: ID, outcome: 'partial', waiting: [] });
+    expect(told).toEqual(['accepted running socket prod', 'ended complete socket prod', 'ended partial socket prod']);
+    watch[Symbol.dispose]();
+    await captures.delivered({ captureId: ID, outcome: 'partial', waiting: [] });
+    expect(told.length).toBe(3);
+  });
+
+  test('that fail before they are accepted fail whoever recalls them, and are told to nobody', async () => {
+    const gate = Promise.withResolvers<void>();
+    const captures = create(async () => {
+      await gate.promise;
+      throw new ExhibitError('target-not-found', 'no such pod');
+    });
+    let told = 0;
+    using _watch = captures.watch(() => {
+      told += 1;
+    });
+    const start = captures.start(request);
+    const recalled = captures.recall(ID);
+    gate.resolve();
+    await expect(start).rejects.toThrow('no such pod');
+    await expect(recalled).rejects.toThrow('no such pod');
+    expect(told).toBe(0);
+  });
+});

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import type { Execute } from '../../../../agent/capture/captures.ts';
 import { END_STATES, type Store } from '../../../../controller/store/store.ts';
 import { ExhibitError } from '../../../../evidence/error.ts';
 import { type ControllerLab, controllerLab, heldCapture, type LabNode, quickCapture, until } from './lab.ts';
@@ -104,20 +105,17 @@ describe('a controller that is killed', () => {
 describe('an agent that is killed', () => {
   test('between receiving a command and accepting it gets it again', async () => {
     await using lab = await controllerLab();
-    const reached = Promise.withResolvers<void>();
+    const { execute, reached } = unbegun();
     let first = true;
     const node = await lab.node('n1', {
-      execute: async (...args) => {
-        if (!first) return await quickCapture(...args);
+      execute: (...args) => {
+        if (!first) return quickCapture(...args);
         first = false;
-        reached.resolve();
-        return await new Promise((_, reject) => {
-          args[2].signal.addEventListener('abort', () => reject(args[2].signal.reason), { once: true });
-        });
+        return execute(...args);
       },
     });
     const { captureId } = await lab.ask('n1');
-    await reached.promise;
+    await reached;
     await node.kill();
     await node.start();
     await expectOnce(lab, captureId, node);
@@ -175,12 +173,14 @@ describe('an agent that is killed', () => {
   });
 
   test('until the time of a command that it never began is over does not begin it', async () => {
-    await using lab = await controllerLab();
-    const node = await lab.node('n1', { execute: () => new Promise(() => undefined) });
-    const { captureId } = await lab.ask('n1', { expiresAtMs: Date.now() + 700 });
-    await lab.settled(captureId, ['sent']);
+    let aheadMs = 0;
+    await using lab = await controllerLab({ link: { now: () => Date.now() + aheadMs } });
+    const { execute, reached } = unbegun();
+    const node = await lab.node('n1', { execute });
+    const { captureId } = await lab.ask('n1', { expiresAtMs: Date.now() + 3_600_000 });
+    await reached;
     await node.kill();
-    await new Promise((resolve) => setTimeout(resolve, 800));
+    aheadMs = 3_600_001;
     await node.start();
     await expectOnce(lab, captureId, node, 'expired');
     expect(node.begun).toEqual([]);
@@ -273,4 +273,16 @@ function decorated(store: Store, over: Partial<Store>): Store {
   return new Proxy(store, {
     get: (target, name) => Reflect.get(over, name) ?? Reflect.get(target, name),
   });
+}
+
+/** A capture whose target is still looked for; it ends with its process. */
+function unbegun(): { readonly execute: Execute; readonly reached: Promise<void> } {
+  const reached = Promise.withResolvers<void>();
+  const execute: Execute = (_id, _request, { signal }) => {
+    reached.resolve();
+    return new Promise((_, reject) => {
+      signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+    });
+  };
+  return { execute, reached: reached.promise };
 }

@@ -39,7 +39,10 @@ export interface ControllerLab extends AsyncDisposable {
   /** The one that runs. */
   readonly controller: LabController;
   restart(): Promise<LabController>;
-  node(name: string, options?: Partial<NodeOptions>): Promise<LabNode>;
+  /** Another process of the same store; of PostgreSQL, since SQLite has one. */
+  replica(): Promise<LabController>;
+  /** `via`: the replica that it dials; the one that runs unless told. */
+  node(name: string, options?: Partial<NodeOptions & { via: LabController }>): Promise<LabNode>;
   ask(node: string, more?: Partial<CaptureRow>): Promise<CaptureRow>;
   /** The capture once it is in one of these states; END_STATES unless told. */
   settled(captureId: string, states?: readonly CaptureState[]): Promise<CaptureRow>;
@@ -49,6 +52,8 @@ export interface LabOptions {
   readonly decorate?: (store: Store) => Store;
   readonly link?: Partial<LinkOptions>;
   readonly log?: Logger;
+  /** Of the store; a SQLite file of the lab's own unless told. */
+  readonly url?: string;
 }
 
 const PATIENCE_MS = 15_000;
@@ -75,11 +80,16 @@ export async function controllerLab(options: LabOptions = {}): Promise<Controlle
       controller = await start();
       return controller;
     },
-    async node(name, more = {}) {
+    async replica() {
+      const another = await start();
+      nodes.defer(() => another.kill());
+      return another;
+    },
+    async node(name, { via, ...more } = {}) {
       const files = await pki.agent('prod', name);
       const proxy = nodes.use(
         await startMessageProxy({
-          controllerPort: () => controller.listener.port,
+          controllerPort: () => (via ?? controller).listener.port,
           server: pki.server,
           client: files,
           clientCaFile: pki.caFile('agents'),
@@ -123,7 +133,7 @@ async function startController({
 }): Promise<LabController> {
   const log = options.log ?? quiet;
   const opened = await openStore(
-    { url: `sqlite:${join(folder, 'controller.db')}`, durability: 'normal' },
+    { url: options.url ?? `sqlite:${join(folder, 'controller.db')}`, durability: 'normal' },
     { log, now: Date.now },
   );
   const live = switchable(options.decorate?.(opened) ?? opened);
