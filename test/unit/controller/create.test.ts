@@ -87,11 +87,15 @@ describe('a capture that is created', () => {
     lab.agents.set({ cluster: 'east', node: 'n4' }, { reason: 'containerd does not answer' });
     await lab.domain.store.putNode(nodeRow('east', 'n5', { replicaId: '', lastSeenMs: T0 - 60_000 }));
     await lab.domain.store.putNode(nodeRow('east', 'n6', { replicaId: '', lastSeenMs: T0 - 24 * 3_600_000 }));
+    const { replicaId } = lab.domain.store.bus;
+    await lab.domain.store.putNode(nodeRow('east', 'n7', { replicaId, lastSeenMs: T0 - 1_000 }));
+    await lab.domain.store.putNode(nodeRow('east', 'n2', { replicaId }));
     const answer = await lab.api.CreateCapture(labelRequest({ app: 'web' }), context(responder));
     expect(answer.captures).toHaveLength(2);
     expect(answer.unreached).toEqual([
       { cluster: 'east', node: 'n4', reason: 'containerd does not answer' },
       { cluster: 'east', node: 'n5', reason: 'not connected since 2026-11-28T11:59:00.000Z' },
+      { cluster: 'east', node: 'n7', reason: 'not connected since 2026-11-28T11:59:59.000Z' },
     ]);
   });
 
