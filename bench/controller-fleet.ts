@@ -20,7 +20,6 @@ export interface FleetJob {
   readonly nodes: readonly SimulatedNode[];
   /** How long one capture takes. */
   readonly captureMs: number;
-  readonly startEveryMs: number;
 }
 
 export type FleetOrder = { kind: 'start'; job: FleetJob } | { kind: 'journal' } | { kind: 'stop' };

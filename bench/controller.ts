@@ -22,8 +22,6 @@ const CAPTURE_MS = 10_000;
 const PER_SECOND = 30;
 const COUNT = 600;
 const KILLS = 10;
-/** A fleet that comes up by itself, and not as a storm. */
-const START_EVERY_MS = 4;
 const PATIENCE_MS = 300_000;
 const IDLE_MS = 20_000;
 const PARTS = ['idle', 'storm', 'dispatch', 'kills', 'floor', 'freeze'];
@@ -91,7 +89,7 @@ async function ofFleet({
   const nodes = await issueNodes(pki, agents);
   say(`${agents} certificates are made`);
   const caFile = pki.caFile('controller');
-  const job = { address: running.lab.agents, caFile, nodes, captureMs: CAPTURE_MS, startEveryMs: START_EVERY_MS };
+  const job = { address: running.lab.agents, caFile, nodes, captureMs: CAPTURE_MS };
   await using fleet = startFleet(job);
   const cpu = cpuOver(running, fleet);
   await fleet.allUp(PATIENCE_MS, say);
