@@ -15,14 +15,17 @@ const MINUTE_MS = 60_000;
 class FakeCall extends EventEmitter {
   readonly heard: AgentMessage[] = [];
 
-  constructor(readonly welcomes: boolean) {
+  readonly #welcomes: boolean;
+
+  constructor(welcomes: boolean) {
     super();
+    this.#welcomes = welcomes;
   }
 
   write(message: AgentMessage): boolean {
     this.heard.push(message);
     const welcome = { welcome: { protocol: 1, controllerVersion: 't', heartbeatMs: 15_000 } };
-    if (message.hello && this.welcomes) queueMicrotask(() => this.emit('data', welcome));
+    if (message.hello && this.#welcomes) queueMicrotask(() => this.emit('data', welcome));
     if (message.heartbeat) queueMicrotask(() => this.emit('data', { heartbeat: message.heartbeat }));
     return true;
   }
