@@ -3,6 +3,7 @@ import { readFileSync, rmSync } from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { text } from 'node:stream/consumers';
+import { CONTROLLER_ENVIRONMENT } from '../controller/environment.ts';
 import { type LabController, startController } from '../test/lab/controller.ts';
 import type { ProbeReading } from './controller-probe.ts';
 import { cpuMsOf } from './sink-cpu.ts';
@@ -24,13 +25,13 @@ const OPERATORS = [
   { name: 'ada', certificate: 'ada', grants: [{ role: 'admin', clusters: ['*'], namespaces: ['*'] }] },
 ];
 
-export async function startBenchController(execArgv = ''): Promise<BenchController> {
+export async function startBenchController(): Promise<BenchController> {
   const socket = path.join('/tmp', `exhibit-probe-${process.pid}.sock`);
   const begin = async (after?: LabController) => {
     rmSync(socket, { force: true });
     return await startController({
       config: { identity: { operators: OPERATORS, rate: RATE } },
-      env: { EXHIBIT_PROBE: socket, NODE_OPTIONS: `--import=${PROBE} ${execArgv}`.trim() },
+      env: { EXHIBIT_PROBE: socket, NODE_OPTIONS: `${CONTROLLER_ENVIRONMENT.NODE_OPTIONS} --import=${PROBE}` },
       ...(after === undefined ? {} : { after }),
     });
   };
