@@ -32,7 +32,7 @@ const RETRY_MS = 250;
 const PAUSE_MS = 50;
 /** The controller is up for so long before the next kill, drawn evenly: some come while agents are still coming back. */
 const ALIVE_MS = { least: 500, most: 6_000 };
-const SETTLE_MS = 120_000;
+const SETTLE_MS = 180_000;
 const PAGE = 1_000;
 
 interface Asked {
@@ -64,19 +64,27 @@ export async function killTest(
     }
   };
   const callers = Array.from({ length: CALLERS }, caller);
-  for (let kill = 1; kill <= kills; kill += 1) {
-    await sleep(ALIVE_MS.least + Math.random() * (ALIVE_MS.most - ALIVE_MS.least));
-    await controller.killAndStart();
-    const began = performance.now();
-    if (kill % 2 === 0 || kill === kills) {
-      await fleet.allUp(SETTLE_MS);
-      backMs.push(performance.now() - began);
+  const killOften = async () => {
+    for (let kill = 1; kill <= kills; kill += 1) {
+      await sleep(ALIVE_MS.least + Math.random() * (ALIVE_MS.most - ALIVE_MS.least));
+      await controller.killAndStart();
+      const began = performance.now();
+      if (kill % 2 === 0 || kill === kills) {
+        await fleet.allUp(SETTLE_MS);
+        backMs.push(performance.now() - began);
+      }
+      log(
+        `kill ${kill}/${kills}: ${asked.length} requests answered, ${retries} retries, ${fleet.up()} agents connected`,
+      );
     }
-    log(`kill ${kill}/${kills}: ${asked.length} requests answered, ${retries} retries, ${fleet.up()} agents connected`);
+    await sleep(ALIVE_MS.most);
+  };
+  try {
+    await killOften();
+  } finally {
+    isOver = true;
+    await Promise.all(callers);
   }
-  await sleep(ALIVE_MS.most);
-  isOver = true;
-  await Promise.all(callers);
   await fleet.allUp(SETTLE_MS);
   await settled(client, captureMs);
   const journal = await fleet.journal();

@@ -68,7 +68,9 @@ export function cpuOver(controller: BenchController, fleet: { cpuMs(): number })
   });
 }
 
-/** VmHWM of proc(5): the most that was ever resident. */
-export function peakMibOf(pid: number): number {
-  return Number(/^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]) / 1024;
+/** VmRSS and VmHWM of proc(5): what is resident, and the most that ever was. */
+export function memoryMibOf(pid: number): { readonly resident: number; readonly peak: number } {
+  const status = readFileSync(`/proc/${pid}/status`, 'latin1');
+  const mib = (field: string) => Number(new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(status)?.[1]) / 1024;
+  return { resident: mib('VmRSS'), peak: mib('VmHWM') };
 }

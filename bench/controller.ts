@@ -12,15 +12,20 @@ import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import { labObstacle } from '../test/lab/requires.ts';
 import { type DispatchFigure, dispatchAtOnce, dispatchSteadily } from './controller-dispatch.ts';
 import { type Fleet, issueNodes, startFleet } from './controller-fleet.ts';
+import { floorOf } from './controller-floor.ts';
+import { triggerToFreeze } from './controller-freeze.ts';
 import { killTest } from './controller-kills.ts';
-import { type BenchController, cpuOver, peakMibOf, startBenchController } from './controller-process.ts';
+import { type BenchController, cpuOver, memoryMibOf, startBenchController } from './controller-process.ts';
+import { type ControllerFigures, report } from './controller-report.ts';
 
 /** How long a pretended capture takes; with 30 a second, 300 are in flight. */
 const CAPTURE_MS = 10_000;
 const PER_SECOND = 30;
 const COUNT = 600;
+const FLOOR_COUNT = 300;
 const KILLS = 10;
 const PATIENCE_MS = 300_000;
 const IDLE_MS = 20_000;
@@ -62,9 +67,15 @@ async function profiled<Result>(
 
 export async function controller(args: readonly string[]): Promise<void> {
   const { agents, only, json, profile } = readArguments(args);
-  const figures: Record<string, unknown> = {};
-  if (only.some((part) => ['idle', 'storm', 'dispatch', 'kills'].includes(part)))
-    await ofFleet({ agents, only, profile, figures });
+  const figures: ControllerFigures = {};
+  if (only.some((part) => part !== 'freeze')) await ofFleet({ agents, only, profile, figures });
+  if (only.includes('freeze')) {
+    const obstacle = labObstacle();
+    if (obstacle === undefined) figures.freeze = await triggerToFreeze();
+    else say(`trigger to freeze is not measured: ${obstacle}`);
+    say(JSON.stringify(figures.freeze));
+  }
+  process.stdout.write(`\n${report(agents, figures)}\n`);
   mkdirSync(path.dirname(json), { recursive: true });
   const machine = { cpus: os.cpus().length, kernel: os.release(), node: process.version, load: os.loadavg() };
   writeFileSync(json, `${JSON.stringify({ at: new Date().toISOString(), agents, machine, ...figures }, null, 2)}\n`);
@@ -80,7 +91,7 @@ async function ofFleet({
   agents: number;
   only: readonly string[];
   profile: string | undefined;
-  figures: Record<string, unknown>;
+  figures: ControllerFigures;
 }): Promise<void> {
   await using running = await startBenchController();
   const { pki } = running.lab;
@@ -93,7 +104,9 @@ async function ofFleet({
   await using fleet = startFleet(job);
   const cpu = cpuOver(running, fleet);
   await fleet.allUp(PATIENCE_MS, say);
-  say(`${agents} agents are connected: ${JSON.stringify(await cpu())}`);
+  const connected = await cpu();
+  figures.connectCpuMs = connected.controllerCpuMs;
+  say(`${agents} agents are connected: ${JSON.stringify(connected)}`);
   using client = await running.lab.client('ada');
   const parts = { controller: running, client, fleet, nodes };
   if (only.includes('idle')) {
@@ -130,10 +143,19 @@ async function ofFleet({
     figures.kills = await killTest(parts, { kills: KILLS, captureMs: CAPTURE_MS, log: say });
     say(JSON.stringify(figures.kills));
   }
+  if (only.includes('floor')) {
+    await fleet[Symbol.asyncDispose]();
+    figures.floor = await floorOf(pki, nodes, { perSecond: PER_SECOND, count: FLOOR_COUNT, captureMs: CAPTURE_MS });
+    say(JSON.stringify(figures.floor));
+  }
 }
 
 /** The controller is killed and started again: every agent comes back, by its own clock. */
-async function storm(running: BenchController, fleet: Fleet, profile: string | undefined) {
+async function storm(
+  running: BenchController,
+  fleet: Fleet,
+  profile: string | undefined,
+): Promise<NonNullable<ControllerFigures['storm']>> {
   const before = performance.now();
   await running.killAndStart();
   const readyMs = performance.now() - before;
@@ -143,6 +165,6 @@ async function storm(running: BenchController, fleet: Fleet, profile: string | u
   const reading = await running.read();
   const used = await cpu();
   // It is a new process, so its peak is the storm's.
-  const peakMib = peakMibOf(running.lab.pid);
+  const peakMib = memoryMibOf(running.lab.pid).peak;
   return { readyMs, allBackMs, peakMib, reading, collected: await running.read('gc'), ...used };
 }
