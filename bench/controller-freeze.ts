@@ -1,6 +1,6 @@
 /**
  * From the command at the controller to the freeze: a container of the lab's containerd, the real agent, the real controller. The freeze
- * is told by the agent's own record of it (`frozenAt` of the manifest); the steps before it by both sides' own times.
+ * and the agent's steps before it are told by the capture's custody log, the others by the controller's own times.
  */
 import { readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
@@ -15,7 +15,12 @@ export interface FreezeFigure {
   /** From the call of CreateCapture, in ms. */
   readonly answered: Spread;
   readonly sent: Spread;
+  /** The request stands in the custody log; the controller heard that it was accepted; the artifact was begun. */
+  readonly requested: Spread;
   readonly accepted: Spread;
+  readonly begun: Spread;
+  /** The guard was told to freeze, and the target stood. */
+  readonly freezing: Spread;
   readonly frozen: Spread;
 }
 
@@ -36,7 +41,9 @@ export async function triggerToFreeze(): Promise<FreezeFigure> {
   while (!(await connected())) await sleep(50);
   // Its rehearsal is over (docs/bench.md), and it has told its pods.
   await sleep(5_000);
-  const times = { answered: [] as number[], sent: [] as number[], accepted: [] as number[], frozen: [] as number[] };
+  const times: Record<Exclude<keyof FreezeFigure, 'rounds'>, number[]> = {
+    ...{ answered: [], sent: [], requested: [], accepted: [], begun: [], freezing: [], frozen: [] },
+  };
   for (let round = 0; round <= ROUNDS; round += 1) {
     const calledAtMs = Date.now();
     const begin = performance.now();
@@ -50,6 +57,7 @@ export async function triggerToFreeze(): Promise<FreezeFigure> {
     const ended = await ofEnd(client, captureId);
     const folder = path.join(agent.evidence, 'lab', node.hostname, captureId);
     const frozenAtMs = frozenAt(path.join(folder, 'manifest.json'));
+    const at = custodyTimes(path.join(folder, 'custody.jsonl'));
     rmSync(folder, { recursive: true, force: true });
     await sleep(SETTLE_MS);
     // The first one of an agent pays for what later ones have.
@@ -57,11 +65,13 @@ export async function triggerToFreeze(): Promise<FreezeFigure> {
     times.answered.push(answeredMs);
     times.sent.push(Number(ended.sentAtMs) - calledAtMs);
     times.accepted.push(Number(ended.acceptedAtMs) - calledAtMs);
+    times.requested.push(at('requested') - calledAtMs);
+    times.begun.push(at('artifact-started') - calledAtMs);
+    times.freezing.push(at('frozen') - calledAtMs);
     times.frozen.push(frozenAtMs - calledAtMs);
   }
-  const { answered, sent, accepted, frozen } = times;
-  const spreads = { answered: spreadOf(answered), sent: spreadOf(sent), accepted: spreadOf(accepted) };
-  return { rounds: ROUNDS, ...spreads, frozen: spreadOf(frozen) };
+  const spreads = Object.fromEntries(Object.entries(times).map(([name, values]) => [name, spreadOf(values)]));
+  return { rounds: ROUNDS, ...(spreads as Record<keyof typeof times, Spread>) };
 }
 
 type Client = Awaited<ReturnType<Awaited<ReturnType<typeof startController>>['client']>>;
@@ -73,6 +83,13 @@ async function ofEnd(client: Client, captureId: string) {
     if (Number(capture.endedAtMs) > 0) throw new Error(`the capture is ${capture.state}: ${capture.error}`);
   }
   throw new Error(`capture ${captureId} does not end`);
+}
+
+/** When the first event of a kind was, by the capture's custody log. */
+function custodyTimes(file: string): (event: string) => number {
+  const lines = readFileSync(file, 'utf8').split('\n').filter(Boolean);
+  const events = lines.map((line) => JSON.parse(line) as { event: string; at: string });
+  return (event) => Date.parse(events.find((one) => one.event === event)?.at ?? '');
 }
 
 function frozenAt(manifest: string): number {

@@ -127,12 +127,14 @@ function killLines({ kills }: ControllerFigures): string[] {
 
 function freezeLines({ freeze }: ControllerFigures): string[] {
   if (freeze === undefined) return [];
-  const { frozen, sent, accepted, answered } = freeze;
   return [
-    line('trigger to freeze', 'p50', 'p99', 'max'),
-    line('answered', ...spread(answered)),
-    line('sent', ...spread(sent)),
-    line('accepted (as the controller heard it)', ...spread(accepted)),
-    line('frozen', ...spread(frozen), within(frozen.p50, MOST_FREEZE_MS)),
+    line(`trigger to freeze, ${freeze.rounds} rounds`, 'p50', 'p99', 'max'),
+    line('answered to the caller', ...spread(freeze.answered)),
+    line('stored as sent', ...spread(freeze.sent)),
+    line('custody log begun by the agent', ...spread(freeze.requested)),
+    line('accepted, as the controller heard it', ...spread(freeze.accepted)),
+    line('artifact memory begun', ...spread(freeze.begun)),
+    line('the guard told to freeze', ...spread(freeze.freezing)),
+    line('frozen', ...spread(freeze.frozen), within(freeze.frozen.p50, MOST_FREEZE_MS)),
   ];
 }

@@ -13,8 +13,11 @@ const MAX_WAITING_CONTAINERS = 600_000;
 /** After so many messages others get their turn: writing to a whole fleet takes tenths of a second. */
 const ASKED_AT_ONCE = 100;
 
-/** Those that should have the pod answer alone for so long; a runtime needs some 50 ms. */
-const HEAD_START_MS = 300;
+/**
+ * Those that should have the pod answer alone for so long. A runtime needs some 50 ms; but where everything is slow, asking all
+ * others would make it slower.
+ */
+const HEAD_START_MS = 1_000;
 
 interface Open {
   /** Asked before the others, and silent so far. */
