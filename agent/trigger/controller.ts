@@ -9,7 +9,7 @@ import { Commands } from './controller-commands.ts';
 import type { ControllerConfig } from './controller-config.ts';
 import { Debts } from './controller-debts.ts';
 import { dialController } from './controller-dial.ts';
-import { openLookups } from './controller-lookup.ts';
+import { openLookups, podDigests } from './controller-lookup.ts';
 import type { Outbox } from './controller-outbox.ts';
 import { holdStream, PROTOCOL } from './controller-stream.ts';
 import { type RequestDefaults, readRequest } from './request.ts';
@@ -126,6 +126,7 @@ class Dialler {
             ...parts,
             answerLookup: this.#answerLookup,
             load: () => this.#load(),
+            pods: () => podDigests(this.#options.runtimes),
             onWelcome: (outbox, { controllerVersion }) => {
               log.info({ controller: config.address, controllerVersion }, 'stream to the controller is up');
               this.#outbox = outbox;
