@@ -113,6 +113,9 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
 
   const codeCache = codeCacheOf(host, stateDir);
   const collectors = allCollectors(stateDir, config);
+  const baselines = config.baselines.enabled
+    ? await openBaselines({ config: config.baselines, vault, log })
+    : undefined;
   const capture = captureExecutor({
     config,
     host,
@@ -124,7 +127,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     sealer,
     vault,
     delivery,
-    baselines: config.baselines.enabled ? await openBaselines({ config: config.baselines, vault, log }) : undefined,
+    baselines,
     startFreezer: (spec, signal, options) => startFreezer(spec, signal, { codeCache, ...options }),
     version,
     now: Date.now,
@@ -179,7 +182,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
             ...{
               stateDir: reach(host, stateDir),
               now: Date.now,
-              tidy: createKeeper({ places: placesOf(config), log }),
+              tidy: createKeeper({ places: placesOf(config), isNeeded: baselines?.isBaseline, log }),
             },
           }),
         );
