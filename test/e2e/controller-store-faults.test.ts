@@ -138,26 +138,32 @@ describe('a controller whose PostgreSQL is restarted in the middle of commands',
     const { agent, ada, ask } = await start(await postgres.newDatabase());
     const outcomes: Promise<string | Failure>[] = [];
     const begin = () => outcomes.push(outcome(ask()));
+    begin();
+    await outcomes[0];
     for (let index = 0; index < 10; index += 1) begin();
-    await Promise.race(outcomes);
+    await Promise.race(outcomes.slice(1));
     const down = postgres.stop(how);
     for (let index = 0; index < 10; index += 1) begin();
     await down;
     for (let index = 0; index < 3; index += 1) begin();
     await Promise.race(outcomes.slice(-3));
     await postgres.start();
-    await connected(ada);
-    for (let index = 0; index < 5; index += 1) begin();
+    const works = async () => {
+      begin();
+      return typeof (await outcomes.at(-1));
+    };
+    await expect.poll(works, WAIT).toBe('string');
     const all = await Promise.all(outcomes);
     const stored = all.filter((one) => typeof one === 'string');
+    expect(stored).toContain(all[0]);
     for (const one of all)
       if (typeof one !== 'string')
         expect(['store-failed', 'agent-unreachable', 'target-not-found']).toContain(one.code);
-    expect(stored.length).toBeGreaterThanOrEqual(6);
     const rows = await ended(ada);
     expect(new Set(rows.map(({ captureId }) => captureId)).size).toBe(rows.length);
     const known = rows.map(({ captureId }) => captureId);
-    expect(known).toEqual(expect.arrayContaining(stored));
+    // Who heard that it failed has nothing there either.
+    expect([...known].sort()).toEqual([...stored].sort());
     expect(rows.map(({ state }) => state)).toEqual(rows.map(() => 'complete'));
     expect(bundlesOf(agent)).toEqual([...known].sort());
   });
