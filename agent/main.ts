@@ -202,7 +202,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   const parts = { config, host, collectors, runtimes, sinks, encrypt, vault, version, log, more };
   stack.use(startRehearsal(parts, rehearsing));
   stack.defer(() => captures.drain(SHUTDOWN_GRACE_MS));
-  // After the drain, so that it hears of nothing any more while the last captures end.
+  // Closed before the drain, which waits for the captures that it has begun: it begins no more while they end.
   const events = config.exits.rules.length > 0 ? exitEvents(config) : undefined;
   if (events !== undefined)
     exits = stack.use(startExitTrigger({ config: config.exits, events, runtime, captures, now: Date.now, log }));
