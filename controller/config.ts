@@ -12,7 +12,7 @@ import { alertsSchema } from './alerts/config.ts';
 import { identitySchema } from './identity/operators.ts';
 import { PATTERN } from './identity/rights.ts';
 import { storeSchema } from './store/open.ts';
-import { listenerSchema } from './tls-files.ts';
+import { listenerSchema } from './tls/files.ts';
 
 /** The controller's configuration; docs/controller.md. */
 

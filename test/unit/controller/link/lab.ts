@@ -18,7 +18,7 @@ import { agentIdentity } from '../../../../controller/identity/certificates.ts';
 import { type LinkOptions, type OpenLinks, openAgentLinks } from '../../../../controller/link/links.ts';
 import { openStore } from '../../../../controller/store/open.ts';
 import { type CaptureRow, type CaptureState, END_STATES, type Store } from '../../../../controller/store/store.ts';
-import { type Listener, openListener } from '../../../../controller/tls.ts';
+import { type Listener, openListener } from '../../../../controller/tls/tls.ts';
 import { ExhibitError } from '../../../../evidence/error.ts';
 import { type LabPki, labPki } from '../../../lab/pki.ts';
 import { type MessageProxy, startMessageProxy } from './message-proxy.ts';

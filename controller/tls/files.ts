@@ -2,7 +2,7 @@ import { constants, createPrivateKey, X509Certificate } from 'node:crypto';
 import { open, stat } from 'node:fs/promises';
 import tls, { type SecureContextOptions } from 'node:tls';
 import { z } from 'zod';
-import { ExhibitError, explain, isExhibitError } from '../evidence/error.ts';
+import { ExhibitError, explain, isExhibitError } from '../../evidence/error.ts';
 import { type RevocationList, readRevocationList } from './revocation.ts';
 
 /** What a listener shows and trusts, from its files; read whole or not at all. */

@@ -2,12 +2,12 @@ import { once } from 'node:events';
 import net from 'node:net';
 import tls, { type TLSSocket } from 'node:tls';
 import type { Logger } from 'pino';
-import { ExhibitError } from '../evidence/error.ts';
-import { chainOf, createConnections } from './tls-connections.ts';
-import type { ListenerConfig, Material } from './tls-files.ts';
-import { createHandshakes } from './tls-handshakes.ts';
-import { watchMaterial } from './tls-reload.ts';
-import { certificateFields, createBoundedLog, handshakeWords, verificationWords } from './tls-words.ts';
+import { ExhibitError } from '../../evidence/error.ts';
+import { chainOf, createConnections } from './connections.ts';
+import type { ListenerConfig, Material } from './files.ts';
+import { createHandshakes } from './handshakes.ts';
+import { watchMaterial } from './reload.ts';
+import { certificateFields, createBoundedLog, handshakeWords, verificationWords } from './words.ts';
 
 /**
  * A TLS listener whose certificate, trust and revocation lists can be replaced while it runs. It hands sockets on by their ALPN
