@@ -36,7 +36,7 @@ const approvalSchema = z.strictObject({
   expiresMs: expiresMs(60 * MINUTE_MS),
 });
 
-const configSchema = z.strictObject({
+export const configSchema = z.strictObject({
   /** For logs: which of several replicas this is. */
   name: z
     .string()
