@@ -8,7 +8,6 @@ import { matchesAny, matchesPattern } from '../evidence/wildcard.ts';
  */
 
 export const TRIGGERS = ['controller', 'socket', 'folder', 'schedule', 'exit'] as const;
-export type Trigger = (typeof TRIGGERS)[number];
 
 /** What budgets and rates can be counted over: the journal keeps that much for certain. */
 export const HISTORY_MS = 60 * 60 * 1000;

@@ -21,7 +21,7 @@ const matchSchema = z.strictObject({
 });
 
 /** What there is of a container that has ended. */
-export const KEPT_ARTIFACTS = ['rootfs', 'logs', 'spec', 'image'] as const satisfies readonly ArtifactName[];
+const KEPT_ARTIFACTS = ['rootfs', 'logs', 'spec', 'image'] as const satisfies readonly ArtifactName[];
 export const DEFAULT_KEPT: readonly ArtifactName[] = ['rootfs', 'logs', 'spec'];
 
 const ruleSchema = z.strictObject({

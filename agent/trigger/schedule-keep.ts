@@ -13,13 +13,11 @@ const MOST_REMOVED = 100;
 export interface KeeperOptions {
   /** The agent's folder sinks. */
   readonly places: readonly LocalNode[];
-  /** Bundles that something still needs, such as a baseline that is being compared. */
-  readonly isNeeded?: (captureId: string) => boolean;
   readonly log: Logger;
 }
 
 /** `found`: the names of what the schedule's last run captured. */
-export function createKeeper({ places, isNeeded = () => false, log }: KeeperOptions) {
+export function createKeeper({ places, log }: KeeperOptions) {
   const passed = new Map<string, Set<string>>();
   return async (schedule: ScheduleConfig, found: readonly string[]): Promise<void> => {
     const { name, keep } = schedule;
@@ -30,7 +28,7 @@ export function createKeeper({ places, isNeeded = () => false, log }: KeeperOpti
       passed.set(key, ids);
       try {
         const bundles = await listLocalBundles(place, (request) => isOf(request, name), ids);
-        const old = surplusOf(bundles, { keep, found }).filter((captureId) => !isNeeded(captureId));
+        const old = surplusOf(bundles, { keep, found });
         for (const captureId of old.slice(0, MOST_REMOVED)) {
           const removed = await removeLocalBundle(place, captureId);
           if (removed)
@@ -49,8 +47,7 @@ function isOf({ requester, schedule }: RequestRecord, name: string): boolean {
   return requester.trigger === SCHEDULE_TRIGGER && requester.identity === name && schedule?.name === name;
 }
 
-export const isGood = ({ outcome }: Pick<LocalBundle, 'outcome'>): boolean =>
-  outcome === 'complete' || outcome === 'partial';
+const isGood = ({ outcome }: Pick<LocalBundle, 'outcome'>): boolean => outcome === 'complete' || outcome === 'partial';
 
 /**
  * Pure: the ids of all bundles that are not of the newest `keep` runs of which one is good. Never the last good one of all,

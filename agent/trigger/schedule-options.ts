@@ -21,7 +21,7 @@ const PATTERN = /^[A-Za-z0-9._*-]{1,253}$/;
  * Small, and telling by comparison: who runs, who talks to whom, what the node's kernel holds, and which files of the writable
  * layer there are. No memory, no checkpoint, no logs: nothing that stops a container or takes long.
  */
-export const LIGHT_ARTIFACTS = ['processes', 'network', 'node', 'rootfs'] as const;
+const LIGHT_ARTIFACTS = ['processes', 'network', 'node', 'rootfs'] as const;
 
 const patterns = z
   .array(z.string().regex(PATTERN, { error: 'a name, with * for any characters' }))

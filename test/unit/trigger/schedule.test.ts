@@ -207,29 +207,6 @@ describe('a schedule', () => {
     expect(lab.schedules.status()[0]?.trouble).toBe('1 more targets than maxTargets (2)');
   });
 
-  test('tells of each capture that has ended before the next one begins', async () => {
-    const told: string[] = [];
-    const order: string[] = [];
-    await using lab = await startLab({
-      containers: [container('a'), container('b')],
-      execute: async (captureId, request, hooks) => {
-        order.push(`begin ${captureId}`);
-        return await endsAtOnce(captureId, request, hooks);
-      },
-      more: {
-        onEnded: async (captureId, schedule) => {
-          told.push(schedule);
-          order.push(`told ${captureId}`);
-          if (told.length === 1) throw new Error('the baseline cannot be written');
-        },
-      },
-    });
-    await lab.clock.to('10:10:00');
-    expect(told).toEqual(['base', 'base']);
-    expect(order.map((one) => one.split(' ')[0])).toEqual(['begin', 'told', 'begin', 'told']);
-    expect(lab.log()).toContain('the baseline cannot be written');
-  });
-
   test('never runs twice at a time: what comes meanwhile is left out and counted', async () => {
     const { execute, release } = held();
     await using lab = await startLab({ execute, isHeld: true });
