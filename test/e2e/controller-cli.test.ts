@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
@@ -139,6 +139,10 @@ describe('a person at the command line', () => {
     const audit = await as('ada', 'audit', '--case', 'IR-1');
     expect(audit.stdout).toContain('case.opened');
     expect(audit.stdout).toContain('case.closed');
+    const log = join(folder, 'audit.jsonl');
+    writeFileSync(log, (await as('ada', 'audit', '--json')).stdout);
+    const checked = await exhibit('audit', '--check', log);
+    expect(checked.code, checked.stdout).toBe(0);
   });
 
   test('lists nodes, and sees that an agent is gone', async () => {
