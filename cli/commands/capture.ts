@@ -116,7 +116,11 @@ async function capture(session: Session, target: string, options: Options): Prom
       async agent(client, socket) {
         refusePlaces(options);
         departure = describeDeparture(captureId, { socket });
-        const last = await follow(session, options, client, captureRequest(selector, { ...options, captureId }));
+        const request = captureRequest(selector, { ...options, captureId });
+        const last = await follow(session, options, client, request).catch(async (error: unknown) => {
+          const { placedError } = await import('../kubernetes/elsewhere.ts');
+          throw await placedError(error, session, selector, { target, container: options.container });
+        });
         if (last.event === 'accepted') await session.stdout.write(options.json === true ? '' : `${captureId}\n`);
         if (last.event === 'ended') await conclude(session, options, last.capture);
       },
