@@ -1,54 +1,59 @@
-import { closeSync, openSync, readSync } from 'node:fs';
-import { StringDecoder } from 'node:string_decoder';
-import { type AuditVerdict, type ChainEnd, readAuditLines, verifyAudit } from '../controller/store/audit.ts';
-import { ExhibitError, isErrno } from '../evidence/error.ts';
+import { createReadStream } from 'node:fs';
+import { type AuditVerdict, type ChainEnd, checkAudit, readAuditLine } from '../evidence/audit-log.ts';
+import { ExhibitError, errnoOf } from '../evidence/error.ts';
 
-/** An exported audit log, checked without the controller. */
+/** The check of an exported audit log, without a controller. */
 
-/** Far longer than any entry: its longest field is a note of a case. */
-const MAX_LINE_CHARS = 2 ** 20;
-const CHUNK_BYTES = 2 ** 16;
+/** The longest entry is a note of a case or the words of an alert, some 100 KB; a file of one endless line is no log. */
+const MAX_LINE_CHARS = 16 * 1024 * 1024;
 
-/** `end`: what the log reached before, as this prints it. @throws ExhibitError `usage`, or `bundle-corrupt` for a line that is no entry */
-export function checkAuditFile(file: string, end: string | undefined): AuditVerdict {
-  const known = end === undefined ? {} : { known: readEnd(end) };
-  const fd = open(file);
+/** `SEQ:DIGEST`, as an earlier check printed it. @throws ExhibitError `usage` */
+export function readKnownEnd(text: string): ChainEnd {
+  const [, seq, digest] = /^(\d{1,15}):([0-9a-f]{64})$/i.exec(text) ?? [];
+  if (seq !== undefined && digest !== undefined && Number(seq) > 0)
+    return { seq: Number(seq), digest: digest.toLowerCase() };
+  throw new ExhibitError('usage', `${text} is no end of a log: say NUMBER:DIGEST, as an earlier check printed it.`);
+}
+
+/** A line that is no entry ends it there: what follows cannot be told from what was put in. @throws ExhibitError `usage` for no file */
+export async function checkAuditFile(
+  file: string,
+  known: ChainEnd | undefined,
+  signal: AbortSignal,
+): Promise<AuditVerdict> {
+  const check = checkAudit(known === undefined ? {} : { known });
+  let number = 0;
   try {
-    return verifyAudit(readAuditLines(linesOf(fd, file)), known);
-  } finally {
-    closeSync(fd);
+    for await (const line of linesOf(file, signal)) {
+      number += 1;
+      if (line !== '') check.take(readAuditLine(line, number));
+    }
+  } catch (error) {
+    signal.throwIfAborted();
+    if (error instanceof ExhibitError && error.code === 'bundle-corrupt') {
+      const { problems, ...rest } = check.verdict();
+      return { ...rest, problems: [error.message, ...problems] };
+    }
+    if (errnoOf(error) === undefined) throw error;
+    throw new ExhibitError('usage', `Cannot read the log ${file}`, { cause: error });
   }
+  const verdict = check.verdict();
+  return verdict.entries > 0 || known !== undefined ? verdict : { ...verdict, problems: ['there is no entry in it'] };
 }
 
-export const endText = ({ seq, digest }: ChainEnd): string => `${seq}:${digest}`;
-
-function readEnd(text: string): ChainEnd {
-  const [, seq, digest] = /^(\d{1,15}):([0-9a-f]{64})$/.exec(text) ?? [];
-  if (seq === undefined || digest === undefined)
-    throw new ExhibitError('usage', '--end is NUMBER:DIGEST, as an earlier check printed it.');
-  return { seq: Number(seq), digest };
-}
-
-function open(file: string): number {
-  try {
-    return openSync(file, 'r');
-  } catch (cause) {
-    const why = isErrno(cause, 'ENOENT', 'ENOTDIR') ? 'it is not there' : 'it cannot be read';
-    throw new ExhibitError('usage', `Cannot check ${file}: ${why}; name a file that \`exhibit audit --json\` wrote.`, {
-      cause,
-    });
-  }
-}
-
-function* linesOf(fd: number, file: string): Generator<string> {
-  const decoder = new StringDecoder('utf8');
-  const chunk = Buffer.alloc(CHUNK_BYTES);
+async function* linesOf(file: string, signal: AbortSignal): AsyncGenerator<string> {
   let rest = '';
-  for (let bytes = readSync(fd, chunk); bytes > 0; bytes = readSync(fd, chunk)) {
-    const lines = (rest + decoder.write(chunk.subarray(0, bytes))).split('\n');
-    rest = lines.pop() ?? '';
-    yield* lines;
-    if (rest.length > MAX_LINE_CHARS) throw new ExhibitError('bundle-corrupt', `${file} has a line that is no entry.`);
+  let number = 1;
+  for await (const chunk of createReadStream(file, { encoding: 'utf8', signal }) as AsyncIterable<string>) {
+    const [first = '', ...more] = chunk.split('\n');
+    rest += first;
+    for (const line of more) {
+      yield rest;
+      number += 1;
+      rest = line;
+    }
+    if (rest.length > MAX_LINE_CHARS)
+      throw new ExhibitError('bundle-corrupt', `line ${number} of the audit log is longer than any entry`);
   }
-  yield rest + decoder.end();
+  if (rest !== '') yield rest;
 }

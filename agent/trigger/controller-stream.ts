@@ -60,7 +60,10 @@ class AgentStream {
 
   async hold(signal: AbortSignal): Promise<string> {
     const call = this.#call;
-    const patience = setTimeout(() => this.#end('the controller did not say welcome'), WELCOME_TIMEOUT_MS);
+    const impatient = () => {
+      if (!this.#welcomed) this.#end('the controller did not say welcome');
+    };
+    const patience = setTimeout(impatient, WELCOME_TIMEOUT_MS);
     const stop = () => this.#end('the agent is stopping');
     signal.addEventListener('abort', stop, { once: true });
     call.on('data', (message: ControllerMessage__Output) => this.#receive(message));

@@ -171,7 +171,9 @@ async function throughController(
     return;
   }
   const progress = await chooseProgress(session, options);
-  const ended = await followCaptures(client, captures, progress, session.signal).finally(() => progress.stop());
+  const ended = await followCaptures(client, captures, progress, { signal: session.signal, until: 'approval' }).finally(
+    () => progress.stop(),
+  );
   if (json) await session.stdout.write(ended.map((one) => `${toJson({ event: 'ended', capture: one })}\n`).join(''));
   else await session.stdout.write(ended.map(describeControlled).join('\n'));
   failUnlessGood(ended);

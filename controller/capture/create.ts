@@ -67,7 +67,7 @@ function rowOf({ rules, now }: Domain, asked: Asked, target: CaptureTarget, call
   const createdAtMs = now();
   return {
     ...{ captureId, requestId, cluster, node, namespace, caseId, reason, artifacts, createdAtMs },
-    selector: selectorText(selector),
+    selector: target.text,
     state: approval === undefined ? 'queued' : 'awaiting-approval',
     requestedBy: caller.name,
     trigger: caller.by === 'alert' ? 'alert' : 'api',

@@ -10,6 +10,7 @@ import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import pg from 'pg';
 import { postgresFolder } from './cache.mjs';
+import type { Skippable } from './requires.ts';
 
 /** The unpacked one of the lab before the machine's own. */
 function programs(): string | undefined {
@@ -31,6 +32,11 @@ export function postgresObstacle(): string | undefined {
   if (Number(readFileSync('/proc/sys/user/max_user_namespaces', 'latin1')) === 0)
     return 'needs user namespaces: PostgreSQL refuses to run as root';
   return undefined;
+}
+
+export function requirePostgres(context: Skippable): void {
+  const reason = postgresObstacle();
+  if (reason !== undefined) context.skip(reason);
 }
 
 export interface LabPostgres extends AsyncDisposable {
