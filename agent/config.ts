@@ -162,11 +162,11 @@ const commonSchema = z.strictObject({
 });
 
 /** One sink, named `default`. */
-const oneSinkSchema = commonSchema
+export const oneSinkSchema = commonSchema
   .extend({ sink: sinkSchema, defaultSinks: z.undefined({ error: 'nothing: this goes with sinks' }).optional() })
   .transform(({ sink, ...rest }) => ({ ...rest, sinks: [{ name: 'default', sink }] }));
 
-const severalSinksSchema = commonSchema
+export const severalSinksSchema = commonSchema
   .extend({
     sinks: sinksSchema,
     /** Where a capture goes whose request does not say; all of them unless told. */

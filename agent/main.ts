@@ -4,7 +4,7 @@ import { parseArgs } from 'node:util';
 import { type Logger, pino } from 'pino';
 import type { Encrypt } from '../evidence/age-writer.ts';
 import { ExhibitError, explain, isExhibitError } from '../evidence/error.ts';
-import { ARTIFACTS, MANIFEST_OBJECT, storedName } from '../evidence/layout.ts';
+import { MANIFEST_OBJECT, storedName } from '../evidence/layout.ts';
 import { openAdmission } from './capture/admission.ts';
 import { openBaselines } from './capture/baselines.ts';
 import { captureExecutor } from './capture/capture.ts';
@@ -28,39 +28,27 @@ import { cleanStaleFifos } from './host/fifo.ts';
 import { makeFolder } from './host/folder.ts';
 import { memoryFileSystem } from './host/folder-facts.ts';
 import { type Host, reach } from './host/host.ts';
-import { hostIdentity } from './host/identity.ts';
 import { runOwnCommand } from './host/own-command.ts';
 import { codeCacheOf } from './host/small-process.ts';
 import { cleanStaleTmpfs } from './host/tmpfs.ts';
 import { openContainerd } from './runtime/containerd.ts';
 import { openCri } from './runtime/cri.ts';
 import { openDocker } from './runtime/docker.ts';
-import { dockerExits } from './runtime/docker-exits.ts';
-import { containerdExits, type ExitEvents } from './runtime/exits.ts';
 import { openHostRuntime } from './runtime/host.ts';
 import { asHostPath, type Runtime } from './runtime/runtime.ts';
 import { openSealer } from './sign/open.ts';
-import { folderOf } from './sink/local.ts';
-import type { LocalNode } from './sink/local-bundles.ts';
 import { openSink } from './sink/open.ts';
 import type { NamedSink } from './sink/several.ts';
 import type { Sink } from './sink/sink.ts';
 import type { Vault } from './sink/vault.ts';
 import { openSpoolVault } from './sink/vault-place.ts';
-import { type ControllerStatus, type ControllerTrigger, openControllerTrigger } from './trigger/controller.ts';
 import { tryController } from './trigger/controller-probe.ts';
-import { claimSocket, serveExec } from './trigger/exec.ts';
-import { type ExitTrigger, startExitTrigger } from './trigger/exit.ts';
-import { openRequestFolder } from './trigger/folder.ts';
-import { openSchedules, type Schedules } from './trigger/schedule.ts';
-import { createKeeper } from './trigger/schedule-keep.ts';
+import { claimSocket } from './trigger/exec.ts';
+import { openTriggers } from './trigger/main.ts';
 
 /**
- * The composition root: configuration -> adapters -> triggers -> shutdown. The only file that constructs adapters.
+ * The composition root: configuration -> adapters -> triggers (trigger/main.ts) -> shutdown.
  */
-
-/** Kubernetes kills 30 s after SIGTERM by default; a cancelled capture must still be sealed within that. */
-const SHUTDOWN_GRACE_MS = 20_000;
 
 export interface Agent extends AsyncDisposable {
   readonly socket: string;
@@ -91,7 +79,11 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     sink: stack.use(openSink(sink, { name, log, vault, spoolBytes: config.spool.bytes })),
   }));
   const hostRuntime = stack.use(openHostRuntime({ host }));
-  const runtimes: Runtime[] = [...containerRuntimes(config, host).map((runtime) => stack.use(runtime)), hostRuntime];
+  const [runtime = hostRuntime, ...others] = [
+    ...containerRuntimes(config, host).map((one) => stack.use(one)),
+    hostRuntime,
+  ];
+  const runtimes = [runtime, ...others] as const;
   const journal = await openJournal(reach(host, stateDir), (file, error) =>
     log.warn({ file, error: explain(error) }, 'journal entry set aside'),
   );
@@ -140,58 +132,21 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     return capture(...args);
   });
   const captures: Captures = createCaptures({ journal, execute, now: Date.now, log });
-  const runtime = runtimes[0] ?? hostRuntime;
-  let schedules: Schedules | undefined;
-  let controller: ControllerTrigger | undefined;
-  let exits: ExitTrigger | undefined;
-  const asking = {
-    captures,
-    defaults: { artifacts: config.artifacts, consistency: config.memory.consistency, scope: config.scope },
-    sinks: sinks.map(({ name }) => name),
-    problemOf: (sink: string) => delivery.problemOf(sink),
-  };
-  const trigger = await serveExec({
-    ...asking,
-    socket: config.socket,
-    runtime,
-    examine: (signal) =>
-      examine({
-        ...{ config, host, runtime, sinks, signal },
-        storedKey: (sink) => storedKey(captures, sink, encrypt),
-        waiting: () => captures.list(Number.POSITIVE_INFINITY).map(({ waiting = [] }) => waiting),
-        schedules: () => schedules?.status() ?? [],
-        exits: () => exits?.status(),
-        ...controllerOf(config, () => controller?.status()),
-      }),
-    log,
-  });
-  stack.use(trigger);
-  if (config.controller !== undefined) {
-    const { cluster, node, pod } = config;
-    const { bootId } = hostIdentity(host, Date.now);
-    const self = { cluster, node, pod, bootId, agentVersion: version, artifacts: [...ARTIFACTS], sinks: asking.sinks };
-    controller = stack.use(
-      openControllerTrigger({
-        ...asking,
-        ...{ config: config.controller, runtimes, self, now: Date.now, random: Math.random, log },
-      }),
-    );
-  }
-  const { requestFolder: folder, node } = config;
-  schedules =
-    config.schedules.length === 0
-      ? undefined
-      : stack.use(
-          await openSchedules({
-            ...{ schedules: config.schedules, budget: config.scheduleBudget, node, captures, runtime, incidents, log },
-            ...{
-              stateDir: reach(host, stateDir),
-              now: Date.now,
-              tidy: createKeeper({ places: placesOf(config), isNeeded: baselines?.isBaseline, log }),
-            },
-          }),
-        );
-  if (folder !== undefined) stack.use(await openRequestFolder({ ...asking, folder, node, host, now: Date.now, log }));
+  const triggers = stack.use(
+    await openTriggers({
+      ...{ config, host, runtimes, captures, incidents, version, log },
+      isBaseline: baselines?.isBaseline,
+      problemOf: (sink) => delivery.problemOf(sink),
+      examine: (signal, status) =>
+        examine({
+          ...{ config, host, runtime, sinks, signal },
+          storedKey: (sink) => storedKey(captures, sink, encrypt),
+          waiting: () => captures.list(Number.POSITIVE_INFINITY).map(({ waiting = [] }) => waiting),
+          ...status,
+          ...trial(config),
+        }),
+    }),
+  );
   // After the API is there: an S3 that is away answers late.
   delivery.resume(drafts);
   stack.use(askSinks(sinks, log));
@@ -201,13 +156,8 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   };
   const parts = { config, host, collectors, runtimes, sinks, encrypt, vault, version, log, more };
   stack.use(startRehearsal(parts, rehearsing));
-  stack.defer(() => captures.drain(SHUTDOWN_GRACE_MS));
-  // Closed before the drain, which waits for the captures that it has begun: it begins no more while they end.
-  const events = config.exits.rules.length > 0 ? exitEvents(config) : undefined;
-  if (events !== undefined)
-    exits = stack.use(startExitTrigger({ config: config.exits, events, runtime, captures, now: Date.now, log }));
   const running = stack.move();
-  return { socket: trigger.socket, [Symbol.asyncDispose]: () => running.disposeAsync() };
+  return { socket: triggers.socket, [Symbol.asyncDispose]: () => running.disposeAsync() };
 }
 
 /** The files outlive it, and nobody can read them. */
@@ -246,12 +196,6 @@ function storedKey(captures: Captures, sink: Sink, encrypt: Encrypt | undefined)
   return sealed === undefined ? undefined : `${sealed.bundleUrl.slice(folder.length)}/${manifest}`;
 }
 
-/** Where bundles of schedules can be removed by the agent itself. */
-function placesOf({ sinks, cluster, node }: Config): LocalNode[] {
-  const folders = sinks.flatMap(({ sink }) => (sink.url.startsWith('file:') ? [folderOf(sink.url)] : []));
-  return folders.map((root) => ({ root, cluster, node }));
-}
-
 /** The doctor without an agent: the same adapters, none of its work. The configuration is the agent's. */
 export async function examineNode(configFile: string, env: NodeJS.ProcessEnv, signal: AbortSignal): Promise<Check[]> {
   const config = await loadConfig(configFile, env);
@@ -259,14 +203,13 @@ export async function examineNode(configFile: string, env: NodeJS.ProcessEnv, si
   await using stack = new AsyncDisposableStack();
   const sinks = config.sinks.map(({ name, sink }) => ({ name, sink: stack.use(openSink(sink, { name })) }));
   const runtime = stack.use(containerRuntimes(config, host)[0] ?? openHostRuntime({ host }));
-  const dialling = controllerOf(config);
-  return await examine({ config, host, runtime, sinks, storedKey: () => undefined, ...dialling, signal });
+  return await examine({ config, host, runtime, sinks, storedKey: () => undefined, ...trial(config), signal });
 }
 
-/** What the doctor needs of the controller; `status` only where an agent runs. */
-function controllerOf({ controller }: Config, status: () => ControllerStatus | undefined = () => undefined) {
+/** What the doctor tries of the controller, where there is one. */
+function trial({ controller }: Config) {
   if (controller === undefined) return {};
-  return { controller: status, tryController: (signal: AbortSignal) => tryController(controller, Date.now(), signal) };
+  return { tryController: (signal: AbortSignal) => tryController(controller, Date.now(), signal) };
 }
 
 function containerRuntimes(config: Config, host: Host): Runtime[] {
@@ -284,12 +227,6 @@ function containerRuntimes(config: Config, host: Host): Runtime[] {
     default:
       return kind satisfies never;
   }
-}
-
-/** Undefined where there are no containers. */
-function exitEvents({ runtime: { kind, socket, namespace } }: Config): ExitEvents | undefined {
-  if (kind === 'host') return undefined;
-  return kind === 'docker' ? dockerExits(socket) : containerdExits(socket, namespace);
 }
 
 export function agentVersion(): string {

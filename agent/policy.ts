@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { ARTIFACTS, type ArtifactName } from '../evidence/layout.ts';
+import { matchesAny, matchesPattern } from '../evidence/wildcard.ts';
 
 /**
  * What this agent lets itself be asked for, whoever asks: docs/policy.md. A request can never widen it, and a trigger's own
@@ -7,7 +8,6 @@ import { ARTIFACTS, type ArtifactName } from '../evidence/layout.ts';
  */
 
 export const TRIGGERS = ['controller', 'socket', 'folder', 'schedule', 'exit'] as const;
-export type Trigger = (typeof TRIGGERS)[number];
 
 /** What budgets and rates can be counted over: the journal keeps that much for certain. */
 export const HISTORY_MS = 60 * 60 * 1000;
@@ -114,21 +114,6 @@ export function rulesFor(policy: Policy, trigger: string): readonly { readonly k
   ];
 }
 
-/** Linear in the text for every pattern: a name from outside cannot make it slow. */
-export function matchesPattern(text: string, wildcard: string): boolean {
-  const [head = '', ...rest] = wildcard.split('*');
-  if (!text.startsWith(head)) return false;
-  const tail = rest.pop();
-  if (tail === undefined) return text === head;
-  let at = head.length;
-  for (const part of rest) {
-    const found = text.indexOf(part, at);
-    if (found < 0) return false;
-    at = found + part.length;
-  }
-  return text.length - tail.length >= at && text.endsWith(tail);
-}
-
 /** Whether it makes a difference in which namespaces a target is. */
 export function limitsNamespaces(policy: Policy, trigger: string): boolean {
   return rulesFor(policy, trigger).some(
@@ -202,10 +187,10 @@ function overNamespaces(key: string, { namespaces, outsideKubernetes }: Rules, t
   if (target.outside !== undefined && outsideKubernetes === 'refuse')
     return refuse(`${key}.outsideKubernetes`, `it is refuse, and the target is ${target.outside}, not of a pod`);
   for (const name of target.namespaces) {
-    const denied = deny.find((one) => matchesPattern(name, one));
+    const denied = deny.find((one) => matchesPattern(one, name));
     if (denied !== undefined)
       return refuse(`${key}.namespaces.deny`, `it has ${denied}, and the target reaches into the namespace ${name}`);
-    if (allow !== undefined && !allow.some((one) => matchesPattern(name, one)))
+    if (allow !== undefined && !matchesAny(allow, name))
       return refuse(`${key}.namespaces.allow`, `it does not have the namespace ${name}`);
   }
   const limited = deny.length > 0 || (allow !== undefined && !allow.includes('*'));

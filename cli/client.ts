@@ -111,7 +111,7 @@ const HOW_TO_START =
   "agent's pod with `kubectl exec`";
 
 /** Why nobody can be reached on a socket, from connect(2)'s errno. */
-export function socketError(error: Error, socket: string): ExhibitError {
+function socketError(error: Error, socket: string): ExhibitError {
   const errno = errnoOf(error);
   const say = (words: string) => new ExhibitError('agent-unreachable', words, { cause: error });
   switch (errno) {
@@ -135,7 +135,7 @@ function isServiceError(error: unknown): error is grpc.ServiceError {
 }
 
 /** The agent's own code and sentence from the trailer `exhibit-code` and `details`; otherwise what gRPC's status means here. */
-export function agentError(error: grpc.ServiceError, socket: string): ExhibitError {
+function agentError(error: grpc.ServiceError, socket: string): ExhibitError {
   const say = (code: ErrorCode, words: string) => new ExhibitError(code, words, { cause: error });
   const ours = error.metadata?.get('exhibit-code')[0];
   if (isErrorCode(ours)) return say(ours, error.details);

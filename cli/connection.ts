@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { ExhibitError } from '../evidence/error.ts';
+import { isAddress } from '../proto/address.ts';
 import type { Context } from './contexts.ts';
 import { contextsPath } from './contexts-path.ts';
 import { DEFAULT_SOCKET } from './default-socket.ts';
@@ -39,11 +40,7 @@ export async function connectionOf(options: CommonOptions, env: Session['env']):
   }
   const context = options.context ?? (options.controller === undefined ? env.EXHIBIT_CONTEXT || undefined : undefined);
   const address = options.controller ?? (context === undefined ? env.EXHIBIT_CONTROLLER || undefined : undefined);
-  if (
-    address !== undefined &&
-    context === undefined &&
-    !/^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):\d{1,5}$/.test(address)
-  ) {
+  if (address !== undefined && context === undefined && !isAddress(address)) {
     throw new ExhibitError(
       'usage',
       `${address} is not where a controller is: say HOST:PORT, such as exhibit.example.org:8443.`,

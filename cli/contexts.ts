@@ -3,6 +3,7 @@ import path from 'node:path';
 import { parseDocument, stringify } from 'yaml';
 import { z } from 'zod';
 import { ExhibitError, isErrno } from '../evidence/error.ts';
+import { isAddress } from '../proto/address.ts';
 import { contextsPath } from './contexts-path.ts';
 import type { Session } from './session.ts';
 
@@ -13,12 +14,9 @@ import type { Session } from './session.ts';
 
 const oneLine = z.string().regex(/^[^\p{Cc}]{1,4096}$/u, { error: 'one line of text' });
 
-/** As kubectl and DNS have it; the last colon parts the port, so that an IPv6 address stands in brackets. */
-const ADDRESS = /^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):(\d{1,5})$/;
-
 const contextSchema = z.strictObject({
   name: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._@/-]{0,99}$/, { error: 'a name of letters, digits and . _ @ / -' }),
-  controller: z.string().regex(ADDRESS, { error: 'HOST:PORT' }),
+  controller: z.string().refine(isAddress, { error: 'HOST:PORT' }),
   /** PEM of the authority that signed the controller's certificate; the system's authorities where it is absent. */
   caFile: oneLine.optional(),
   certFile: oneLine.optional(),

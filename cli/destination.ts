@@ -41,7 +41,7 @@ async function outFile(out: string, name: string): Promise<string> {
 }
 
 /** The last segment of a name from evidence as a name that stays in its folder and can be typed. */
-export function fileName(name: string): string {
+function fileName(name: string): string {
   const last = name.split('/').findLast((segment) => segment !== '') ?? '';
   const safe = escapeText(last).replaceAll('\\', '_');
   return /^\.{0,2}$/.test(safe) ? `_${safe.length}` : safe;

@@ -11,7 +11,7 @@ const SOURCE_NAMES = ['message', 'data_type', 'artifact', 'object', 'member', 'l
 const ORIGIN_NAMES = ['hostname', 'namespace', 'pod', 'capture_id'] as const;
 const TIME_NAMES = ['datetime', 'timestamp', 'timestamp_ns', 'timestamp_desc'] as const;
 
-export const CSV_COLUMNS: readonly string[] = [...TIME_NAMES, ...SOURCE_NAMES, ...FIELD_NAMES, ...ORIGIN_NAMES];
+const CSV_COLUMNS: readonly string[] = [...TIME_NAMES, ...SOURCE_NAMES, ...FIELD_NAMES, ...ORIGIN_NAMES];
 
 export function csvFormat({ container: own, ...origin }: Origin, range: TimeRange): TimelineFormat {
   return {

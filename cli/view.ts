@@ -81,7 +81,7 @@ export function captureView(capture: Capture__Output): CaptureView {
   };
 }
 
-export function stageView(stage: StageEnded__Output): StageView {
+function stageView(stage: StageEnded__Output): StageView {
   return {
     stage: stage.stage,
     status: stage.status,

@@ -12,7 +12,7 @@ import { alertsSchema } from './alerts/config.ts';
 import { identitySchema } from './identity/operators.ts';
 import { PATTERN } from './identity/rights.ts';
 import { storeSchema } from './store/open.ts';
-import { listenerSchema } from './tls-files.ts';
+import { listenerSchema } from './tls/files.ts';
 
 /** The controller's configuration; docs/controller.md. */
 
@@ -36,7 +36,7 @@ const approvalSchema = z.strictObject({
   expiresMs: expiresMs(60 * MINUTE_MS),
 });
 
-const configSchema = z.strictObject({
+export const configSchema = z.strictObject({
   /** For logs: which of several replicas this is. */
   name: z
     .string()

@@ -1,8 +1,9 @@
 import type { Logger } from 'pino';
 import { ExhibitError } from '../evidence/error.ts';
+import { matchesAny } from '../evidence/wildcard.ts';
 import type { Denials } from './custody/denials.ts';
 import type { Caller, Place, Right } from './identity/identity.ts';
-import { matches, maySomewhere } from './identity/rights.ts';
+import { maySomewhere } from './identity/rights.ts';
 import type { AgentLinks } from './link/link.ts';
 import type { Lookups } from './link/lookups.ts';
 import type { Store } from './store/store.ts';
@@ -51,9 +52,6 @@ export const clustersOf = (caller: Caller, right: Right): string[] => [
       .flatMap(({ clusters }) => clusters),
   ),
 ];
-
-export const matchesAny = (patterns: readonly string[], text: string): boolean =>
-  patterns.some((pattern) => matches(pattern, text));
 
 export interface Denied {
   readonly caller: Caller;

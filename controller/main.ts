@@ -15,7 +15,7 @@ import { createRateLimit } from './identity/rate.ts';
 import { openAgentLinks } from './link/links.ts';
 import { openLookups } from './link/lookups.ts';
 import { openStore } from './store/open.ts';
-import { type Listener, openListener } from './tls.ts';
+import { type Listener, openListener } from './tls/tls.ts';
 
 /** The controller's composition root: configuration -> store -> agents' port and API port -> shutdown. */
 

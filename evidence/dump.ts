@@ -115,7 +115,6 @@ export const criuWordsSchema = z.strictObject({
   /** Where the whole log is: an object of the bundle and a member. */
   log: z.string().optional(),
 });
-export type CriuWords = z.infer<typeof criuWordsSchema>;
 
 /** What became of one rung. In the artifact's fact `rungs`, in the order of the ladder. */
 export const rungRecordSchema = z.strictObject({

@@ -41,6 +41,9 @@ export function readScope(text: string): (typeof SCOPES)[number] | undefined {
   return known;
 }
 
+/** What ends a printed line, blanks it or turns it around. */
+export const BREAKS_A_LINE = /[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/u;
+
 /**
  * A text that ends up on a printed record: one line, that nothing in it can turn around or blank. Undefined for an empty one.
  * @throws ExhibitError `usage`
@@ -50,7 +53,7 @@ export function oneLine(what: string, text: string, mostChars: number): string |
   if (text.length > mostChars) {
     throw new ExhibitError('usage', `The ${what} is ${text.length} characters long; ${mostChars} is the most`);
   }
-  const control = /[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/u.exec(text)?.[0];
+  const control = BREAKS_A_LINE.exec(text)?.[0];
   if (control === undefined && text.trim() !== '') return text;
   if (control === undefined) throw new ExhibitError('usage', `The ${what} is nothing but spaces`);
   const code = control.codePointAt(0)?.toString(16).toUpperCase().padStart(4, '0');

@@ -105,7 +105,7 @@ export async function openBaselines(parts: BaselinesParts): Promise<Baselines> {
 }
 
 /** How many of each kind, without those of which there are none: `{ processes: { new: 1 } }`. For logs: no names. */
-export function countsOf({ diff }: Changes): Record<string, Record<string, number>> {
+function countsOf({ diff }: Changes): Record<string, Record<string, number>> {
   if (diff === undefined) return {};
   return Object.fromEntries(
     FACT_KINDS.flatMap((kind) => {

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { matchesPattern } from '../../evidence/wildcard.ts';
 import type { ObjectSubject } from './sink.ts';
 
 /** S3's own limit for a default retention: 100 years (User Guide, "Object Lock considerations"). */
@@ -51,7 +52,7 @@ export interface ObjectLock {
 
 /** The lock of what belongs to this case; the empty case matches no pattern. Pure. */
 export function lockOfCase(config: ObjectLockConfig, caseId: string): ObjectLock {
-  const ofCase = caseId === '' ? undefined : config.cases?.find(({ match }) => matches(match, caseId));
+  const ofCase = caseId === '' ? undefined : config.cases?.find(({ match }) => matchesPattern(match, caseId));
   const { mode, retainDays, legalHold = false } = { ...config, ...defined(ofCase ?? {}) };
   return {
     ...(mode === undefined || retainDays === undefined ? {} : { retention: { mode, retainDays } }),
@@ -90,21 +91,6 @@ export function strictestLock(config: ObjectLockConfig): ObjectLock {
       : { retention: { mode: retained.mode, retainDays: retained.retainDays } }),
     legalHold: all.some(({ legalHold }) => legalHold === true),
   };
-}
-
-/** `*` stands for any text, also none; all else for itself. In one pass, whatever the pattern. Pure. */
-export function matches(pattern: string, text: string): boolean {
-  const [head = '', ...rest] = pattern.split('*');
-  const tail = rest.pop();
-  if (tail === undefined) return pattern === text;
-  if (!text.startsWith(head)) return false;
-  let at = head.length;
-  for (const piece of rest) {
-    const found = text.indexOf(piece, at);
-    if (found === -1) return false;
-    at = found + piece.length;
-  }
-  return text.length - tail.length >= at && text.endsWith(tail);
 }
 
 function defined<T extends object>(fields: T): Partial<T> {

@@ -1,6 +1,7 @@
 import type { Logger } from 'pino';
 import { validate as isUuid } from 'uuid';
 import { explain, isExhibitError } from '../../evidence/error.ts';
+import { BREAKS_A_LINE } from '../../evidence/request-words.ts';
 import type { AgentMessage } from '../../proto/gen/exhibit/controller/v1/AgentMessage.ts';
 import type { CaptureCommand__Output } from '../../proto/gen/exhibit/controller/v1/CaptureCommand.ts';
 import type { Requester__Output } from '../../proto/gen/exhibit/controller/v1/Requester.ts';
@@ -120,8 +121,5 @@ export class Commands {
 
 /** Of a controller that may be stolen: nothing that turns a printed line around or breaks it. */
 function oneLine(text: string): string {
-  return text
-    .slice(0, MAX_NAME_CHARS)
-    .replaceAll(/[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/gu, ' ')
-    .trim();
+  return text.slice(0, MAX_NAME_CHARS).replaceAll(new RegExp(BREAKS_A_LINE, 'gu'), ' ').trim();
 }

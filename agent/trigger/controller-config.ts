@@ -1,13 +1,11 @@
 import { z } from 'zod';
+import { isAddress } from '../../proto/address.ts';
 
 const absolutePath = z.string().regex(/^\//, { error: 'an absolute path' });
 
-/** A host's name, an IPv4 address or an IPv6 address in brackets, and a port. */
-const ADDRESS = /^([A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\]):\d{1,5}$/;
-
 /** The controller that the agent dials; docs/controller-link.md. */
 export const controllerSchema = z.strictObject({
-  address: z.string().regex(ADDRESS, { error: 'HOST:PORT' }),
+  address: z.string().refine(isAddress, { error: 'HOST:PORT' }),
   /** Who may have signed the controller's certificate. All three are PEM, and read anew for each connection. */
   caFile: absolutePath,
   certFile: absolutePath,

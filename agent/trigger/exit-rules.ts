@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { ArtifactName } from '../../evidence/layout.ts';
-import { matchesPattern } from '../policy.ts';
+import { matchesAny } from '../../evidence/wildcard.ts';
 import type { ContainerSummary } from '../runtime/runtime.ts';
 
 /** Which containers that end are worth a capture, and of what: the key `exits` of the configuration, docs/exits.md. Pure. */
@@ -21,7 +21,7 @@ const matchSchema = z.strictObject({
 });
 
 /** What there is of a container that has ended. */
-export const KEPT_ARTIFACTS = ['rootfs', 'logs', 'spec', 'image'] as const satisfies readonly ArtifactName[];
+const KEPT_ARTIFACTS = ['rootfs', 'logs', 'spec', 'image'] as const satisfies readonly ArtifactName[];
 export const DEFAULT_KEPT: readonly ArtifactName[] = ['rootfs', 'logs', 'spec'];
 
 const ruleSchema = z.strictObject({
@@ -66,9 +66,8 @@ function fits({ oom, exitCodes, namespaces, labels, names }: ExitRule['match'], 
   const { name, pod, labels: has } = ended.container;
   if (oom === true && !ended.oom) return false;
   if (!fitsCode(exitCodes ?? (oom === true ? 'any' : 'nonzero'), ended.exitCode)) return false;
-  if (namespaces !== undefined && !namespaces.some((one) => pod !== undefined && matchesPattern(pod.namespace, one)))
-    return false;
-  if (names !== undefined && !names.some((one) => matchesPattern(name, one))) return false;
+  if (namespaces !== undefined && (pod === undefined || !matchesAny(namespaces, pod.namespace))) return false;
+  if (names !== undefined && !matchesAny(names, name)) return false;
   return Object.entries(labels ?? {}).every(([key, value]) => has.get(key) === value);
 }
 

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import { stringify as uuidText } from 'uuid';
+import { v7 as uuidv7 } from 'uuid';
 import { ExhibitError, explain, isExhibitError } from '../../evidence/error.ts';
 import type { CaptureRequest, Captures } from '../capture/captures.ts';
 import { settledEnd } from '../runtime/ended.ts';
@@ -317,9 +317,5 @@ function requestFor(
  * the same capture.
  */
 export function exitCaptureId(containerId: string, finishedAtMs: number): string {
-  const bytes = createHash('sha256').update(containerId).digest().subarray(0, 16);
-  bytes.writeUIntBE(finishedAtMs, 0, 6);
-  bytes[6] = 0x70 | ((bytes[6] ?? 0) & 0x0f);
-  bytes[8] = 0x80 | ((bytes[8] ?? 0) & 0x3f);
-  return uuidText(bytes);
+  return uuidv7({ msecs: finishedAtMs, random: createHash('sha256').update(containerId).digest() });
 }

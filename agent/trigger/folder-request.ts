@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { v7 as uuidv7 } from 'uuid';
 import { parseDocument } from 'yaml';
 import { z } from 'zod';
 import { ExhibitError } from '../../evidence/error.ts';
@@ -131,11 +132,5 @@ export function captureIdOf({ node, name, sha256, mtimeNs }: RequestIdentity, at
     .digest();
   // Whoever sets a file's time may choose one that a UUID cannot hold.
   const ms = BigInt.asUintN(48, mtimeNs < 0n ? 0n : mtimeNs / 1_000_000n);
-  const bytes = Buffer.alloc(16);
-  bytes.writeUIntBE(Number(ms), 0, 6);
-  digest.copy(bytes, 6, 0, 10);
-  bytes[6] = ((bytes[6] ?? 0) & 0x0f) | 0x70;
-  bytes[8] = ((bytes[8] ?? 0) & 0x3f) | 0x80;
-  const hex = bytes.toString('hex');
-  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join('-');
+  return uuidv7({ msecs: Number(ms), random: digest });
 }

@@ -49,8 +49,7 @@ function isOf({ requester, schedule }: RequestRecord, name: string): boolean {
   return requester.trigger === SCHEDULE_TRIGGER && requester.identity === name && schedule?.name === name;
 }
 
-export const isGood = ({ outcome }: Pick<LocalBundle, 'outcome'>): boolean =>
-  outcome === 'complete' || outcome === 'partial';
+const isGood = ({ outcome }: Pick<LocalBundle, 'outcome'>): boolean => outcome === 'complete' || outcome === 'partial';
 
 /**
  * Pure: the ids of all bundles that are not of the newest `keep` runs of which one is good. Never the last good one of all,

@@ -1,3 +1,4 @@
+import { matchesAny } from '../../evidence/wildcard.ts';
 import type { ContainerSummary } from '../runtime/runtime.ts';
 import { selectorText } from '../runtime/select.ts';
 import type { ScheduleSelector } from './schedule-options.ts';
@@ -36,26 +37,11 @@ const nameOf = ({ pod, name }: ContainerSummary): string =>
 
 function matches({ namespaces, pods, containers, labels = {} }: ScheduleSelector, one: ContainerSummary): boolean {
   const isOne = (patterns: readonly string[] | undefined, name: string | undefined) =>
-    patterns === undefined || (name !== undefined && patterns.some((pattern) => matchesPattern(pattern, name)));
+    patterns === undefined || (name !== undefined && matchesAny(patterns, name));
   return (
     isOne(namespaces, one.pod?.namespace) &&
     isOne(pods, one.pod?.name) &&
     isOne(containers, one.name) &&
     Object.entries(labels).every(([key, value]) => one.labels.get(key) === value)
   );
-}
-
-/** `*` is any run of characters. By hand, for a regular expression of many stars takes for ever. */
-export function matchesPattern(pattern: string, name: string): boolean {
-  const [first = '', ...rest] = pattern.split('*');
-  const last = rest.pop();
-  if (last === undefined) return name === first;
-  if (!name.startsWith(first) || name.length < first.length + last.length || !name.endsWith(last)) return false;
-  let at = first.length;
-  for (const part of rest) {
-    const found = name.indexOf(part, at);
-    if (found === -1) return false;
-    at = found + part.length;
-  }
-  return at <= name.length - last.length;
 }

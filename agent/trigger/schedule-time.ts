@@ -9,7 +9,7 @@ export const ON_TIME_MS = 30_000;
 /** A clock that went back by more was wrong before: what it said is forgotten. */
 export const MOST_BACK_MS = 3_600_000;
 /** How many missed runs are counted. */
-export const MOST_COUNTED = 1000;
+const MOST_COUNTED = 1000;
 
 type Timed = Pick<ScheduleConfig, 'name' | 'cron' | 'timeZone' | 'jitterMs' | 'missed' | 'maxLateMs'>;
 

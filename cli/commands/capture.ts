@@ -251,7 +251,7 @@ async function conclude(session: Session, options: Options, ended: CaptureView):
 }
 
 /** For somebody who pressed Ctrl-C: nothing was stopped, and how to look again or to stop it. */
-export function describeDeparture(captureId: string, options: { readonly socket: string }): string {
+function describeDeparture(captureId: string, options: { readonly socket: string }): string {
   const socket = `--socket ${shellWord(options.socket)}`;
   return (
     `The capture ${captureId} goes on without you: see it with \`exhibit show ${captureId} ${socket}\`, ` +

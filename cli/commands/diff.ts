@@ -44,7 +44,7 @@ export function registerDiff(program: Command, session: Session): void {
 }
 
 /** Something differs: 1 is for what failed, everywhere in this program. */
-export const EXIT_DIFFERS = 4;
+const EXIT_DIFFERS = 4;
 
 /** `--json` and the page: what a person or a program can still take. */
 const LIMITS: DiffLimits = { items: 100_000, characters: 64 * 1024 * 1024 };

@@ -67,7 +67,7 @@ const plain = ({ group, name, status, found, meaning, mend }: Finding): Finding 
 const MARKS: Readonly<Record<string, string>> = { ok: 'ok  ', warning: 'warn', failure: 'FAIL' };
 
 /** Checks by their groups, a line each; what it means below, and how to mend it below those that are not well; then the sum. */
-export function describeChecks(checks: readonly Finding[]): string {
+function describeChecks(checks: readonly Finding[]): string {
   const width = Math.max(0, ...checks.map((check) => check.name.length));
   const lines: string[] = [];
   for (const [index, check] of checks.entries()) {

@@ -129,7 +129,7 @@ export async function readTrust(files: readonly string[]): Promise<Trust> {
 const MAX_SHOWN_FINDINGS = 40;
 
 /** The verdict first, then who sealed it, what is wrong, what follows from it and what does not. */
-export function describeReport(report: VerifyReport): string {
+function describeReport(report: VerifyReport): string {
   const { counts } = report;
   const fields = formatFields([
     ['bundle', report.url],

@@ -7,7 +7,7 @@ import { captureView } from '../view.ts';
 
 /** The controller's messages as `--json` shows them: numbers as numbers, times in RFC 3339, what is empty as null. */
 
-export const timeView = (epochMs: string): string | null =>
+const timeView = (epochMs: string): string | null =>
   isTime(Number(epochMs)) ? new Date(Number(epochMs)).toISOString() : null;
 
 export type ControlledView = ReturnType<typeof controlledView>;

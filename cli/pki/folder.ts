@@ -18,16 +18,16 @@ import { issueRevocationList, type Revoked, readOwnList, serialOf } from './revo
  * Keys lie there unencrypted, mode 600. Nothing but revocation lists is ever overwritten.
  */
 
-export const AUTHORITIES = ['agents', 'operators', 'controller'] as const;
+const AUTHORITIES = ['agents', 'operators', 'controller'] as const;
 export type AuthorityName = (typeof AUTHORITIES)[number];
 
 const DAY_MS = 24 * 3_600_000;
 /** For a trial, and as long as a year's trial takes. */
-export const AUTHORITY_DAYS = 365;
+const AUTHORITY_DAYS = 365;
 /** Short, because a certificate that is renewed often needs no revocation. */
-export const LEAF_DAYS = 30;
+const LEAF_DAYS = 30;
 /** Then nobody is let in before a new list is there; `exhibit pki crl` writes one. */
-export const LIST_DAYS = 30;
+const LIST_DAYS = 30;
 /** Clocks of nodes differ. */
 const BACKDATED_MS = 5 * 60_000;
 const USAGE = { agents: 'client', operators: 'client', controller: 'server' } as const;

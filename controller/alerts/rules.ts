@@ -1,7 +1,6 @@
 import { parseSelector, selectorText } from '../../agent/runtime/select.ts';
 import { isExhibitError } from '../../evidence/error.ts';
-import { matchesAny } from '../domain.ts';
-import { matches } from '../identity/rights.ts';
+import { matchesAny, matchesPattern } from '../../evidence/wildcard.ts';
 import { type Alert, PRIORITIES } from './alert.ts';
 import type { AlertsConfig, CaptureConfig, MatchConfig, RuleConfig, SourceConfig } from './config.ts';
 import { fillTarget } from './template.ts';
@@ -63,17 +62,19 @@ function idleNote(alert: Alert, source: SourceConfig, nowMs: number): string | u
 }
 
 function fits(match: MatchConfig, alert: Alert, sourceName: string): boolean {
-  if (match.source !== undefined && !matches(match.source, sourceName)) return false;
-  if (match.rule !== undefined && !matches(match.rule, alert.rule)) return false;
+  if (match.source !== undefined && !matchesPattern(match.source, sourceName)) return false;
+  if (match.rule !== undefined && !matchesPattern(match.rule, alert.rule)) return false;
   if (match.priority !== undefined && (alert.priority ?? PRIORITIES.length) > PRIORITIES.indexOf(match.priority))
     return false;
   if (match.severity !== undefined && (alert.severity ?? -1) < match.severity) return false;
   if (match.clusters !== undefined && !matchesAny(match.clusters, alert.cluster)) return false;
   if (match.namespaces !== undefined && !matchesAny(match.namespaces, alert.namespace)) return false;
   const labels = Object.entries(match.labels ?? {});
-  if (!labels.every(([name, pattern]) => alert.fields.has(name) && matches(pattern, alert.fields.get(name) ?? '')))
+  if (
+    !labels.every(([name, pattern]) => alert.fields.has(name) && matchesPattern(pattern, alert.fields.get(name) ?? ''))
+  )
     return false;
-  return (match.tags ?? []).every((pattern) => alert.tags.some((tag) => matches(pattern, tag)));
+  return (match.tags ?? []).every((pattern) => alert.tags.some((tag) => matchesPattern(pattern, tag)));
 }
 
 /** A container's id names it best; a pod may have another container by the same name a moment later. */

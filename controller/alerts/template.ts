@@ -28,7 +28,7 @@ export const unknownNames = (template: string): string[] =>
 
 const isName = (name: string): name is Name => NAMES.some((one) => one === name);
 
-export function fill(template: string, alert: Alert, source: string, quote: (value: string) => string): string {
+function fill(template: string, alert: Alert, source: string, quote: (value: string) => string): string {
   return template.replaceAll(SLOT, (_slot, name: string) => quote(wordOf(name, alert, source)));
 }
 

@@ -19,7 +19,7 @@ export interface CallParts {
 }
 
 /** In the place of `selector`: what people type, see agent/runtime/select.ts. */
-export const TARGET_SCHEMA: JsonSchema = {
+const TARGET_SCHEMA: JsonSchema = {
   type: 'string',
   minLength: 1,
   maxLength: 5000,

@@ -40,7 +40,7 @@ export function messageSchema(
 export const inlineSchema = (type: Type, direction: Direction): JsonSchema =>
   messageSchema(type, direction, (inner) => inlineSchema(inner, direction));
 
-export function fieldSchema(field: Field, direction: Direction, nested: (type: Type) => JsonSchema): JsonSchema {
+function fieldSchema(field: Field, direction: Direction, nested: (type: Type) => JsonSchema): JsonSchema {
   field.resolve();
   const value = valueSchema(field, direction, nested);
   const bound = direction === 'request';

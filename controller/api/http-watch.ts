@@ -8,7 +8,7 @@ import { errorAnswer } from './http-error.ts';
 /** Below the 60 s after which proxies take a silent connection for dead. */
 const PING_MS = 15_000;
 /** A reader that takes nothing for so long is dropped: it watches again and is told everything at once. */
-export const SLOW_READER_MS = 30_000;
+const SLOW_READER_MS = 30_000;
 /**
  * Writes until the updates end or the reader is gone; one update at a time, so that what waits for a slow reader is held by nobody
  * but the socket's own buffer. Never throws: an error in the middle is the last event.

@@ -5,11 +5,11 @@ import { findCapture, listCaptures } from '../capture/get.ts';
 import { newsOfCaptures } from '../capture/inbox.ts';
 import { watchCapture } from '../capture/watch.ts';
 import { wireCapture } from '../capture/wire.ts';
-import { closeCase, getCase, listCases, noteCase, openCase } from '../case/cases.ts';
+import { closeCase, getCase, listCases, noteCase, openCase } from '../cases.ts';
 import { listCustody } from '../custody/custody.ts';
 import type { Domain } from '../domain.ts';
 import type { Caller, RateLimit } from '../identity/identity.ts';
-import { listContainers, listNodes } from '../node/nodes.ts';
+import { listContainers, listNodes } from '../nodes.ts';
 import type { Api, CallContext } from './api.ts';
 
 export interface ApiParts extends Domain {

@@ -1,4 +1,5 @@
-import { type ApprovalRule, matchesAny } from '../domain.ts';
+import { matchesAny } from '../../evidence/wildcard.ts';
+import type { ApprovalRule } from '../domain.ts';
 import type { Place } from '../identity/identity.ts';
 
 /** The rule that makes captures of this place wait for a second person; undefined: none does. Pure. */

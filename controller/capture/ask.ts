@@ -8,9 +8,9 @@ import { type FoundContainer, runs } from './targets.ts';
 /** Questions to agents, and who could not be asked. */
 
 /** A runtime answers in some 50 ms; one that hangs must not keep a responder from the others' answers. */
-export const LOOKUP_TIMEOUT_MS = 8_000;
+const LOOKUP_TIMEOUT_MS = 8_000;
 /** A node that was not seen for longer was most likely taken away. */
-export const NODE_MEMORY_MS = 60 * 60_000;
+const NODE_MEMORY_MS = 60 * 60_000;
 /** Rows of nodes at a time. */
 const NODES_A_PAGE = 1_000;
 

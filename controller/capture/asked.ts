@@ -41,9 +41,9 @@ export interface Asked {
 }
 
 /** A capture stops each of its targets: who wants more says so. */
-export const USUAL_MAX_TARGETS = 50;
+const USUAL_MAX_TARGETS = 50;
 /** More captures of one request than that are more than one transaction should hold. */
-export const MOST_TARGETS = 1_000;
+const MOST_TARGETS = 1_000;
 /** An organisation's clusters, an agent's sinks: more names than that are no names. */
 const MOST_CLUSTERS = 200;
 const MOST_SINKS = 20;

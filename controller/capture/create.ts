@@ -4,7 +4,7 @@ import { ExhibitError } from '../../evidence/error.ts';
 import type { CreateCaptureRequest__Output } from '../../proto/gen/exhibit/controller/v1/CreateCaptureRequest.ts';
 import type { CreateCaptureResponse } from '../../proto/gen/exhibit/controller/v1/CreateCaptureResponse.ts';
 import type { CallContext } from '../api/api.ts';
-import { checkCaseFor } from '../case/cases.ts';
+import { checkCaseFor } from '../cases.ts';
 import type { Domain } from '../domain.ts';
 import type { Caller } from '../identity/identity.ts';
 import type { CaptureRow, NewAudit } from '../store/store.ts';

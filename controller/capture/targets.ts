@@ -139,7 +139,7 @@ function isTypable(selector: Selector): boolean {
 }
 
 /** What to type for it. */
-export function typedName({ id, name, namespace, pod }: Container__Output): string {
+function typedName({ id, name, namespace, pod }: Container__Output): string {
   if (pod !== '') return `${namespace}/${pod}/${name}`;
   return name !== id && isContainerName(name) ? `name:${name}` : id.slice(0, 12);
 }

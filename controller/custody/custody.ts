@@ -3,7 +3,7 @@ import type { ListCustodyRequest__Output } from '../../proto/gen/exhibit/control
 import type { ListCustodyResponse } from '../../proto/gen/exhibit/controller/v1/ListCustodyResponse.ts';
 import type { CallContext } from '../api/api.ts';
 import { findCapture } from '../capture/get.ts';
-import { findCase } from '../case/cases.ts';
+import { findCase } from '../cases.ts';
 import { type Domain, forbidden } from '../domain.ts';
 import type { Caller } from '../identity/identity.ts';
 import { may, mayEverywhere, visible } from '../identity/rights.ts';

@@ -19,11 +19,11 @@ export interface Denial {
 }
 
 /** Long enough that a flood is some entries an hour, short enough to see one while it goes on. */
-export const DENIAL_WINDOW_MS = 60_000;
+const DENIAL_WINDOW_MS = 60_000;
 /** Kinds of one actor that are told apart in one window; someone who tries ids makes a kind with each. */
 export const KINDS_AN_ACTOR = 20;
 /** Of all actors: strangers come from as many addresses as they like. */
-export const KINDS_IN_ALL = 500;
+const KINDS_IN_ALL = 500;
 /** A value of the details; what is longer came from outside. */
 const VALUE_CHARS = 300;
 

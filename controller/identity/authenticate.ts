@@ -1,6 +1,6 @@
 import type { Logger } from 'pino';
 import { ExhibitError, explain, isExhibitError } from '../../evidence/error.ts';
-import { createBoundedLog } from '../tls-words.ts';
+import { createBoundedLog } from '../tls/words.ts';
 import { operatorName } from './certificates.ts';
 import type { Caller, Credentials, Grant, Identity } from './identity.ts';
 import { createTokenCheck, type TokenCheckOptions } from './oidc.ts';

@@ -3,7 +3,7 @@ import { z } from 'zod';
 /** Issuers of OIDC tokens. */
 
 /** Signatures by a private key: whoever can check one cannot make one. `none` and HMAC are not among them. */
-export const ALGORITHMS = [
+const ALGORITHMS = [
   'ES256',
   'ES384',
   'ES512',

@@ -42,7 +42,7 @@ const operatorSchema = z
 
 /** More are better told by groups. */
 const MAX_OPERATORS = 1_000;
-export const operatorsSchema = z
+const operatorsSchema = z
   .array(operatorSchema)
   .max(MAX_OPERATORS)
   .refine((all) => new Set(all.map(({ name }) => name)).size === all.length, { error: 'each name once' });

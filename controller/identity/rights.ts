@@ -1,3 +1,4 @@
+import { matchesAny } from '../../evidence/wildcard.ts';
 import type { CaptureFilter } from '../store/store.ts';
 import type { Caller, Grant, Place, Right, Role } from './identity.ts';
 
@@ -23,8 +24,8 @@ export function may(caller: Caller, right: Right, place: Place): boolean {
   return caller.grants.some(
     (grant) =>
       RIGHTS[grant.role].includes(right) &&
-      grant.clusters.some((pattern) => matches(pattern, place.cluster)) &&
-      grant.namespaces.some((pattern) => matches(pattern, place.namespace)),
+      matchesAny(grant.clusters, place.cluster) &&
+      matchesAny(grant.namespaces, place.namespace),
   );
 }
 
@@ -46,25 +47,6 @@ export function visible(caller: Caller): NonNullable<CaptureFilter['visible']> |
   return caller.grants
     .filter(({ role }) => RIGHTS[role].includes('see'))
     .map(({ clusters, namespaces }) => ({ clusters, namespaces }));
-}
-
-/**
- * `*` stands for any run of characters, none included; all else for itself. Takes the leftmost place for each piece, so the time is at
- * most the product of the two lengths. '' is matched by `*` alone.
- */
-export function matches(pattern: string, text: string): boolean {
-  if (text === '') return pattern === EVERYTHING;
-  const [first = '', ...rest] = pattern.split(EVERYTHING);
-  const last = rest.pop();
-  if (last === undefined) return pattern === text;
-  if (!text.startsWith(first)) return false;
-  let at = first.length;
-  for (const piece of rest) {
-    const found = text.indexOf(piece, at);
-    if (found < 0) return false;
-    at = found + piece.length;
-  }
-  return text.length - last.length >= at && text.endsWith(last);
 }
 
 function isEverywhere({ clusters, namespaces }: Grant): boolean {

@@ -2,9 +2,9 @@ import type { Logger } from 'pino';
 import { v7 as uuidv7 } from 'uuid';
 import { z } from 'zod';
 import { explain } from '../../evidence/error.ts';
+import { matchesAny } from '../../evidence/wildcard.ts';
 import type { Container__Output } from '../../proto/gen/exhibit/v1/Container.ts';
 import type { Selector__Output } from '../../proto/gen/exhibit/v1/Selector.ts';
-import { matches } from '../identity/rights.ts';
 import type { NodeName, Store } from '../store/store.ts';
 import type { AgentLinks, Answer, Question } from './link.ts';
 
@@ -75,7 +75,7 @@ const keyOf = ({ cluster, node }: NodeName): string => `${cluster}/${node}`;
 const isWanted =
   ({ clusters, node }: Wanted) =>
   (name: NodeName): boolean =>
-    (node === '' || node === name.node) && clusters.some((pattern) => matches(pattern, name.cluster));
+    (node === '' || node === name.node) && matchesAny(clusters, name.cluster);
 
 export function openLookups(
   links: AgentLinks,

@@ -1,11 +1,11 @@
 import type { Logger } from 'pino';
 import { validate as isUuid } from 'uuid';
 import { explain } from '../../evidence/error.ts';
-import { isArtifactName } from '../../evidence/layout.ts';
 import type { CaptureNews__Output } from '../../proto/gen/exhibit/controller/v1/CaptureNews.ts';
 import type { Refusal__Output } from '../../proto/gen/exhibit/controller/v1/Refusal.ts';
 import type { CaptureEvent__Output } from '../../proto/gen/exhibit/v1/CaptureEvent.ts';
 import type { CaptureRow, CaptureState, NewAudit, Store } from '../store/store.ts';
+import { adopted, originOf } from './adopted.ts';
 import { actorOf, type Refusals } from './audit.ts';
 import type { CaptureMessage } from './link.ts';
 import type { Known, Session } from './session.ts';
@@ -22,9 +22,8 @@ export interface NewsParts {
 const PROGRESS_EVERY_MS = 1_000;
 /** Captures of the node's own triggers that a node may make known: an hourly schedule over a hundred pods, several times over. */
 const ADOPTIONS = { most: 1_000, windowMs: 3_600_000 };
-/** Selectors of many labels are the longest that there are. */
-const MAX_SELECTOR_CHARS = 4_096;
-const MAX_NAME_CHARS = 256;
+/** Codes of ours are words; a stranger’s are whatever it likes. */
+const MAX_CODE_CHARS = 256;
 /** Of one message on the bus; the row has everything that matters. */
 const MAX_PUBLISHED_CHARS = 64 * 1024;
 
@@ -71,7 +70,7 @@ export class NewsDesk {
       await this.#conclude(session, row, UNACCEPTED, {
         state: 'refused',
         error: clip(reason),
-        details: { code: clip(code, MAX_NAME_CHARS), reason: clip(reason) },
+        details: { code: clip(code, MAX_CODE_CHARS), reason: clip(reason) },
       });
   }
 
@@ -273,37 +272,6 @@ interface Of {
   readonly captureId: string;
   readonly known: Known;
   readonly news: CaptureNews__Output;
-}
-
-/** Who asked on the node; nothing for what was asked here. */
-function originOf(news: CaptureNews__Output): Readonly<Record<string, string>> {
-  if (news.trigger === '') return {};
-  const { trigger, requestedBy, selector } = news;
-  return {
-    trigger: clip(trigger, MAX_NAME_CHARS),
-    requestedBy: clip(requestedBy, MAX_NAME_CHARS),
-    selector: clip(selector, MAX_SELECTOR_CHARS),
-  };
-}
-
-/** As `sent`, from where what the agent tells brings it on like any other. */
-function adopted({ node }: Session, captureId: string, news: CaptureNews__Output, nowMs: number): CaptureRow {
-  const ended = news.event?.ended;
-  const toldMs = Number(ended ? ended.startedAtMs : news.event?.atMs);
-  // The node's clock may be anywhere.
-  const beganMs = Number.isSafeInteger(toldMs) && toldMs > 0 ? Math.min(toldMs, nowMs) : nowMs;
-  return {
-    ...{ cluster: node.cluster, node: node.node, captureId, requestId: captureId, state: 'sent' },
-    namespace: clip(news.namespace, MAX_NAME_CHARS),
-    selector: clip(news.selector, MAX_SELECTOR_CHARS),
-    caseId: '',
-    reason: clip(ended?.reason ?? ''),
-    artifacts: news.artifacts.filter(isArtifactName),
-    requestedBy: clip(news.requestedBy, MAX_NAME_CHARS),
-    trigger: clip(news.trigger, MAX_NAME_CHARS) || 'controller',
-    ...{ createdAtMs: beganMs, sentAtMs: beganMs, acceptedAtMs: beganMs, endedAtMs: 0, expiresAtMs: 0 },
-    ...{ error: '', approvals: [], cancelRequested: false, command: null, told: null, waits: false },
-  };
 }
 
 /** Of a capture that its agent does not know. */

@@ -7,7 +7,7 @@ import type { CaptureRow, CaptureState } from '../store/store.ts';
 /** What an agent tells of a capture, as the store keeps it. Pure. */
 
 /** The ends that an agent tells, and between which a delivery may still decide. */
-export const TOLD_ENDS = [
+const TOLD_ENDS = [
   'complete',
   'partial',
   'cancelled',

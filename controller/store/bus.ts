@@ -3,7 +3,7 @@ import { v7 as uuidv7 } from 'uuid';
 import { ExhibitError } from '../../evidence/error.ts';
 import type { Bus, Topic } from './store.ts';
 
-export const MAX_MESSAGE_BYTES = 2 ** 20;
+const MAX_MESSAGE_BYTES = 2 ** 20;
 
 export function requireSize(message: string): void {
   if (Buffer.byteLength(message) > MAX_MESSAGE_BYTES)

@@ -59,7 +59,7 @@ async function openShared(target: PostgresTarget, { log, now }: StoreContext): P
   }
 }
 
-export function storeOf(sql: Sql, bus: OwnedBus): Store {
+function storeOf(sql: Sql, bus: OwnedBus): Store {
   return {
     ...captureCalls(sql),
     ...nodeCalls(sql),

@@ -10,8 +10,6 @@ const CANNOT_OPEN = 14;
 const CONSTRAINT = 19;
 const NO_DATABASE = 26;
 
-const UNIQUE = new Set([1555, 2067]);
-
 interface SqliteError extends Error {
   readonly errcode: number;
 }
@@ -19,9 +17,6 @@ interface SqliteError extends Error {
 function isSqliteError(error: unknown): error is SqliteError {
   return error instanceof Error && 'errcode' in error && typeof error.errcode === 'number';
 }
-
-/** A row with this key is there. */
-export const isDuplicateInSqlite = (error: unknown): boolean => isSqliteError(error) && UNIQUE.has(error.errcode);
 
 /** Whether only the work failed that threw it, and not the database under it. */
 export const isOfWork = (error: unknown): boolean => !isSqliteError(error) || (error.errcode & 0xff) === CONSTRAINT;

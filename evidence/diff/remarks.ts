@@ -49,7 +49,7 @@ export interface Remarks {
 }
 
 /** More than a person reads; all are counted. */
-export const MAX_REMARKS = 500;
+const MAX_REMARKS = 500;
 
 type Said = readonly [severity: RemarkSeverity, reason: RemarkReason];
 

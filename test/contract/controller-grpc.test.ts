@@ -9,7 +9,7 @@ import { type GrpcApi, serveGrpc } from '../../controller/api/grpc.ts';
 import { auditedIdentity } from '../../controller/custody/audited-identity.ts';
 import { createIdentity } from '../../controller/identity/authenticate.ts';
 import { identitySchema } from '../../controller/identity/operators.ts';
-import { type Listener, openListener } from '../../controller/tls.ts';
+import { type Listener, openListener } from '../../controller/tls/tls.ts';
 import type { CaptureUpdate__Output } from '../../proto/gen/exhibit/controller/v1/CaptureUpdate.ts';
 import { type ApiClient, apiClient, refusal } from '../lab/controller-client.ts';
 import { type LabPki, labPki } from '../lab/pki.ts';

@@ -7,7 +7,7 @@ import { openHttp } from '../../controller/api/http.ts';
 import { createIdentity } from '../../controller/identity/authenticate.ts';
 import { identitySchema } from '../../controller/identity/operators.ts';
 import { createRateLimit } from '../../controller/identity/rate.ts';
-import { openListener } from '../../controller/tls.ts';
+import { openListener } from '../../controller/tls/tls.ts';
 import { apiClient, refusal } from '../lab/controller-client.ts';
 import { labPki } from '../lab/pki.ts';
 import { labDomain } from '../unit/controller/lab-domain.ts';

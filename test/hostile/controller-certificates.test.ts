@@ -9,7 +9,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Files } from '../../cli/pki/folder.ts';
 import { issueAuthority, type Pair } from '../../cli/pki/issue.ts';
 import { agentIdentity, operatorName } from '../../controller/identity/certificates.ts';
-import { type Listener, openListener } from '../../controller/tls.ts';
+import { type Listener, openListener } from '../../controller/tls/tls.ts';
 import { collectLog, type LogLines } from '../lab/log-lines.ts';
 import { type LabPki, labPki } from '../lab/pki.ts';
 

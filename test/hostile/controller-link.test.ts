@@ -123,7 +123,8 @@ describe('an agent that the controller should not believe', () => {
     for (let count = 0; count < 1_050; count += 1)
       agent.say({ news: { event: { captureId: uuidv7(), atMs: 1, accepted }, trigger: 'schedule' } });
     agent.say({ heartbeat: { atMs: 7 } });
-    await until(() => agent.heard.some(({ heartbeat }) => heartbeat?.atMs === '7'));
+    // A thousand transactions, one after the other.
+    await until(() => agent.heard.some(({ heartbeat }) => heartbeat?.atMs === '7'), 50_000);
     let rows = 0;
     let token: string | undefined;
     do {

@@ -11,7 +11,7 @@ import { createIdentity } from '../../controller/identity/authenticate.ts';
 import type { Caller, Identity } from '../../controller/identity/identity.ts';
 import { identitySchema } from '../../controller/identity/operators.ts';
 import type { NewAudit, Store } from '../../controller/store/store.ts';
-import { openListener } from '../../controller/tls.ts';
+import { openListener } from '../../controller/tls/tls.ts';
 import { type LabPki, labPki } from './pki.ts';
 
 /** The HTTP side of the controller behind its own listener and identity, with throw-away certificates, over an `Api` of the test. */

@@ -19,8 +19,8 @@ import {
   revoke,
 } from '../../cli/pki/folder.ts';
 import { issueLeaf, type LeafSpec, type Pair } from '../../cli/pki/issue.ts';
-import type { ListenerOptions } from '../../controller/tls.ts';
-import { listenerSchema } from '../../controller/tls-files.ts';
+import { listenerSchema } from '../../controller/tls/files.ts';
+import type { ListenerOptions } from '../../controller/tls/tls.ts';
 import { ownedName } from './leftovers.ts';
 
 export interface LabPki extends AsyncDisposable {

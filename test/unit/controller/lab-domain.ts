@@ -10,11 +10,11 @@ import { openApi } from '../../../controller/api/service.ts';
 import { type Denials, openDenials } from '../../../controller/custody/denials.ts';
 import type { CaptureRules, Domain } from '../../../controller/domain.ts';
 import type { Caller, Grant, RateLimit, Role } from '../../../controller/identity/identity.ts';
-import { matches } from '../../../controller/identity/rights.ts';
 import type { AgentLinks, Answer } from '../../../controller/link/link.ts';
 import type { Lookups } from '../../../controller/link/lookups.ts';
 import { openStore } from '../../../controller/store/open.ts';
 import type { NodeName, NodeRow } from '../../../controller/store/store.ts';
+import { matchesAny } from '../../../evidence/wildcard.ts';
 import type { CreateCaptureRequest__Output } from '../../../proto/gen/exhibit/controller/v1/CreateCaptureRequest.ts';
 import type { Container__Output } from '../../../proto/gen/exhibit/v1/Container.ts';
 
@@ -103,7 +103,7 @@ function fakeAgents(): FakeAgents {
     async *lookup(wanted, _question, signal): AsyncIterable<Answer> {
       const mine = [...agents.values()].filter(
         ({ name: { cluster, node } }) =>
-          wanted.clusters.some((pattern) => matches(pattern, cluster)) && (wanted.node === '' || wanted.node === node),
+          matchesAny(wanted.clusters, cluster) && (wanted.node === '' || wanted.node === node),
       );
       for (const { name, is } of mine.filter((one) => one.is !== 'silent')) {
         asked.push(`${name.cluster}/${name.node}`);

@@ -1,7 +1,6 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import fc from 'fast-check';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type CaptureRequest, createCaptures, type Execute } from '../../../agent/capture/captures.ts';
@@ -11,7 +10,7 @@ import { parseConfig } from '../../../agent/config.ts';
 import { asContainerId, type ContainerSummary } from '../../../agent/runtime/runtime.ts';
 import { openSchedules, type SchedulesOptions } from '../../../agent/trigger/schedule.ts';
 import { scheduleBudgetSchema, scheduleSchema } from '../../../agent/trigger/schedule-options.ts';
-import { chooseTargets, matchesPattern } from '../../../agent/trigger/schedule-targets.ts';
+import { chooseTargets } from '../../../agent/trigger/schedule-targets.ts';
 import { ExhibitError } from '../../../evidence/error.ts';
 
 let folder: string;
@@ -383,32 +382,6 @@ describe('the budget of the node', () => {
 });
 
 describe('a selector', () => {
-  test.each([
-    ['web-*', 'web-0', true],
-    ['*', '', true],
-    ['web', 'web-0', false],
-    ['*-0', 'web-0', true],
-    ['w*b*0', 'web-b-0', true],
-    ['ab*ba', 'aba', false],
-    ['a**b', 'ab', true],
-  ])('%s and %j: %s', (pattern, name, expected) => {
-    expect(matchesPattern(pattern, name)).toBe(expected);
-  });
-
-  test('matches as a regular expression would, and in no time', () => {
-    fc.assert(
-      fc.property(
-        fc.string({ unit: fc.constantFrom('a', 'b', '*') }),
-        fc.string({ unit: fc.constantFrom('a', 'b') }),
-        (pattern, name) => {
-          const expression = new RegExp(`^${pattern.replaceAll(/\*+/g, '.*')}$`);
-          expect(matchesPattern(pattern, name)).toBe(expression.test(name));
-        },
-      ),
-    );
-    expect(matchesPattern(`${'a*'.repeat(120)}b`, 'a'.repeat(100_000))).toBe(false);
-  });
-
   test('of one target asks for no list', () => {
     expect(chooseTargets({ target: 'unit:kubelet.service' }, [], 1)).toEqual({
       ...{ targets: [{ selector: 'unit:kubelet.service', name: 'unit:kubelet.service' }], leftOut: 0 },

@@ -18,7 +18,7 @@ import { agentIdentity } from '../../../../controller/identity/certificates.ts';
 import { type LinkOptions, type OpenLinks, openAgentLinks } from '../../../../controller/link/links.ts';
 import { openStore } from '../../../../controller/store/open.ts';
 import { type CaptureRow, type CaptureState, END_STATES, type Store } from '../../../../controller/store/store.ts';
-import { type Listener, openListener } from '../../../../controller/tls.ts';
+import { type Listener, openListener } from '../../../../controller/tls/tls.ts';
 import { ExhibitError } from '../../../../evidence/error.ts';
 import { type LabPki, labPki } from '../../../lab/pki.ts';
 import { type MessageProxy, startMessageProxy } from './message-proxy.ts';
@@ -364,10 +364,10 @@ export const ofSchedule = (): CaptureRequest => ({
   ...{ consistency: 'live', scope: 'container', requester: { trigger: 'schedule', identity: 'baseline' } },
 });
 
-export async function until(what: () => boolean | Promise<boolean>): Promise<void> {
-  const end = Date.now() + PATIENCE_MS;
+export async function until(what: () => boolean | Promise<boolean>, patienceMs = PATIENCE_MS): Promise<void> {
+  const end = Date.now() + patienceMs;
   while (!(await what())) {
-    if (Date.now() > end) throw new Error(`not within ${PATIENCE_MS} ms: ${what}`);
+    if (Date.now() > end) throw new Error(`not within ${patienceMs} ms: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import type { CaptureRules } from '../../../controller/domain.ts';
+import type { CaptureRules } from '../../../../controller/domain.ts';
 import {
   admin,
   caller,
@@ -14,7 +14,7 @@ import {
   nodeRow,
   podRequest,
   T0,
-} from './lab-domain.ts';
+} from '../lab-domain.ts';
 
 let lab: LabDomain;
 beforeEach(async () => {

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import type { Api } from '../../../controller/api/api.ts';
-import { ExhibitError } from '../../../evidence/error.ts';
-import { type FakeApi, fakeApi } from '../../lab/fake-api.ts';
-import { type HttpLab, startHttpLab, TOKEN } from '../../lab/http-controller.ts';
+import type { Api } from '../../../../controller/api/api.ts';
+import { ExhibitError } from '../../../../evidence/error.ts';
+import { type FakeApi, fakeApi } from '../../../lab/fake-api.ts';
+import { type HttpLab, startHttpLab, TOKEN } from '../../../lab/http-controller.ts';
 
 /** Over TLS, by curl. */
 

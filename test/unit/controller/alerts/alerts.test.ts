@@ -2,15 +2,15 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { readAlertmanager } from '../../../controller/alerts/alertmanager.ts';
-import { alertsSchema, type SourceConfig } from '../../../controller/alerts/config.ts';
-import { readFalco } from '../../../controller/alerts/falco.ts';
-import { readGuardDuty } from '../../../controller/alerts/guardduty.ts';
-import { decide } from '../../../controller/alerts/rules.ts';
-import { fillCase, fillReason, fillTarget, shown } from '../../../controller/alerts/template.ts';
+import { readAlertmanager } from '../../../../controller/alerts/alertmanager.ts';
+import { alertsSchema, type SourceConfig } from '../../../../controller/alerts/config.ts';
+import { readFalco } from '../../../../controller/alerts/falco.ts';
+import { readGuardDuty } from '../../../../controller/alerts/guardduty.ts';
+import { decide } from '../../../../controller/alerts/rules.ts';
+import { fillCase, fillReason, fillTarget, shown } from '../../../../controller/alerts/template.ts';
 
 const sample = (name: string): unknown =>
-  JSON.parse(readFileSync(path.join(import.meta.dirname, `../fixtures/alerts/${name}.json`), 'utf8'));
+  JSON.parse(readFileSync(path.join(import.meta.dirname, `../../fixtures/alerts/${name}.json`), 'utf8'));
 /** Half a minute after the samples. */
 const NOW_MS = Date.parse('2026-11-20T10:00:30Z');
 const ID = '3ad7b26ded6d8e7b23da7d48fe889434573036c27ae5a74837233de441c3601e';

@@ -3,9 +3,9 @@ import { readFileSync } from 'node:fs';
 import net from 'node:net';
 import { TLSSocket } from 'node:tls';
 import { describe, expect, test } from 'vitest';
-import { createConnections } from '../../../controller/tls-connections.ts';
-import { collectLog } from '../../lab/log-lines.ts';
-import { labPki } from '../../lab/pki.ts';
+import { createConnections } from '../../../../controller/tls/connections.ts';
+import { collectLog } from '../../../lab/log-lines.ts';
+import { labPki } from '../../../lab/pki.ts';
 
 const IDLE_MS = 300_000;
 

@@ -2,11 +2,11 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { Validator } from '@seriousme/openapi-schema-validator';
 import { describe, expect, test } from 'vitest';
-import { callTypes } from '../../../controller/api/http-messages.ts';
-import { ROUTES } from '../../../controller/api/http-routes.ts';
-import { openapi } from '../../../controller/api/openapi.ts';
+import { callTypes } from '../../../../controller/api/http-messages.ts';
+import { ROUTES } from '../../../../controller/api/http-routes.ts';
+import { openapi } from '../../../../controller/api/openapi.ts';
 
-const PUBLISHED = path.resolve(import.meta.dirname, '../../../docs/openapi.json');
+const PUBLISHED = path.resolve(import.meta.dirname, '../../../../docs/openapi.json');
 
 describe('the OpenAPI document', () => {
   test('is one, says an independent validator', async () => {

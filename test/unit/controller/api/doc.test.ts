@@ -5,13 +5,13 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
-import type { Api } from '../../../controller/api/api.ts';
-import { ROUTES } from '../../../controller/api/http-routes.ts';
-import { startHttpLab } from '../../lab/http-controller.ts';
-import { container, labDomain, nodeRow } from './lab-domain.ts';
+import type { Api } from '../../../../controller/api/api.ts';
+import { ROUTES } from '../../../../controller/api/http-routes.ts';
+import { startHttpLab } from '../../../lab/http-controller.ts';
+import { container, labDomain, nodeRow } from '../lab-domain.ts';
 
 const exec = promisify(execFile);
-const DOC = readFileSync(path.resolve(import.meta.dirname, '../../../docs/controller-api.md'), 'utf8');
+const DOC = readFileSync(path.resolve(import.meta.dirname, '../../../../docs/controller-api.md'), 'utf8');
 const blocks = [...DOC.matchAll(/^```sh\n(.*?)^```$/gms)].map(([, block]) => block ?? '');
 
 /** The API, and which of its calls were made. */

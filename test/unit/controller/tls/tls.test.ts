@@ -10,13 +10,13 @@ import { promisify } from 'node:util';
 import grpc from '@grpc/grpc-js';
 import { service as healthService } from 'grpc-health-check';
 import { describe, expect, test } from 'vitest';
-import { issueAuthority } from '../../../cli/pki/issue.ts';
-import { issueRevocationList, type Revoked } from '../../../cli/pki/revoke.ts';
-import { agentIdentity, operatorName } from '../../../controller/identity/certificates.ts';
-import { type Listener, openListener } from '../../../controller/tls.ts';
-import { listenerSchema } from '../../../controller/tls-files.ts';
-import { collectLog } from '../../lab/log-lines.ts';
-import { type LabPki, labPki } from '../../lab/pki.ts';
+import { issueAuthority } from '../../../../cli/pki/issue.ts';
+import { issueRevocationList, type Revoked } from '../../../../cli/pki/revoke.ts';
+import { agentIdentity, operatorName } from '../../../../controller/identity/certificates.ts';
+import { listenerSchema } from '../../../../controller/tls/files.ts';
+import { type Listener, openListener } from '../../../../controller/tls/tls.ts';
+import { collectLog } from '../../../lab/log-lines.ts';
+import { type LabPki, labPki } from '../../../lab/pki.ts';
 
 const exec = promisify(execFile);
 /** Never by itself: tests that need it wait for it. */

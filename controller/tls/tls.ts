@@ -2,12 +2,13 @@ import { once } from 'node:events';
 import net from 'node:net';
 import tls, { type TLSSocket } from 'node:tls';
 import type { Logger } from 'pino';
-import { ExhibitError } from '../evidence/error.ts';
-import { chainOf, createConnections } from './tls-connections.ts';
-import type { ListenerConfig, Material } from './tls-files.ts';
-import { createHandshakes } from './tls-handshakes.ts';
-import { watchMaterial } from './tls-reload.ts';
-import { certificateFields, createBoundedLog, handshakeWords, verificationWords } from './tls-words.ts';
+import { ExhibitError } from '../../evidence/error.ts';
+import { readAddress } from '../../proto/address.ts';
+import { chainOf, createConnections } from './connections.ts';
+import type { ListenerConfig, Material } from './files.ts';
+import { createHandshakes } from './handshakes.ts';
+import { watchMaterial } from './reload.ts';
+import { certificateFields, createBoundedLog, handshakeWords, verificationWords } from './words.ts';
 
 /**
  * A TLS listener whose certificate, trust and revocation lists can be replaced while it runs. It hands sockets on by their ALPN
@@ -139,17 +140,15 @@ function judge(socket: TLSSocket, named: boolean, options: ListenerOptions): str
 }
 
 async function listen(server: net.Server, listenOn: string): Promise<{ host: string; port: number }> {
-  const [, bracketed, name, port] = /^(?:\[([^\]]+)\]|([^:]+)):(\d+)$/.exec(listenOn) ?? [];
-  const host = bracketed ?? name;
-  if (host === undefined || Number(port) > 65_535)
-    throw new ExhibitError('config', `Cannot listen on ${listenOn}: HOST:PORT is expected.`);
+  const wanted = readAddress(listenOn);
+  if (wanted === undefined) throw new ExhibitError('config', `Cannot listen on ${listenOn}: HOST:PORT is expected.`);
   try {
-    server.listen({ host, port: Number(port), backlog: BACKLOG });
+    server.listen({ ...wanted, backlog: BACKLOG });
     await once(server, 'listening');
   } catch (cause) {
     throw new ExhibitError('config', `Cannot listen on ${listenOn}`, { cause });
   }
   const address = server.address();
   if (address === null || typeof address === 'string') throw new ExhibitError('internal', 'A listener has no port.');
-  return { host, port: address.port };
+  return { host: wanted.host, port: address.port };
 }

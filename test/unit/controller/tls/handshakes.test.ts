@@ -1,8 +1,8 @@
 import net from 'node:net';
 import { describe, expect, test } from 'vitest';
-import { createHandshakes } from '../../../controller/tls-handshakes.ts';
-import { createBoundedLog } from '../../../controller/tls-words.ts';
-import { collectLog } from '../../lab/log-lines.ts';
+import { createHandshakes } from '../../../../controller/tls/handshakes.ts';
+import { createBoundedLog } from '../../../../controller/tls/words.ts';
+import { collectLog } from '../../../lab/log-lines.ts';
 
 const MAX = 2_048;
 

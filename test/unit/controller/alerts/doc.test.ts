@@ -2,12 +2,12 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
-import { alertsSchema } from '../../../controller/alerts/config.ts';
-import { readGuardDuty } from '../../../controller/alerts/guardduty.ts';
-import { OUTCOMES } from '../../../controller/alerts/intake.ts';
-import { decide } from '../../../controller/alerts/rules.ts';
+import { alertsSchema } from '../../../../controller/alerts/config.ts';
+import { readGuardDuty } from '../../../../controller/alerts/guardduty.ts';
+import { OUTCOMES } from '../../../../controller/alerts/intake.ts';
+import { decide } from '../../../../controller/alerts/rules.ts';
 
-const read = (file: string): string => readFileSync(path.resolve(import.meta.dirname, '../../..', file), 'utf8');
+const read = (file: string): string => readFileSync(path.resolve(import.meta.dirname, '../../../..', file), 'utf8');
 const DOC = read('docs/alerts.md');
 const example = (): unknown => parse(/^```yaml\n(.*?)^```$/ms.exec(DOC)?.[1] ?? '').alerts;
 

@@ -1,9 +1,19 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { newsOfCaptures } from '../../../controller/capture/inbox.ts';
-import type { Bus } from '../../../controller/store/store.ts';
-import type { CaptureUpdate } from '../../../proto/gen/exhibit/controller/v1/CaptureUpdate.ts';
-import type { Capture__Output } from '../../../proto/gen/exhibit/v1/Capture.ts';
-import { caller, container, context, failure, grant, type LabDomain, labDomain, podRequest, T0 } from './lab-domain.ts';
+import { newsOfCaptures } from '../../../../controller/capture/inbox.ts';
+import type { Bus } from '../../../../controller/store/store.ts';
+import type { CaptureUpdate } from '../../../../proto/gen/exhibit/controller/v1/CaptureUpdate.ts';
+import type { Capture__Output } from '../../../../proto/gen/exhibit/v1/Capture.ts';
+import {
+  caller,
+  container,
+  context,
+  failure,
+  grant,
+  type LabDomain,
+  labDomain,
+  podRequest,
+  T0,
+} from '../lab-domain.ts';
 
 const rob = caller('rob', grant('responder', ['*'], ['prod']));
 

@@ -1,14 +1,14 @@
-import { ExhibitError } from '../../evidence/error.ts';
-import type { Case } from '../../proto/gen/exhibit/controller/v1/Case.ts';
-import type { ListCasesRequest__Output } from '../../proto/gen/exhibit/controller/v1/ListCasesRequest.ts';
-import type { ListCasesResponse } from '../../proto/gen/exhibit/controller/v1/ListCasesResponse.ts';
-import type { CallContext } from '../api/api.ts';
-import { type Domain, denyQuietly, forbidden } from '../domain.ts';
-import type { Caller } from '../identity/identity.ts';
-import { maySomewhere, visible } from '../identity/rights.ts';
-import { pageSize, visiblePage } from '../page.ts';
-import type { CaseRow } from '../store/store.ts';
-import { readCaseId, readNote, readTitle } from '../text.ts';
+import { ExhibitError } from '../evidence/error.ts';
+import type { Case } from '../proto/gen/exhibit/controller/v1/Case.ts';
+import type { ListCasesRequest__Output } from '../proto/gen/exhibit/controller/v1/ListCasesRequest.ts';
+import type { ListCasesResponse } from '../proto/gen/exhibit/controller/v1/ListCasesResponse.ts';
+import type { CallContext } from './api/api.ts';
+import { type Domain, denyQuietly, forbidden } from './domain.ts';
+import type { Caller } from './identity/identity.ts';
+import { maySomewhere, visible } from './identity/rights.ts';
+import { pageSize, visiblePage } from './page.ts';
+import type { CaseRow } from './store/store.ts';
+import { readCaseId, readNote, readTitle } from './text.ts';
 
 /**
  * Cases, and who may what. Open one: a responder of anywhere. See one: who opened it, who may see one of its captures, and who may

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import type { CaptureState } from '../../../controller/store/store.ts';
+import type { CaptureState } from '../../../../controller/store/store.ts';
 import {
   admin,
   caller,
@@ -11,7 +11,7 @@ import {
   labDomain,
   podRequest,
   T0,
-} from './lab-domain.ts';
+} from '../lab-domain.ts';
 
 let lab: LabDomain;
 beforeEach(async () => {

@@ -1,6 +1,6 @@
 import type { Logger } from 'pino';
-import { explain } from '../evidence/error.ts';
-import { loadMaterial, type Material, stateOf, type TlsFiles } from './tls-files.ts';
+import { explain } from '../../evidence/error.ts';
+import { loadMaterial, type Material, stateOf, type TlsFiles } from './files.ts';
 
 /** Files of TLS that are read again when they change. */
 export interface WatchedMaterial extends AsyncDisposable {

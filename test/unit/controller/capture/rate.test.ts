@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { nextRate, type Progress, type Rate } from '../../../controller/capture/rate.ts';
+import { nextRate, type Progress, type Rate } from '../../../../controller/capture/rate.ts';
 
 const at = (atMs: number, doneBytes: number, totalBytes = 0, stage = 'memory'): Progress => ({
   ...{ stage, doneBytes, totalBytes, atMs },

@@ -3,8 +3,8 @@ import { readFileSync } from 'node:fs';
 import tls from 'node:tls';
 import { pino } from 'pino';
 import { describe, expect, test } from 'vitest';
-import { openListener, type Protocol } from '../../../controller/tls.ts';
-import { labPki } from '../../lab/pki.ts';
+import { openListener, type Protocol } from '../../../../controller/tls/tls.ts';
+import { labPki } from '../../../lab/pki.ts';
 
 describe('the API port', () => {
   test.each<[string[], Protocol]>([

@@ -1,5 +1,5 @@
 import type { X509Certificate } from 'node:crypto';
-import { ExhibitError } from '../evidence/error.ts';
+import { ExhibitError } from '../../evidence/error.ts';
 
 /** Certificate revocation lists (RFC 5280, 5), read so that connections that stand already can be judged by a new one. */
 

@@ -1,7 +1,7 @@
 import { X509Certificate } from 'node:crypto';
 import type { PeerCertificate, TLSSocket } from 'node:tls';
 import type { Logger } from 'pino';
-import type { Material } from './tls-files.ts';
+import type { Material } from './files.ts';
 
 /** Connections whose handshake is done, and when they have to end. */
 export interface Connections {

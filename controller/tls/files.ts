@@ -2,7 +2,8 @@ import { constants, createPrivateKey, X509Certificate } from 'node:crypto';
 import { open, stat } from 'node:fs/promises';
 import tls, { type SecureContextOptions } from 'node:tls';
 import { z } from 'zod';
-import { ExhibitError, explain, isExhibitError } from '../evidence/error.ts';
+import { ExhibitError, explain, isExhibitError } from '../../evidence/error.ts';
+import { isAddress } from '../../proto/address.ts';
 import { type RevocationList, readRevocationList } from './revocation.ts';
 
 /** What a listener shows and trusts, from its files; read whole or not at all. */
@@ -13,7 +14,7 @@ const absolutePath = z.string().regex(/^\//, { error: 'an absolute path' });
 const DEFAULT_MAX_CONNECTIONS = 12_000;
 
 export const listenerSchema = z.strictObject({
-  listen: z.string().regex(/^(\[[0-9a-fA-F:.%a-z]+\]|[^[\]:/\s]+):\d{1,5}$/, { error: 'HOST:PORT, or [ADDRESS]:PORT' }),
+  listen: z.string().refine(isAddress, { error: 'HOST:PORT, or [ADDRESS]:PORT' }),
   /** PEM: the certificate, then those between it and what clients trust. */
   certFile: absolutePath,
   keyFile: absolutePath,

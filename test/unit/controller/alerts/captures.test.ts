@@ -2,18 +2,20 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { pino } from 'pino';
 import { describe, expect, test } from 'vitest';
-import type { Alert } from '../../../controller/alerts/alert.ts';
-import { alertsSchema } from '../../../controller/alerts/config.ts';
-import { readFalco } from '../../../controller/alerts/falco.ts';
-import { createIntake } from '../../../controller/alerts/intake.ts';
-import { createLedger } from '../../../controller/alerts/ledger.ts';
-import { admin, caller, container, context, grant, type LabDomain, labDomain, nodeRow, T0 } from './lab-domain.ts';
+import type { Alert } from '../../../../controller/alerts/alert.ts';
+import { alertsSchema } from '../../../../controller/alerts/config.ts';
+import { readFalco } from '../../../../controller/alerts/falco.ts';
+import { createIntake } from '../../../../controller/alerts/intake.ts';
+import { createLedger } from '../../../../controller/alerts/ledger.ts';
+import { admin, caller, container, context, grant, type LabDomain, labDomain, nodeRow, T0 } from '../lab-domain.ts';
 
 /** Alerts on the real API and the real store; only the agents are played. */
 
 const { id } = container('shop', 'web-0', 'app');
 const at = (atMs: number): string => new Date(atMs).toISOString();
-const sample = JSON.parse(readFileSync(path.join(import.meta.dirname, '../fixtures/alerts/falco-shell.json'), 'utf8'));
+const sample = JSON.parse(
+  readFileSync(path.join(import.meta.dirname, '../../fixtures/alerts/falco-shell.json'), 'utf8'),
+);
 
 function config(rule: object = {}, source: object = {}) {
   return alertsSchema.parse({
