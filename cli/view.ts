@@ -23,6 +23,14 @@ export interface CaptureView {
   readonly waitingSinks: readonly string[];
   /** In their order, what each of them failed with when it was last tried; null where nothing is known. */
   readonly waitingProblems: readonly (string | null)[];
+  /** What differs from the last good snapshot; null where it was not compared. */
+  readonly changes: ChangesView | null;
+}
+
+export interface ChangesView {
+  /** The capture it was compared with; null where there was none. */
+  readonly baseline: string | null;
+  readonly kinds: readonly { kind: string; new: number; gone: number; changed: number }[];
 }
 
 export interface StageView {
@@ -62,6 +70,7 @@ export function captureView(capture: Capture__Output): CaptureView {
     stages: capture.stages.map(stageView),
     waitingSinks: capture.waitingSinks,
     waitingProblems: capture.waitingSinks.map((_, index) => capture.waitingProblems[index] || null),
+    changes: capture.changes ? { baseline: capture.changes.baseline || null, kinds: capture.changes.kinds } : null,
   };
 }
 
@@ -103,6 +112,18 @@ export function eventView(event: CaptureEvent__Output): EventView | undefined {
 /** `complete, waits for s3`: what the agent has done its part of, and a sink has not. */
 export function stateWords({ state, waitingSinks }: Pick<CaptureView, 'state' | 'waitingSinks'>): string {
   return waitingSinks.length === 0 ? state : `${state}, waits for ${waitingSinks.join(', ')}`;
+}
+
+/** `2 new, 1 changed processes; 1 new ports`. */
+export function changesWords({ baseline, kinds }: ChangesView): string {
+  if (baseline === null) return 'no good snapshot of this workload to compare with';
+  const words = kinds.flatMap((one) => {
+    const counts = (['new', 'gone', 'changed'] as const)
+      .filter((how) => one[how] > 0)
+      .map((how) => `${one[how]} ${how}`);
+    return counts.length === 0 ? [] : [`${one.kind}: ${counts.join(', ')}`];
+  });
+  return `${words.join('; ') || 'none in what was compared'} (since ${baseline})`;
 }
 
 function timeView(epochMs: string): string | null {

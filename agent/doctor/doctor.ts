@@ -29,7 +29,9 @@ import { checkAppendOnly, checkClock, checkSigning, checkSinks, checkTimestamp, 
 import { checkCgroup, checkKernel } from './kernel.ts';
 import { examineCheckpoint, examineRuntime } from './node.ts';
 import { inTime, type Patient, type Shared } from './patient.ts';
+import { checkPolicy } from './policy.ts';
 import { examineSpool } from './spool.ts';
+import { examineRequestFolder, examineSchedules } from './triggers.ts';
 
 type Examination = (patient: Patient, shared: Shared) => Promise<readonly Check[]>;
 
@@ -74,6 +76,9 @@ const EXAMINATIONS: ReadonlyArray<readonly [Group, name: string, Examination]> =
   ['agent', 'state', examineState],
   ['agent', 'memory', async ({ config }) => [checkMemory(await memoryRoom(), config.memory.bufferBytes)]],
   ['agent', 'settings', async ({ config }) => [checkSettings(config)]],
+  ['agent', 'policy', async ({ config }) => [checkPolicy(config.policy)]],
+  ['agent', 'request-folder', examineRequestFolder],
+  ['agent', 'schedules', examineSchedules],
   ['evidence', 'sink', examineSinks],
   ['evidence', 'append-only', examineRights],
   ['evidence', 'spool', examineSpool],

@@ -5,6 +5,7 @@ import type { Host } from '../host/host.ts';
 import type { Runtime, RuntimeDescription, RuntimeIdentity } from '../runtime/runtime.ts';
 import type { NamedSink } from '../sink/several.ts';
 import type { Sink } from '../sink/sink.ts';
+import type { ScheduleStatus } from '../trigger/schedule.ts';
 
 /** Whom the doctor examines. */
 export interface Patient {
@@ -16,6 +17,8 @@ export interface Patient {
   readonly storedKey: (sink: Sink) => string | undefined;
   /** The sinks that captures wait for, a list for each capture; absent where no agent runs. */
   readonly waiting?: () => readonly (readonly string[])[];
+  /** How the schedules stand; absent where no agent runs. */
+  readonly schedules?: () => readonly ScheduleStatus[];
   readonly signal: AbortSignal;
 }
 

@@ -50,6 +50,8 @@ const HOST_PACKAGES = {
   debootstrap: 'debootstrap',
   gdb: 'gdb',
   zstd: 'zstd',
+  curl: 'curl',
+  openssl: 'openssl',
   age: 'age',
   bsdtar: 'libarchive-tools',
   python3: 'python3',
