@@ -99,6 +99,7 @@ function begun({ captureId, atMs }: CaptureEvent__Output): Capture__Output {
     scope: '',
     waitingSinks: [],
     waitingProblems: [],
+    changes: null,
   };
 }
 
