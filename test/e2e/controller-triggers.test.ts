@@ -53,6 +53,8 @@ let certificate: readonly string[];
 const agents = new Map<string, Agent>();
 const pods = new Map<string, LabPod>();
 let nodeA: LabNode;
+/** A process of the machine without containers. */
+let victim = 0;
 
 beforeEach((context) => {
   requireLab(context);
@@ -73,6 +75,7 @@ beforeAll(async () => {
   nodeA = await containers('node-a', 'web-0', { exits: { rules: [{ name: 'failed', match: { exitCodes: [3] } }] } });
   await containers('node-b', 'web-1', { schedules: [BASELINE], scheduleBudget: { capturesPerHour: 1 } });
   await machine('plain', await network.host('plain'), { requestFolder: { path: path.join(folder, 'requests') } });
+  victim = await sleeper();
   await connected(NODES.length);
 }, 180_000);
 afterAll(() => stack.disposeAsync(), 60_000);
@@ -100,6 +103,13 @@ async function machine(name: string, host: NetHost, more: Record<string, unknown
   const section = { ...(await controller.agentSection('lab', name)), reconnect: { firstMs: 100, maxMs: 500 } };
   const options: AgentOptions = { host, config: { node: name, controller: section, ...more } };
   agents.set(name, stack.use(await startAgent(node, options)));
+}
+
+async function sleeper(): Promise<number> {
+  const child = spawn('sleep', ['1000'], { stdio: 'ignore' });
+  await once(child, 'spawn');
+  stack.defer(() => void child.kill('SIGKILL'));
+  return child.pid ?? 0;
 }
 
 const ask = async (route: string, ...argv: string[]): Promise<unknown> =>
@@ -152,10 +162,7 @@ describe('captures by every trigger', () => {
     const pod = await operator.exhibit(controller, 'capture', 'prod/web-0', '--artifacts', 'processes');
     expect(pod.code, pod.stderr).toBe(0);
     promise('node-a', 'api', 'ada', idIn(pod.stdout));
-    const victim = spawn('sleep', ['1000'], { stdio: 'ignore' });
-    await once(victim, 'spawn');
-    stack.defer(() => void victim.kill('SIGKILL'));
-    const argv = ['capture', `pid:${victim.pid}`, '--node', 'plain', '--artifacts', 'processes,memory'];
+    const argv = ['capture', `pid:${victim}`, '--node', 'plain', '--artifacts', 'processes,memory'];
     const process_ = await operator.exhibit(controller, ...argv);
     expect(process_.code, process_.stderr).toBe(0);
     promise('plain', 'api', 'ada', idIn(process_.stdout));
@@ -226,7 +233,7 @@ describe('captures by every trigger', () => {
     const config = readFileSync(path.join(agentOf('plain').folder, 'config.yaml'), 'utf8');
     const folder = /path: (\S+requests)/.exec(config)?.[1] ?? '';
     const partial = path.join(folder, '.one.tmp');
-    writeFileSync(partial, JSON.stringify({ target: `pid:${process.pid}`, ...QUICK }), { mode: 0o600 });
+    writeFileSync(partial, JSON.stringify({ target: `pid:${victim}`, ...QUICK }), { mode: 0o600 });
     renameSync(partial, path.join(folder, 'one.json'));
     const answer = await vi.waitFor(
       () => {
@@ -237,7 +244,7 @@ describe('captures by every trigger', () => {
       { timeout: 60_000, interval: 100 },
     );
     expect(answer, agentOf('plain').log()).toMatchObject({ state: 'complete' });
-    promiseLocal('plain', 'folder', /^uid 0 \(root\), one\.json, sha256 [0-9a-f]{64}$/, answer.captureId ?? '');
+    promiseLocal('plain', 'folder', /^uid 0, one\.json, sha256 [0-9a-f]{64}$/, answer.captureId ?? '');
   });
 
   test('the end of a container', async () => {

@@ -83,7 +83,10 @@ export async function startController(options: LabControllerOptions = {}): Promi
   const signal = (name: NodeJS.Signals) => {
     if (!isGone()) child.kill(name);
   };
-  const { agents, api } = await ready(log, isGone);
+  const { agents, api } = await ready(log, isGone).catch((error: unknown) => {
+    signal('SIGKILL');
+    throw error;
+  });
   const stop = async () => {
     signal('SIGTERM');
     const timer = setTimeout(() => signal('SIGKILL'), STOP_TIMEOUT_MS);

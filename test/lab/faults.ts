@@ -1,0 +1,80 @@
+/** What breaks in a lab of cuts: a schedule that a seed decides, each fault undone before the next of its lane begins. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { CutsLab } from './cuts-lab.ts';
+import { between, pick, type Random, shuffled } from './seeded.ts';
+
+/** Done, for a while, and undone. */
+export interface Fault {
+  readonly words: string;
+  run(): Promise<void>;
+}
+
+/** Two heartbeats and a second (docs/controller-link.md): either side has let go of the stream by then. */
+const BEYOND_HEARTBEATS_MS = 33_000;
+
+/** What happens to networks: each kind at every host in turn, and one that outlasts the heartbeats. */
+export function networkFaults({ hosts, agents }: CutsLab, random: Random): Fault[] {
+  const cut = (host: CutsLab['hosts'][number], how: 'down' | 'blackhole', lengthMs: number): Fault => ({
+    words: `${how} at ${host.name} for ${Math.round(lengthMs)} ms`,
+    async run() {
+      await host.cut(how);
+      await sleep(lengthMs);
+      await host.heal();
+    },
+  });
+  const short = () => between(random, 300, 4_000);
+  const all = hosts.flatMap((host) => [cut(host, 'down', short()), cut(host, 'blackhole', short())]);
+  return shuffled(random, [...all, cut(pick(random, agents).host, 'blackhole', BEYOND_HEARTBEATS_MS)]);
+}
+
+/** What happens to processes: every part is killed, the controllers are stopped as well, and PostgreSQL is restarted. */
+export function processFaults({ replicas, agents, postgres }: CutsLab, random: Random): Fault[] {
+  const pause = () => between(random, 100, 2_000);
+  const kills = [...replicas, ...agents, ...agents].map((part): Fault => {
+    const lengthMs = pause();
+    return {
+      words: `SIGKILL of ${part.name}, back after ${Math.round(lengthMs)} ms`,
+      async run() {
+        await part.kill();
+        await sleep(lengthMs);
+        await part.start();
+      },
+    };
+  });
+  const stops = replicas.map((part): Fault => {
+    const lengthMs = 2 * pause();
+    return {
+      words: `SIGSTOP of ${part.name} for ${Math.round(lengthMs)} ms`,
+      async run() {
+        const { pid } = part.process;
+        process.kill(pid, 'SIGSTOP');
+        await sleep(lengthMs);
+        process.kill(pid, 'SIGCONT');
+      },
+    };
+  });
+  const restarts = (['fast', 'immediate'] as const).flatMap((how): Fault[] => {
+    if (postgres === undefined) return [];
+    const lengthMs = pause();
+    return [
+      {
+        words: `PostgreSQL stopped (${how}) for ${Math.round(lengthMs)} ms`,
+        async run() {
+          await postgres.stop(how);
+          await sleep(lengthMs);
+          await postgres.start();
+        },
+      },
+    ];
+  });
+  return shuffled(random, [...kills, ...stops, ...restarts]);
+}
+
+/** One after the other, with pauses between them. */
+export async function runLane(faults: readonly Fault[], random: Random, told: (words: string) => void): Promise<void> {
+  for (const fault of faults) {
+    await sleep(between(random, 100, 1_500));
+    told(fault.words);
+    await fault.run();
+  }
+}
