@@ -39,7 +39,7 @@ const told = (state: string): Capture__Output | null =>
     : {
         ...{ captureId, state, target: 'prod/web-0/app', caseId: '', reason: '', bundleUrl: '', error: '' },
         ...{ startedAtMs: '0', finishedAtMs: '0', storedBytes: '0', gapCount: 0, pauseMs: 0, scope: 'container' },
-        ...{ stages: [], waitingSinks: [], waitingProblems: [] },
+        ...{ stages: [], waitingSinks: [], waitingProblems: [], changes: null },
       };
 
 describe('a watch', () => {
