@@ -1,6 +1,8 @@
 /** What breaks in a lab of cuts: a schedule that a seed decides, each fault undone before the next of its lane begins. */
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { CutsLab } from './cuts-lab.ts';
+import type { AgentPart, CutsLab } from './cuts-lab.ts';
 import { between, pick, type Random, shuffled } from './seeded.ts';
 
 /** Done, for a while, and undone. */
@@ -27,14 +29,35 @@ export function networkFaults({ hosts, agents }: CutsLab, random: Random): Fault
   return shuffled(random, [...all, cut(pick(random, agents).host, 'blackhole', BEYOND_HEARTBEATS_MS)]);
 }
 
+/** A kill in the middle of nothing shows little; a node that is cut off has nothing to do for as long. */
+const WAIT_FOR_CAPTURE_MS = 6_000;
+
+/** One of them has a bundle that is not sealed yet. */
+function isCapturing(agents: readonly AgentPart[]): boolean {
+  return agents.some(({ name, process }) => {
+    const base = join(process.evidence, 'lab', name);
+    return existsSync(base) && readdirSync(base).some((id) => !existsSync(join(base, id, 'manifest.json')));
+  });
+}
+
+async function untilCapturing(agents: readonly AgentPart[]): Promise<void> {
+  const deadline = Date.now() + WAIT_FOR_CAPTURE_MS;
+  while (!isCapturing(agents) && Date.now() < deadline) await sleep(5);
+}
+
 /** What happens to processes: every part is killed, the controllers are stopped as well, and PostgreSQL is restarted. */
 export function processFaults({ replicas, agents, postgres }: CutsLab, random: Random): Fault[] {
   const pause = () => between(random, 100, 2_000);
-  const kills = [...replicas, ...agents, ...agents].map((part): Fault => {
+  const targets = [
+    ...replicas.map((part) => ({ part, busy: agents })),
+    ...[...agents, ...agents].map((part) => ({ part, busy: [part] })),
+  ];
+  const kills = targets.map(({ part, busy }): Fault => {
     const lengthMs = pause();
     return {
       words: `SIGKILL of ${part.name}, back after ${Math.round(lengthMs)} ms`,
       async run() {
+        await untilCapturing(busy);
         await part.kill();
         await sleep(lengthMs);
         await part.start();

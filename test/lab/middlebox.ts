@@ -26,9 +26,14 @@ const CALM: Weather = { delayMs: 0, stalled: false, resetAfterBytes: 0 };
 export interface Middlebox extends AsyncDisposable {
   /** As gRPC takes it: ADDRESS:PORT, or `unix:PATH`. */
   readonly address: string;
+  /** How many connections it has reset. */
+  readonly resets: number;
   /** What is not said is calm again. */
   set(weather: Partial<Weather>): void;
 }
+
+/** The line that it prints for each. */
+const RESET = 'reset';
 
 const PROGRAM = fileURLToPath(import.meta.url);
 
@@ -38,11 +43,19 @@ export async function startMiddlebox(host: NetHost, target: string, path?: strin
   const child = spawn(argv[0] ?? '', argv.slice(1), { stdio: ['pipe', 'pipe', 'inherit'] });
   const gone = once(child, 'close');
   child.stdin.on('error', () => {}); // It has ended; `gone` tells.
-  const first = once(createInterface({ input: child.stdout }), 'line') as Promise<[string]>;
+  const lines = createInterface({ input: child.stdout });
+  const first = once(lines, 'line') as Promise<[string]>;
+  let resets = 0;
+  lines.on('line', (line) => {
+    if (line === RESET) resets += 1;
+  });
   const line = await Promise.race([first, gone.then(() => undefined)]);
   if (line === undefined) throw new Error(`the middlebox of ${host.name} ended at its start`);
   return {
     address: path === undefined ? `${host.address}:${line[0]}` : `unix:${path}`,
+    get resets() {
+      return resets;
+    },
     set: (weather) => void child.stdin.write(`${JSON.stringify({ ...CALM, ...weather })}\n`),
     async [Symbol.asyncDispose]() {
       child.stdin.end();
@@ -85,6 +98,7 @@ function passOn(from: Socket, to: Socket, passed: (bytes: number) => void): void
 function between(client: Socket, server: Socket): void {
   let bytes = 0;
   const reset = () => {
+    if (!client.destroyed) process.stdout.write(`${RESET}\n`);
     for (const socket of [client, server]) socket.resetAndDestroy();
   };
   const passed = (more: number) => {

@@ -107,8 +107,9 @@ export async function startNetwork(): Promise<LabNetwork> {
     async host(name, pid) {
       if (count === MAX_HOSTS) throw new Error(`a network of the lab has ${MAX_HOSTS} hosts at most`);
       count += 1;
+      const number = count;
       const own = pid === undefined ? kept.use(await newNamespace()) : { enter: entering(pid) };
-      return await connect(router.enter, own.enter, { name, number: count });
+      return await connect(router.enter, own.enter, { name, number });
     },
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   };
