@@ -80,7 +80,7 @@ async function keepAsking(lab: CutsLab, random: Random, until: AbortSignal): Pro
     all.push(asked);
     const work = askFor(lab, asked).finally(() => waiting.delete(work));
     waiting.add(work);
-    await sleep(between(random, 300, 1_500));
+    await sleep(between(random, 500, 2_000));
     if (waiting.size === MAX_WAITING) await Promise.race(waiting);
   }
   await Promise.all(waiting);

@@ -45,7 +45,7 @@ const FOLDERS = ['/usr/sbin', '/sbin', '/usr/bin', '/bin', ...(process.env.PATH 
 export function netsObstacle(): string | undefined {
   if (process.platform !== 'linux') return `needs Linux: this is ${process.platform}`;
   if (process.getuid?.() !== 0) return 'needs root: makes network namespaces';
-  const packages = { ip: 'iproute2', unshare: 'util-linux', nsenter: 'util-linux' };
+  const packages = { ip: 'iproute2', unshare: 'util-linux', nsenter: 'util-linux', setpriv: 'util-linux' };
   for (const [program, debian] of Object.entries(packages))
     if (!FOLDERS.some((folder) => existsSync(join(folder, program)))) return `needs ${program} (Debian's ${debian})`;
   if (!existsSync('/proc/self/ns/net')) return 'needs network namespaces in the kernel';
@@ -85,7 +85,12 @@ async function newNamespace(): Promise<Namespace> {
   };
 }
 
-const entering = (pid: number): readonly string[] => ['nsenter', `--net=/proc/${pid}/ns/net`, '--'];
+/** What runs in a namespace of the lab ends with the test, also where the test is killed. */
+const DYING_WITH_US = ['setpriv', '--pdeathsig', 'KILL', '--'];
+
+const entering = (pid: number): readonly string[] => [...DYING_WITH_US, 'nsenter', namespaceOf(pid), '--'];
+
+const namespaceOf = (pid: number): string => `--net=/proc/${pid}/ns/net`;
 
 async function must(inside: readonly string[], ...argv: readonly string[]): Promise<void> {
   const [program = '', ...rest] = [...inside, ...argv];
@@ -122,7 +127,7 @@ async function connect(
   { name, number }: { name: string; number: number },
 ): Promise<NetHost> {
   const [port, gateway, address] = [`port${number}`, `10.77.${number}.1`, `10.77.${number}.2`];
-  const namespace = (enter[1] ?? '').replace('--net=', '');
+  const namespace = enter.find((word) => word.startsWith('--net='))?.replace('--net=', '') ?? '';
   await must(router, 'ip', 'link', 'add', port, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', namespace);
   await must(router, 'ip', 'address', 'add', `${gateway}/24`, 'dev', port);
   await must(router, 'ip', 'link', 'set', port, 'up');
