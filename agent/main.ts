@@ -47,9 +47,10 @@ import type { NamedSink } from './sink/several.ts';
 import type { Sink } from './sink/sink.ts';
 import type { Vault } from './sink/vault.ts';
 import { openSpoolVault } from './sink/vault-place.ts';
-import { openControllerTrigger } from './trigger/controller.ts';
+import { type ControllerStatus, type ControllerTrigger, openControllerTrigger } from './trigger/controller.ts';
+import { tryController } from './trigger/controller-probe.ts';
 import { claimSocket, serveExec } from './trigger/exec.ts';
-import { startExitTrigger } from './trigger/exit.ts';
+import { type ExitTrigger, startExitTrigger } from './trigger/exit.ts';
 import { openRequestFolder } from './trigger/folder.ts';
 import { openSchedules, type Schedules } from './trigger/schedule.ts';
 import { createKeeper } from './trigger/schedule-keep.ts';
@@ -113,6 +114,9 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
 
   const codeCache = codeCacheOf(host, stateDir);
   const collectors = allCollectors(stateDir, config);
+  const baselines = config.baselines.enabled
+    ? await openBaselines({ config: config.baselines, vault, log })
+    : undefined;
   const capture = captureExecutor({
     config,
     host,
@@ -124,7 +128,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     sealer,
     vault,
     delivery,
-    baselines: config.baselines.enabled ? await openBaselines({ config: config.baselines, vault, log }) : undefined,
+    baselines,
     startFreezer: (spec, signal, options) => startFreezer(spec, signal, { codeCache, ...options }),
     version,
     now: Date.now,
@@ -138,6 +142,8 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   const captures: Captures = createCaptures({ journal, execute, now: Date.now, log });
   const runtime = runtimes[0] ?? hostRuntime;
   let schedules: Schedules | undefined;
+  let controller: ControllerTrigger | undefined;
+  let exits: ExitTrigger | undefined;
   const asking = {
     captures,
     defaults: { artifacts: config.artifacts, consistency: config.memory.consistency, scope: config.scope },
@@ -154,6 +160,8 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
         storedKey: (sink) => storedKey(captures, sink, encrypt),
         waiting: () => captures.list(Number.POSITIVE_INFINITY).map(({ waiting = [] }) => waiting),
         schedules: () => schedules?.status() ?? [],
+        exits: () => exits?.status(),
+        ...controllerOf(config, () => controller?.status()),
       }),
     log,
   });
@@ -162,7 +170,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     const { cluster, node, pod } = config;
     const { bootId } = hostIdentity(host, Date.now);
     const self = { cluster, node, pod, bootId, agentVersion: version, artifacts: [...ARTIFACTS], sinks: asking.sinks };
-    stack.use(
+    controller = stack.use(
       openControllerTrigger({
         ...asking,
         ...{ config: config.controller, runtimes, self, now: Date.now, random: Math.random, log },
@@ -179,7 +187,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
             ...{
               stateDir: reach(host, stateDir),
               now: Date.now,
-              tidy: createKeeper({ places: placesOf(config), log }),
+              tidy: createKeeper({ places: placesOf(config), isNeeded: baselines?.isBaseline, log }),
             },
           }),
         );
@@ -194,10 +202,10 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   const parts = { config, host, collectors, runtimes, sinks, encrypt, vault, version, log, more };
   stack.use(startRehearsal(parts, rehearsing));
   stack.defer(() => captures.drain(SHUTDOWN_GRACE_MS));
-  // After the drain, so that it hears of nothing any more while the last captures end.
+  // Closed before the drain, which waits for the captures that it has begun: it begins no more while they end.
   const events = config.exits.rules.length > 0 ? exitEvents(config) : undefined;
   if (events !== undefined)
-    stack.use(startExitTrigger({ config: config.exits, events, runtime, captures, now: Date.now, log }));
+    exits = stack.use(startExitTrigger({ config: config.exits, events, runtime, captures, now: Date.now, log }));
   const running = stack.move();
   return { socket: trigger.socket, [Symbol.asyncDispose]: () => running.disposeAsync() };
 }
@@ -251,7 +259,14 @@ export async function examineNode(configFile: string, env: NodeJS.ProcessEnv, si
   await using stack = new AsyncDisposableStack();
   const sinks = config.sinks.map(({ name, sink }) => ({ name, sink: stack.use(openSink(sink, { name })) }));
   const runtime = stack.use(containerRuntimes(config, host)[0] ?? openHostRuntime({ host }));
-  return await examine({ config, host, runtime, sinks, storedKey: () => undefined, signal });
+  const dialling = controllerOf(config);
+  return await examine({ config, host, runtime, sinks, storedKey: () => undefined, ...dialling, signal });
+}
+
+/** What the doctor needs of the controller; `status` only where an agent runs. */
+function controllerOf({ controller }: Config, status: () => ControllerStatus | undefined = () => undefined) {
+  if (controller === undefined) return {};
+  return { controller: status, tryController: (signal: AbortSignal) => tryController(controller, Date.now(), signal) };
 }
 
 function containerRuntimes(config: Config, host: Host): Runtime[] {

@@ -43,11 +43,18 @@ export interface StageView {
   readonly gapCount: number;
 }
 
+/** As a controller works it out; null where it cannot say. */
+export interface SpeedView {
+  readonly bytesPerSecond: number | null;
+  /** Until the stage is done. */
+  readonly remainingMs: number | null;
+}
+
 /** One line of `capture --json`. The last has the event `ended`. */
 export type EventView = { readonly captureId: string; readonly at: string | null } & (
   | { event: 'accepted'; target: string; sinkUrl: string; stages: readonly string[]; created: boolean }
   | { event: 'stage-started'; stage: string }
-  | { event: 'stage-progress'; stage: string; doneBytes: number; totalBytes: number | null }
+  | ({ event: 'stage-progress'; stage: string; doneBytes: number; totalBytes: number | null } & Partial<SpeedView>)
   | ({ event: 'stage-ended' } & StageView)
   | { event: 'ended'; capture: CaptureView }
 );

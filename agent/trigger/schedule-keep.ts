@@ -13,8 +13,8 @@ const MOST_REMOVED = 100;
 export interface KeeperOptions {
   /** The agent's folder sinks. */
   readonly places: readonly LocalNode[];
-  /** Bundles that something still needs, such as a baseline that is being compared. */
-  readonly isNeeded?: (captureId: string) => boolean;
+  /** Bundles that something still needs: one that is a baseline, since later captures name it. */
+  readonly isNeeded?: ((captureId: string) => boolean) | undefined;
   readonly log: Logger;
 }
 

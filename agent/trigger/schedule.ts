@@ -6,7 +6,7 @@ import { type Incidents, SCHEDULE_TRIGGER } from '../capture/incidents.ts';
 import type { JournalEntry } from '../capture/journal.ts';
 import type { Runtime } from '../runtime/runtime.ts';
 import { judge, recent } from './schedule-budget.ts';
-import type { ScheduleBudgetConfig, ScheduleConfig } from './schedule-options.ts';
+import { LIGHT_ARTIFACTS, type ScheduleBudgetConfig, type ScheduleConfig } from './schedule-options.ts';
 import { openScheduleState, type StateFile } from './schedule-state.ts';
 import { chooseTargets, type ScheduledTarget } from './schedule-targets.ts';
 import { dueAt, jitterOf, type Ticks, ticksOf } from './schedule-time.ts';
@@ -55,8 +55,6 @@ export interface SchedulesOptions {
   /** Asked for its running containers. */
   readonly runtime: Pick<Runtime, 'list'>;
   readonly incidents: Incidents;
-  /** A scheduled capture has ended, well or not; awaited before the next one begins. */
-  readonly onEnded?: (captureId: string, schedule: string) => Promise<void> | void;
   /** After a run, with the names of what it found: removes what is older than the schedule keeps. */
   readonly tidy?: (schedule: ScheduleConfig, found: readonly string[]) => Promise<void>;
   readonly now: () => number;
@@ -229,7 +227,7 @@ class Clock implements Schedules {
 
   /** Resolves with what went wrong. The place in the budget is the caller's until then. */
   async #capture(line: Line, tickMs: number, target: ScheduledTarget): Promise<string | undefined> {
-    const { captures, now, log, onEnded } = this.#options;
+    const { captures, now, log } = this.#options;
     const { name } = line.schedule;
     const spent = { atMs: now(), bytes: 0 };
     this.#spent = [...recent(this.#spent, spent.atMs), spent];
@@ -240,11 +238,6 @@ class Clock implements Schedules {
       for await (const event of handle.events()) if (event.kind === 'ended') ended = event.capture;
       for (const stage of ended?.stages ?? []) spent.bytes += stage.storedBytes;
       await this.#note();
-      try {
-        await onEnded?.(handle.captureId, name);
-      } catch (error) {
-        log.error({ schedule: name, captureId: handle.captureId, error: explain(error) }, 'after a scheduled capture');
-      }
       if (ended?.state === 'complete' || ended?.state === 'partial') return undefined;
       line.counts.failures += 1;
       return `the capture ended as ${ended?.state}`;
@@ -266,7 +259,8 @@ function requestOf(schedule: ScheduleConfig, tickMs: number, { selector }: Sched
   return {
     captureId: '',
     selector,
-    artifacts,
+    artifacts: artifacts ?? LIGHT_ARTIFACTS,
+    ...(artifacts === undefined ? { artifactsByDefault: true } : {}),
     caseId: schedule.case,
     reason: schedule.reason,
     consistency,
