@@ -13,7 +13,7 @@ import type { Vault } from '../sink/vault.ts';
 import type { Admission } from './admission.ts';
 import { type BaselineRun, type Baselines, sumOf } from './baselines.ts';
 import { type Bundle, openBundle } from './bundle.ts';
-import type { CaptureEnd, CaptureHooks, Execute } from './captures.ts';
+import { type CaptureEnd, type CaptureEvent, type CaptureHooks, type Execute, newEntry } from './captures.ts';
 import {
   accepted,
   agentName,
@@ -80,6 +80,15 @@ export function captureExecutor(parts: CaptureParts): Execute {
     const sinks = pickSinks(parts.sinks, permit.sinks);
     const facts = { runtime, target, plan, sinks, signal: hooks.signal };
     const record = await requestRecord(parts, captureId, request, facts);
+    const name = displayName(target.record);
+    const acceptance: Extract<CaptureEvent, { kind: 'accepted' }> = {
+      kind: 'accepted',
+      target: name,
+      bundleUrl: `${(sinks[0]?.sink.url ?? '').replace(/\/$/, '')}/${path}`,
+      stages: [...plan.steps.map((step) => step.artifact), 'seal'],
+      namespace: target.record.pod?.namespace,
+      ...(permit.reservedFreezeMs === 0 ? {} : { reservedFreezeMs: permit.reservedFreezeMs }),
+    };
     const begun: Begun = {
       kind: 'begun',
       captureId,
@@ -87,6 +96,7 @@ export function captureExecutor(parts: CaptureParts): Execute {
       sinks: sinks.map(({ name }) => name),
       request: record,
       ...(parts.encrypt === undefined ? {} : { recipients: [...parts.encrypt.recipients] }),
+      entry: newEntry(captureId, request, acceptance, parts.now()),
     };
     const draft = await createDraft(parts, begun, requested(record, clockOf(sinks)));
     const by = agentName(record.agent);
@@ -95,16 +105,8 @@ export function captureExecutor(parts: CaptureParts): Execute {
     const { encrypt } = parts;
     const bundle = openBundle({ sinks, draft, by, level, encrypt, keep: baseline?.keep, signal: hooks.signal });
     await writeRequest(draft, sinks, () => bundle.json(REQUEST_OBJECT, record));
-    const name = displayName(target.record);
     await draft.note({ kind: 'event' }, accepted(record, name, sinks));
-    hooks.emit({
-      kind: 'accepted',
-      target: name,
-      bundleUrl: `${(sinks[0]?.sink.url ?? '').replace(/\/$/, '')}/${path}`,
-      stages: [...plan.steps.map((step) => step.artifact), 'seal'],
-      namespace: target.record.pod?.namespace,
-      ...(permit.reservedFreezeMs === 0 ? {} : { reservedFreezeMs: permit.reservedFreezeMs }),
-    });
+    hooks.emit(acceptance);
     // The permit is held until the end.
     return await carryOut({
       parts,

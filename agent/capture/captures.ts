@@ -180,7 +180,7 @@ export function createCaptures(options: {
     };
     const emit = (event: Exclude<CaptureEvent, { kind: 'ended' }>) => {
       if (event.kind === 'accepted') {
-        entry = newEntry(captureId, request, run.requestKey, event, now());
+        entry = newEntry(captureId, request, event, now());
         void update({});
         run.accepted.resolve();
       }
@@ -313,16 +313,16 @@ function withoutReserve(entry: JournalEntry | undefined): JournalEntry | undefin
   return rest;
 }
 
-function newEntry(
+/** Of a capture that was just accepted. */
+export function newEntry(
   captureId: string,
   request: CaptureRequest,
-  key: string,
   accepted: Extract<CaptureEvent, { kind: 'accepted' }>,
   startedAtMs: number,
 ): JournalEntry {
   return {
     captureId,
-    requestKey: key,
+    requestKey: requestKey(request),
     trigger: request.requester.trigger,
     ...(accepted.reservedFreezeMs === undefined ? {} : { reservedFreezeMs: accepted.reservedFreezeMs }),
     state: 'running',

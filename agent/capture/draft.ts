@@ -14,6 +14,7 @@ import {
   requestSchema,
   type StoredObject,
 } from '../../evidence/manifest.ts';
+import { entrySchema, type JournalEntry } from './journal.ts';
 
 /**
  * The draft of a capture: a row of records in the vault, each written before or right after what it speaks of, from which
@@ -56,6 +57,8 @@ const changeSchema = z.discriminatedUnion('kind', [
      * one form and one set of readers. Absent where evidence is stored as it is.
      */
     recipients: z.array(z.string()).min(1).optional(),
+    /** What the journal will have once the capture is accepted. Absent in drafts of an older agent. */
+    entry: entrySchema.optional(),
   }),
   /** Before the sinks are asked. `name` as it lies there. One that is opened again after it was dropped begins anew. */
   z.object({
@@ -139,6 +142,8 @@ export interface DraftState {
   readonly request: RequestRecord;
   /** Absent where evidence is stored as it is. */
   readonly recipients?: readonly string[];
+  /** As it was to be journalled; absent in drafts of an older agent. */
+  readonly entry?: JournalEntry;
   readonly startedAt: string;
   /** Of the last record: the last sign of life. */
   lastAt: string;
@@ -174,9 +179,10 @@ export function readDraft(records: readonly unknown[]): DraftState {
 
 export function beginDraft({ at, change, custody }: DraftRecord): DraftState {
   if (change.kind !== 'begun') throw damaged('it does not begin with its beginning');
-  const { captureId, path, sinks, request, recipients } = change;
+  const { captureId, path, sinks, request, recipients, entry } = change;
   return {
     ...(recipients === undefined ? {} : { recipients }),
+    ...(entry === undefined ? {} : { entry }),
     ...{ captureId, path, sinks, request, startedAt: at, lastAt: at, nodeBytesWritten: 0 },
     objects: new Map(),
     steps: new Map(),

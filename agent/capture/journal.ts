@@ -46,7 +46,8 @@ export const CAPTURE_STATES = [
   'interrupted',
 ] as const;
 
-const entry = z.object({
+/** Also written into drafts, so that a capture is known whose agent died before its entry was here. */
+export const entrySchema = z.object({
   captureId: z.string(),
   /** Digest of what was asked, so that one id cannot stand for two different requests. */
   requestKey: z.string(),
@@ -105,7 +106,7 @@ const entry = z.object({
     })
     .optional(),
 });
-export type JournalEntry = z.infer<typeof entry>;
+export type JournalEntry = z.infer<typeof entrySchema>;
 
 /**
  * Enough for a week of an hourly baseline and a bad day; the oldest ended ones go first. About 2 KiB each. Those of the last
@@ -137,7 +138,7 @@ export async function openJournal(
       continue;
     }
     try {
-      const read = entry.parse(JSON.parse(await readFile(file, 'utf8')));
+      const read = entrySchema.parse(JSON.parse(await readFile(file, 'utf8')));
       known.set(read.captureId, read);
     } catch (error) {
       onDamaged(file, error);

@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
 import { AGENT_ENVIRONMENT } from '../../agent/environment.ts';
+import type { NetHost } from './nets.ts';
 import type { LabNode } from './node.ts';
 
 const AGENT = fileURLToPath(new URL('../../agent/main.ts', import.meta.url));
@@ -42,6 +43,8 @@ export interface AgentOptions {
   readonly env?: NodeJS.ProcessEnv;
   /** Starts again with the folder of an agent that was killed. */
   readonly folder?: string;
+  /** The network it is in; that of this machine unless told. */
+  readonly host?: NetHost;
 }
 
 /** What an agent needs to know of the node it looks after: a containerd node, or a Docker node with `runtime.kind` told. */
@@ -121,7 +124,8 @@ export async function startAgent(
 
   const command = [process.execPath, AGENT, '--config', configFile];
   // As a DaemonSet with hostPID: the pids that it sees are the node's.
-  const argv = node === undefined ? command : ['nsenter', `--pid=/proc/${node.initPid}/ns/pid`, '--', ...command];
+  const inside = node === undefined ? command : ['nsenter', `--pid=/proc/${node.initPid}/ns/pid`, '--', ...command];
+  const argv = [...(options.host?.enter ?? []), ...inside];
   const child = spawn(argv[0] ?? '', argv.slice(1), {
     env: { ...process.env, ...AGENT_ENVIRONMENT, ...options.env },
     stdio: ['ignore', 'ignore', 'pipe'],

@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
 import { CONTROLLER_ENVIRONMENT } from '../../controller/environment.ts';
 import { type ApiClient, apiClient } from './controller-client.ts';
+import type { NetHost } from './nets.ts';
 import { type LabPki, labPki } from './pki.ts';
 
 const MAIN = fileURLToPath(new URL('../../controller/main.ts', import.meta.url));
@@ -27,8 +28,8 @@ export interface LabController extends AsyncDisposable {
   log(): string;
   /** The section `controller` of an agent's configuration, with a certificate for this node. */
   agentSection(cluster: string, node: string): Promise<Record<string, unknown>>;
-  /** As the operator of this name; whom the configuration does not know is refused. */
-  client(operator: string): Promise<ApiClient>;
+  /** As the operator of this name; whom the configuration does not know is refused. `at`: where it is reached from here. */
+  client(operator: string, at?: string): Promise<ApiClient>;
   /** SIGKILL. What it keeps stays for the next one with the same `folder`, `pki` and ports. */
   kill(): Promise<void>;
   /** SIGTERM; the exit code. */
@@ -43,12 +44,17 @@ export interface LabControllerOptions {
   /** Of a controller that was killed: the same store, certificates and ports. */
   readonly after?: LabController;
   readonly env?: NodeJS.ProcessEnv;
+  /** Where it runs and listens; its address is one of the certificate's names. */
+  readonly host?: NetHost;
+  /** Of another replica, which outlives this one. */
+  readonly pki?: LabPki;
 }
 
 export async function startController(options: LabControllerOptions = {}): Promise<LabController> {
-  const { after, admins = ['ada'] } = options;
+  const { after, admins = ['ada'], host } = options;
   const folder = after?.folder ?? mkdtempSync(join(tmpdir(), 'exhibit-controller-'));
-  const pki = after?.pki ?? (await labPki());
+  const address = host?.address ?? '127.0.0.1';
+  const pki = after?.pki ?? options.pki ?? (await labPki({ names: [address] }));
   const tls = (of: 'agents' | 'operators', listen: string) => {
     const { certFile, keyFile } = pki.server;
     return { listen, certFile, keyFile, caFile: pki.caFile(of), crlFile: pki.crlFile(of) };
@@ -56,8 +62,8 @@ export async function startController(options: LabControllerOptions = {}): Promi
   const everywhere = [{ role: 'admin', clusters: ['*'], namespaces: ['*'] }];
   const config = {
     name: 'lab',
-    agents: tls('agents', after?.agents ?? '127.0.0.1:0'),
-    api: tls('operators', after?.api ?? '127.0.0.1:0'),
+    agents: tls('agents', after?.agents ?? `${address}:0`),
+    api: tls('operators', after?.api ?? `${address}:0`),
     store: { url: `sqlite:${join(folder, 'controller.db')}` },
     identity: { operators: admins.map((name) => ({ name, certificate: name, grants: everywhere })) },
     ...options.config,
@@ -66,7 +72,8 @@ export async function startController(options: LabControllerOptions = {}): Promi
   const logFile = join(folder, 'controller.log');
   writeFileSync(configFile, stringify(config));
   rmSync(logFile, { force: true });
-  const child = spawn(process.execPath, [MAIN, '--config', configFile], {
+  const argv = [...(host?.enter ?? []), process.execPath, MAIN, '--config', configFile];
+  const child = spawn(argv[0] ?? '', argv.slice(1), {
     env: { ...process.env, ...CONTROLLER_ENVIRONMENT, ...options.env },
     stdio: ['ignore', 'ignore', 'pipe'],
   });
@@ -77,7 +84,10 @@ export async function startController(options: LabControllerOptions = {}): Promi
   const signal = (name: NodeJS.Signals) => {
     if (!isGone()) child.kill(name);
   };
-  const { agents, api } = await ready(log, isGone);
+  const { agents, api } = await ready(log, isGone).catch((error: unknown) => {
+    signal('SIGKILL');
+    throw error;
+  });
   const stop = async () => {
     signal('SIGTERM');
     const timer = setTimeout(() => signal('SIGKILL'), STOP_TIMEOUT_MS);
@@ -92,8 +102,8 @@ export async function startController(options: LabControllerOptions = {}): Promi
       const { certFile, keyFile } = await pki.agent(cluster, node);
       return { address: agents, certFile, keyFile, caFile: pki.caFile('controller') };
     },
-    client: async (operator) =>
-      apiClient(api, { caFile: pki.caFile('controller'), files: await pki.operator(operator) }),
+    client: async (operator, at = api) =>
+      apiClient(at, { caFile: pki.caFile('controller'), files: await pki.operator(operator) }),
     kill: async () => {
       signal('SIGKILL');
       await closed;
@@ -101,7 +111,7 @@ export async function startController(options: LabControllerOptions = {}): Promi
     [Symbol.asyncDispose]: async () => {
       await stop();
       rmSync(folder, { recursive: true, force: true });
-      await pki[Symbol.asyncDispose]();
+      if (options.pki === undefined) await pki[Symbol.asyncDispose]();
     },
   };
 }

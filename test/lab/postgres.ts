@@ -10,6 +10,7 @@ import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import pg from 'pg';
 import { postgresFolder } from './cache.mjs';
+import { NETWORK, type NetHost } from './nets.ts';
 import type { Skippable } from './requires.ts';
 
 /** The unpacked one of the lab before the machine's own. */
@@ -40,6 +41,9 @@ export function requirePostgres(context: Skippable): void {
 }
 
 export interface LabPostgres extends AsyncDisposable {
+  readonly pid: number;
+  /** The same database over the Unix socket, which is there in every network. */
+  locally(url: string): string;
   /** Of a new, empty database. */
   newDatabase(options?: { encoding?: string }): Promise<string>;
   /** `fast`: as a restart does it. `immediate`: as a crash. Resolves when the process is gone. */
@@ -51,14 +55,18 @@ export interface LabPostgres extends AsyncDisposable {
 }
 
 /** The owner needs no password; everybody whom a test makes does (pg_hba.conf in PostgreSQL's manual). */
-const ACCESS = 'host all exhibit 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n';
+const ACCESS = `local all exhibit trust
+host all exhibit 127.0.0.1/32 trust
+host all exhibit ${NETWORK} trust
+host all all 127.0.0.1/32 scram-sha-256
+`;
 
 /** How PostgreSQL is told to stop (its manual, "Shutting Down the Server"). */
 const STOP_SIGNALS = { fast: 'SIGINT', immediate: 'SIGQUIT' } as const;
 
-/** `folder`: where its data lies; memory unless told. `durable`: with fsync, as in production. */
+/** `folder`: where its data lies; memory unless told. `durable`: with fsync, as in production. `host`: where it runs and listens. */
 export async function startPostgres(
-  options: { folder?: string; durable?: boolean; settings?: readonly string[] } = {},
+  options: { folder?: string; durable?: boolean; settings?: readonly string[]; host?: NetHost } = {},
 ): Promise<LabPostgres> {
   const bin = programs();
   if (bin === undefined) throw new Error('PostgreSQL is not here');
@@ -73,12 +81,20 @@ export async function startPostgres(
   const settings = [`fsync=${options.durable === false ? 'off' : 'on'}`, 'jit=off', ...(options.settings ?? [])];
   let server: ChildProcess | undefined;
 
-  const url = (database: string) => `postgres://exhibit@127.0.0.1:${port}/${database}`;
+  const address = options.host?.address ?? '127.0.0.1';
+  const url = (database: string) => `postgres://exhibit@${address}:${port}/${database}`;
+  const locally = (of: string) =>
+    `postgres://exhibit@/${of.split('/').at(-1)}?host=${encodeURIComponent(folder)}&port=${port}`;
   const lab: LabPostgres = {
+    locally,
+    get pid() {
+      return server?.pid ?? 0;
+    },
     async start() {
       const argv = [join(bin, 'postgres'), '-D', data, '-k', folder, '-p', String(port)];
-      const more = ['listen_addresses=127.0.0.1', ...settings].flatMap((setting) => ['-c', setting]);
-      server = spawn('unshare', [...unprivileged.slice(1), ...dyingWithUs, ...argv, ...more], {
+      const more = [`listen_addresses=${address}`, ...settings].flatMap((setting) => ['-c', setting]);
+      const whole = [...(options.host?.enter ?? []), ...unprivileged, ...dyingWithUs, ...argv, ...more];
+      server = spawn(whole[0] ?? '', whole.slice(1), {
         env: environment(bin),
         stdio: ['ignore', 'ignore', 'pipe'],
       });
@@ -94,7 +110,7 @@ export async function startPostgres(
     async newDatabase({ encoding } = {}) {
       count += 1;
       const name = `lab${count}`;
-      const client = new pg.Client(url('postgres'));
+      const client = new pg.Client(locally(url('postgres')));
       await client.connect();
       const how = encoding === undefined ? '' : ` encoding '${encoding}' template template0`;
       await client.query(`create database ${name}${how}`);

@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { dockerRoot, labRoot, oldRoot, s3Root } from './cache.mjs';
+import { netsObstacle } from './nets.ts';
 import type { Release } from './node.ts';
 
 /** The part of vitest's test context that is needed here. */
@@ -67,5 +68,11 @@ export function requireDocker(context: Skippable): void {
 /** Skips the test, with the reason, where no S3 server can be started. */
 export function requireS3(context: Skippable): void {
   const reason = s3Obstacle();
+  if (reason !== undefined) context.skip(reason);
+}
+
+/** Skips the test, with the reason, where no network namespaces can be made. */
+export function requireNets(context: Skippable): void {
+  const reason = netsObstacle();
   if (reason !== undefined) context.skip(reason);
 }

@@ -28,6 +28,12 @@ export const ID = '01a20000-0000-7000-8000-000000000001';
 export const VERSION = '0.0.0';
 const TAKEN: readonly ArtifactName[] = ['processes', 'memory', 'logs'];
 
+/** What every capture of these agents is asked for with. */
+export const requestOf = (captureId: string, artifacts: readonly ArtifactName[] = TAKEN): CaptureRequest => ({
+  ...{ captureId, artifacts, selector: 'prod/web-0', caseId: 'C-1', reason: 'alert' },
+  ...{ consistency: 'frozen', scope: 'container', requester: { trigger: 'socket', identity: 'uid 0, pid 17' } },
+});
+
 export interface TestAgent extends AsyncDisposable {
   readonly vault: Vault;
   readonly journal: Journal;
@@ -98,17 +104,7 @@ export async function startAgent({
         startFreezer: fakeFreezer({ log: [] }),
       });
       const waiting: string[] = [];
-      const request: CaptureRequest = {
-        captureId,
-        selector: 'prod/web-0',
-        artifacts,
-        caseId: 'C-1',
-        reason: 'alert',
-        consistency: 'frozen',
-        scope: 'container',
-        requester: { trigger: 'socket', identity: 'uid 0, pid 17' },
-      };
-      const { state } = await execute(captureId, request, {
+      const { state } = await execute(captureId, requestOf(captureId, artifacts), {
         signal: signal ?? new AbortController().signal,
         emit: () => undefined,
         frozen: async () => undefined,

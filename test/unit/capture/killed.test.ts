@@ -4,13 +4,15 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import pino from 'pino';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { createCaptures } from '../../../agent/capture/captures.ts';
 import type { JournalEntry } from '../../../agent/capture/journal.ts';
 import { openSink } from '../../../agent/sink/open.ts';
 import type { NamedSink } from '../../../agent/sink/several.ts';
 import { openBundle } from '../../../evidence/bundle.ts';
 import { verifyBundle } from '../../../evidence/verify.ts';
-import { ID, keyOf, manifestIn, startAgent, type TestAgent, verified } from './agent.ts';
+import { ID, keyOf, manifestIn, requestOf, startAgent, type TestAgent, verified } from './agent.ts';
 import { dyingAt } from './dying.ts';
 import type { Collect } from './spine.ts';
 import { SpoolingSink } from './spooling-sink.ts';
@@ -136,6 +138,29 @@ describe('an agent that is killed', () => {
       expect([...outcomes].sort()).toEqual(['complete', 'truncated']);
     },
     120_000,
+  );
+
+  test.each([1, 2, 3, 12])(
+    'after record %i is followed by one that knows the capture, though the journal did not',
+    async (record) => {
+      expect(await diesAt(record, 'after', (agent) => agent.capture({ collectors: { memory } }))).toBe(true);
+      await using next = await startAgent({ folder, sinks: sinks() });
+      await next.settled();
+      expect(next.journal.get(ID)).toMatchObject({
+        ...{ state: 'truncated', target: 'prod/web-0/web', error: 'the agent ended during the capture' },
+        ...{ requestKey: expect.stringMatching(/^[0-9a-f]{64}$/), trigger: 'socket', caseId: 'C-1' },
+        asked: { trigger: 'socket', identity: 'uid 0, pid 17', selector: 'prod/web-0' },
+      });
+      // Whoever asks for the same id gets what became of it, and no second capture.
+      const captures = createCaptures({
+        ...{ journal: next.journal, now: Date.now, log: pino({ level: 'silent' }) },
+        execute: () => expect.fail('captured a second time'),
+      });
+      const again = await captures.start(requestOf(ID));
+      expect(again.created).toBe(false);
+      const events = await Array.fromAsync(again.events());
+      expect(events.at(-1)).toMatchObject({ kind: 'ended', capture: { state: 'truncated' } });
+    },
   );
 
   test('at any record leaves a folder that the next one seals, with nothing half written in it', async () => {
