@@ -4,6 +4,7 @@ import { RUNGS } from '../evidence/dump.ts';
 import { ARTIFACTS, DEFAULT_ARTIFACTS } from '../evidence/layout.ts';
 import { CONTENT_CLASSES } from '../evidence/volumes.ts';
 import { byteSize } from './byte-size.ts';
+import { baselinesSchema } from './capture/baselines-options.ts';
 import { LOGS_DEFAULTS, NODE_LOG_SOURCES } from './collect/logs-options.ts';
 import { INCLUDABLE, WHEN_LARGER } from './collect/memory-choices.ts';
 import { VOLUMES_POLICY, WAITING } from './collect/volumes-policy.ts';
@@ -16,9 +17,13 @@ import {
   readConfigFile,
   withEnvironment,
 } from './config-file.ts';
+import { policySchema, unknownSinks } from './policy.ts';
 import { signingSchema } from './sign/open.ts';
 import { EVEN_WITH_FAULTS, type SinkConfig, sinkSchema, sinksSchema } from './sink/open.ts';
 import { controllerSchema } from './trigger/controller-config.ts';
+import { exitsSchema } from './trigger/exit-rules.ts';
+import { requestFolderSchema } from './trigger/folder-options.ts';
+import { scheduleBudgetSchema, scheduleFaults, schedulesSchema } from './trigger/schedule-options.ts';
 
 const absolutePath = z.string().regex(/^\//, { error: 'an absolute path' });
 
@@ -121,6 +126,10 @@ const commonSchema = z.strictObject({
   checkpoint: checkpointSchema.prefault({}),
   logs: logsSchema.prefault({}),
   volumes: volumesSchema.prefault({}),
+  /** What the agent lets itself be asked for; docs/policy.md. */
+  policy: policySchema.prefault({}),
+  /** Which containers that end are captured; docs/exits.md. */
+  exits: exitsSchema.prefault({}),
   compression: z.strictObject({ level: z.number().int().min(0).max(19).default(1) }).prefault({}),
   /** Where evidence waits that a sink did not take; docs/spool.md. */
   spool: z
@@ -131,6 +140,7 @@ const commonSchema = z.strictObject({
       keyFile: absolutePath.optional(),
     })
     .prefault({}),
+  baselines: baselinesSchema.prefault({}),
   signing: signingSchema.prefault({}),
   /** To whom evidence is encrypted on the node; docs/encryption.md. */
   encryption: z
@@ -141,6 +151,11 @@ const commonSchema = z.strictObject({
       recipientsFile: absolutePath.optional(),
     })
     .prefault({}),
+  /** docs/request-folder.md; absent: there is none. */
+  requestFolder: requestFolderSchema.optional(),
+  /** docs/schedules.md. */
+  schedules: schedulesSchema,
+  scheduleBudget: scheduleBudgetSchema,
   log: z
     .strictObject({ level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']).default('info') })
     .prefault({}),
@@ -206,11 +221,24 @@ export function parseConfig(text: string, file: string, env: NodeJS.ProcessEnv):
   const stray = several && (env.EXHIBIT_SINK_URL ?? '') !== '';
   const merged = withEnvironment(given, stray ? { ...env, EXHIBIT_SINK_URL: '' } : env, ENVIRONMENT);
   const parsed = (several ? severalSinksSchema : oneSinkSchema).safeParse(merged);
-  if (parsed.success && !stray) return parsed.data;
+  const strange = parsed.success ? [...strangeSinks(parsed.data), ...scheduleFaults(parsed.data)] : [];
+  if (parsed.success && !stray && strange.length === 0) return parsed.data;
   throw configFault(file, [
+    ...strange,
     ...(stray ? ['EXHIBIT_SINK_URL: expected nothing, since sinks is given: write the url into one of them'] : []),
     ...(parsed.error?.issues ?? []).flatMap((issue) =>
       faultLines(issue, given, { document: 'docs/configuration.md', isSecret }),
     ),
   ]);
+}
+
+/** Rules that name sinks name those of this configuration. */
+function strangeSinks({ sinks, policy, exits }: Config): string[] {
+  const known = sinks.map(({ name }) => name);
+  const line = (key: string, name: string) => `${key}: expected ${known.join(' or ')}, found ${JSON.stringify(name)}`;
+  const ofExits = exits.rules.flatMap((rule) => rule.sinks ?? []).filter((name) => !known.includes(name));
+  return [
+    ...unknownSinks(policy, known).map((name) => line('sinks of policy', name)),
+    ...ofExits.map((name) => line('sinks of exits.rules', name)),
+  ];
 }

@@ -5,13 +5,16 @@ import { type Logger, pino } from 'pino';
 import type { Encrypt } from '../evidence/age-writer.ts';
 import { ExhibitError, explain, isExhibitError } from '../evidence/error.ts';
 import { ARTIFACTS, MANIFEST_OBJECT, storedName } from '../evidence/layout.ts';
+import { openAdmission } from './capture/admission.ts';
+import { openBaselines } from './capture/baselines.ts';
 import { captureExecutor } from './capture/capture.ts';
-import { type Captures, createCaptures, type Execute } from './capture/captures.ts';
+import { type Captures, createCaptures } from './capture/captures.ts';
 import { createChain } from './capture/chain.ts';
 import { openDelivery } from './capture/delivery.ts';
 import { readDrafts } from './capture/drafts.ts';
 import { startFreezer } from './capture/freeze.ts';
 import { spawnGuard } from './capture/guard-link.ts';
+import { countIncidents } from './capture/incidents.ts';
 import { openJournal } from './capture/journal.ts';
 import { recover, tidyDumps } from './capture/recover.ts';
 import { recoverDrafts } from './capture/recover-drafts.ts';
@@ -32,16 +35,25 @@ import { cleanStaleTmpfs } from './host/tmpfs.ts';
 import { openContainerd } from './runtime/containerd.ts';
 import { openCri } from './runtime/cri.ts';
 import { openDocker } from './runtime/docker.ts';
+import { dockerExits } from './runtime/docker-exits.ts';
+import { containerdExits, type ExitEvents } from './runtime/exits.ts';
 import { openHostRuntime } from './runtime/host.ts';
 import { asHostPath, type Runtime } from './runtime/runtime.ts';
 import { openSealer } from './sign/open.ts';
+import { folderOf } from './sink/local.ts';
+import type { LocalNode } from './sink/local-bundles.ts';
 import { openSink } from './sink/open.ts';
 import type { NamedSink } from './sink/several.ts';
 import type { Sink } from './sink/sink.ts';
 import type { Vault } from './sink/vault.ts';
 import { openSpoolVault } from './sink/vault-place.ts';
-import { openControllerTrigger } from './trigger/controller.ts';
+import { type ControllerStatus, type ControllerTrigger, openControllerTrigger } from './trigger/controller.ts';
+import { tryController } from './trigger/controller-probe.ts';
 import { claimSocket, serveExec } from './trigger/exec.ts';
+import { type ExitTrigger, startExitTrigger } from './trigger/exit.ts';
+import { openRequestFolder } from './trigger/folder.ts';
+import { openSchedules, type Schedules } from './trigger/schedule.ts';
+import { createKeeper } from './trigger/schedule-keep.ts';
 
 /**
  * The composition root: configuration -> adapters -> triggers -> shutdown. The only file that constructs adapters.
@@ -102,9 +114,13 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
 
   const codeCache = codeCacheOf(host, stateDir);
   const collectors = allCollectors(stateDir, config);
+  const baselines = config.baselines.enabled
+    ? await openBaselines({ config: config.baselines, vault, log })
+    : undefined;
   const capture = captureExecutor({
     config,
     host,
+    admission: openAdmission({ config, host, sinks, runtimes, journal, now: Date.now, log }),
     sinks,
     encrypt,
     runtimes,
@@ -112,18 +128,22 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     sealer,
     vault,
     delivery,
+    baselines,
     startFreezer: (spec, signal, options) => startFreezer(spec, signal, { codeCache, ...options }),
     version,
     now: Date.now,
     log,
   });
   const rehearsing = new AbortController();
-  const execute: Execute = (...args) => {
+  const { execute, incidents } = countIncidents((...args) => {
     rehearsing.abort(new Error('a capture has begun'));
     return capture(...args);
-  };
+  });
   const captures: Captures = createCaptures({ journal, execute, now: Date.now, log });
   const runtime = runtimes[0] ?? hostRuntime;
+  let schedules: Schedules | undefined;
+  let controller: ControllerTrigger | undefined;
+  let exits: ExitTrigger | undefined;
   const asking = {
     captures,
     defaults: { artifacts: config.artifacts, consistency: config.memory.consistency, scope: config.scope },
@@ -139,6 +159,9 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
         ...{ config, host, runtime, sinks, signal },
         storedKey: (sink) => storedKey(captures, sink, encrypt),
         waiting: () => captures.list(Number.POSITIVE_INFINITY).map(({ waiting = [] }) => waiting),
+        schedules: () => schedules?.status() ?? [],
+        exits: () => exits?.status(),
+        ...controllerOf(config, () => controller?.status()),
       }),
     log,
   });
@@ -147,13 +170,28 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     const { cluster, node, pod } = config;
     const { bootId } = hostIdentity(host, Date.now);
     const self = { cluster, node, pod, bootId, agentVersion: version, artifacts: [...ARTIFACTS], sinks: asking.sinks };
-    stack.use(
+    controller = stack.use(
       openControllerTrigger({
         ...asking,
         ...{ config: config.controller, runtimes, self, now: Date.now, random: Math.random, log },
       }),
     );
   }
+  const { requestFolder: folder, node } = config;
+  schedules =
+    config.schedules.length === 0
+      ? undefined
+      : stack.use(
+          await openSchedules({
+            ...{ schedules: config.schedules, budget: config.scheduleBudget, node, captures, runtime, incidents, log },
+            ...{
+              stateDir: reach(host, stateDir),
+              now: Date.now,
+              tidy: createKeeper({ places: placesOf(config), isNeeded: baselines?.isBaseline, log }),
+            },
+          }),
+        );
+  if (folder !== undefined) stack.use(await openRequestFolder({ ...asking, folder, node, host, now: Date.now, log }));
   // After the API is there: an S3 that is away answers late.
   delivery.resume(drafts);
   stack.use(askSinks(sinks, log));
@@ -164,6 +202,10 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   const parts = { config, host, collectors, runtimes, sinks, encrypt, vault, version, log, more };
   stack.use(startRehearsal(parts, rehearsing));
   stack.defer(() => captures.drain(SHUTDOWN_GRACE_MS));
+  // Closed before the drain, which waits for the captures that it has begun: it begins no more while they end.
+  const events = config.exits.rules.length > 0 ? exitEvents(config) : undefined;
+  if (events !== undefined)
+    exits = stack.use(startExitTrigger({ config: config.exits, events, runtime, captures, now: Date.now, log }));
   const running = stack.move();
   return { socket: trigger.socket, [Symbol.asyncDispose]: () => running.disposeAsync() };
 }
@@ -204,6 +246,12 @@ function storedKey(captures: Captures, sink: Sink, encrypt: Encrypt | undefined)
   return sealed === undefined ? undefined : `${sealed.bundleUrl.slice(folder.length)}/${manifest}`;
 }
 
+/** Where bundles of schedules can be removed by the agent itself. */
+function placesOf({ sinks, cluster, node }: Config): LocalNode[] {
+  const folders = sinks.flatMap(({ sink }) => (sink.url.startsWith('file:') ? [folderOf(sink.url)] : []));
+  return folders.map((root) => ({ root, cluster, node }));
+}
+
 /** The doctor without an agent: the same adapters, none of its work. The configuration is the agent's. */
 export async function examineNode(configFile: string, env: NodeJS.ProcessEnv, signal: AbortSignal): Promise<Check[]> {
   const config = await loadConfig(configFile, env);
@@ -211,7 +259,14 @@ export async function examineNode(configFile: string, env: NodeJS.ProcessEnv, si
   await using stack = new AsyncDisposableStack();
   const sinks = config.sinks.map(({ name, sink }) => ({ name, sink: stack.use(openSink(sink, { name })) }));
   const runtime = stack.use(containerRuntimes(config, host)[0] ?? openHostRuntime({ host }));
-  return await examine({ config, host, runtime, sinks, storedKey: () => undefined, signal });
+  const dialling = controllerOf(config);
+  return await examine({ config, host, runtime, sinks, storedKey: () => undefined, ...dialling, signal });
+}
+
+/** What the doctor needs of the controller; `status` only where an agent runs. */
+function controllerOf({ controller }: Config, status: () => ControllerStatus | undefined = () => undefined) {
+  if (controller === undefined) return {};
+  return { controller: status, tryController: (signal: AbortSignal) => tryController(controller, Date.now(), signal) };
 }
 
 function containerRuntimes(config: Config, host: Host): Runtime[] {
@@ -229,6 +284,12 @@ function containerRuntimes(config: Config, host: Host): Runtime[] {
     default:
       return kind satisfies never;
   }
+}
+
+/** Undefined where there are no containers. */
+function exitEvents({ runtime: { kind, socket, namespace } }: Config): ExitEvents | undefined {
+  if (kind === 'host') return undefined;
+  return kind === 'docker' ? dockerExits(socket) : containerdExits(socket, namespace);
 }
 
 export function agentVersion(): string {

@@ -33,6 +33,7 @@ function openSession(): Session {
   });
   return {
     env: process.env,
+    argv: process.argv.slice(2),
     stdout: openOutput(process.stdout),
     stderr: openOutput(process.stderr),
     signal: interrupted.signal,

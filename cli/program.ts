@@ -13,6 +13,7 @@ import { registerContext } from './commands/context.ts';
 import { registerController } from './commands/controller.ts';
 import { registerCore } from './commands/core.ts';
 import { registerCustody } from './commands/custody.ts';
+import { registerDiff } from './commands/diff.ts';
 import { registerDoctor } from './commands/doctor.ts';
 import { registerExtract } from './commands/extract.ts';
 import { registerFindings } from './commands/findings.ts';
@@ -87,6 +88,7 @@ function declare(session: Session, printed: Printed): Command {
   registerCustody(program, session);
   registerExtract(program, session);
   registerFindings(program, session);
+  registerDiff(program, session);
   registerImage(program, session);
   registerCore(program, session);
   registerMem(program, session);
@@ -107,7 +109,7 @@ function declare(session: Session, printed: Printed): Command {
   ]);
   program.addHelpText(
     'after',
-    '\nExit codes: 0 done, 1 failed or not intact, 2 wrong usage, 3 intact as stored (encrypted, not opened), 130 left with Ctrl-C.' +
+    '\nExit codes: 0 done, 1 failed or not intact, 2 wrong usage, 3 intact as stored (encrypted, not opened), 4 `diff` found differences, 130 left with Ctrl-C.' +
       '\nEXHIBIT_DEBUG=1 shows the causes of an error.\n',
   );
   return program;

@@ -30,18 +30,27 @@ export interface StageProgress {
   readonly atMs: number;
   readonly doneBytes: number;
   readonly totalBytes: number | null;
+  /** As the controller works it out, where one is asked. */
+  readonly bytesPerSecond?: number | null;
+  readonly remainingMs?: number | null;
 }
 
 /** A rate over less time than this says nothing. */
 const MIN_RATE_INTERVAL_MS = 200;
 
-/** `memory: 310 MiB of 1.2 GiB, 120 MiB/s`. */
+/** `memory: 310 MiB of 1.2 GiB, 120 MiB/s, 8 s left`. */
 export function describeProgress(at: StageProgress): string {
   if (at.doneBytes === 0) return escapeText(at.stage);
   const total = at.totalBytes === null ? '' : ` of ${formatBytes(Math.max(at.totalBytes, at.doneBytes))}`;
-  const elapsedMs = at.atMs - at.startedAtMs;
-  const rate = elapsedMs < MIN_RATE_INTERVAL_MS ? '' : `, ${formatBytes((at.doneBytes / elapsedMs) * 1000)}/s`;
-  return escapeText(`${at.stage}: ${formatBytes(at.doneBytes)}${total}${rate}`);
+  const speed = at.bytesPerSecond ?? meanSpeed(at);
+  const rate = speed === undefined ? '' : `, ${formatBytes(Math.round(speed))}/s`;
+  const left = at.remainingMs ? `, ${formatDuration(at.remainingMs)} left` : '';
+  return escapeText(`${at.stage}: ${formatBytes(at.doneBytes)}${total}${rate}${left}`);
+}
+
+function meanSpeed({ startedAtMs, atMs, doneBytes }: StageProgress): number | undefined {
+  const elapsedMs = atMs - startedAtMs;
+  return elapsedMs < MIN_RATE_INTERVAL_MS ? undefined : (doneBytes / elapsedMs) * 1000;
 }
 
 /** `accepted: prod/web-0/app to s3://evidence` or that somebody else began it. */

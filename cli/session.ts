@@ -5,6 +5,8 @@ import { ExhibitError, isErrno } from '../evidence/error.ts';
 /** One run of the program: where words go, what ends it, and the exit code so far. Built in main.ts only. */
 export interface Session {
   readonly env: Readonly<Record<string, string | undefined>>;
+  /** Everything behind the program's name. */
+  readonly argv: readonly string[];
   readonly stdout: Output;
   readonly stderr: Output;
   /** Aborted with an `Interruption` by the first SIGINT or SIGTERM; the second ends the process at once. */

@@ -23,6 +23,14 @@ export interface CaptureView {
   readonly waitingSinks: readonly string[];
   /** In their order, what each of them failed with when it was last tried; null where nothing is known. */
   readonly waitingProblems: readonly (string | null)[];
+  /** What differs from the last good snapshot; null where it was not compared. */
+  readonly changes: ChangesView | null;
+}
+
+export interface ChangesView {
+  /** The capture it was compared with; null where there was none. */
+  readonly baseline: string | null;
+  readonly kinds: readonly { kind: string; new: number; gone: number; changed: number }[];
 }
 
 export interface StageView {
@@ -35,11 +43,18 @@ export interface StageView {
   readonly gapCount: number;
 }
 
+/** As a controller works it out; null where it cannot say. */
+export interface SpeedView {
+  readonly bytesPerSecond: number | null;
+  /** Until the stage is done. */
+  readonly remainingMs: number | null;
+}
+
 /** One line of `capture --json`. The last has the event `ended`. */
 export type EventView = { readonly captureId: string; readonly at: string | null } & (
   | { event: 'accepted'; target: string; sinkUrl: string; stages: readonly string[]; created: boolean }
   | { event: 'stage-started'; stage: string }
-  | { event: 'stage-progress'; stage: string; doneBytes: number; totalBytes: number | null }
+  | ({ event: 'stage-progress'; stage: string; doneBytes: number; totalBytes: number | null } & Partial<SpeedView>)
   | ({ event: 'stage-ended' } & StageView)
   | { event: 'ended'; capture: CaptureView }
 );
@@ -62,6 +77,7 @@ export function captureView(capture: Capture__Output): CaptureView {
     stages: capture.stages.map(stageView),
     waitingSinks: capture.waitingSinks,
     waitingProblems: capture.waitingSinks.map((_, index) => capture.waitingProblems[index] || null),
+    changes: capture.changes ? { baseline: capture.changes.baseline || null, kinds: capture.changes.kinds } : null,
   };
 }
 
@@ -103,6 +119,18 @@ export function eventView(event: CaptureEvent__Output): EventView | undefined {
 /** `complete, waits for s3`: what the agent has done its part of, and a sink has not. */
 export function stateWords({ state, waitingSinks }: Pick<CaptureView, 'state' | 'waitingSinks'>): string {
   return waitingSinks.length === 0 ? state : `${state}, waits for ${waitingSinks.join(', ')}`;
+}
+
+/** `2 new, 1 changed processes; 1 new ports`. */
+export function changesWords({ baseline, kinds }: ChangesView): string {
+  if (baseline === null) return 'no good snapshot of this workload to compare with';
+  const words = kinds.flatMap((one) => {
+    const counts = (['new', 'gone', 'changed'] as const)
+      .filter((how) => one[how] > 0)
+      .map((how) => `${one[how]} ${how}`);
+    return counts.length === 0 ? [] : [`${one.kind}: ${counts.join(', ')}`];
+  });
+  return `${words.join('; ') || 'none in what was compared'} (since ${baseline})`;
 }
 
 function timeView(epochMs: string): string | null {

@@ -30,6 +30,12 @@ export interface Listener extends AsyncDisposable {
 
 export type Protocol = 'h2' | 'http/1.1';
 
+/**
+ * The first that the client offers too. Whoever speaks gRPC offers `h2` alone; curl, browsers and the senders of webhooks offer both, and
+ * are meant for the JSON API.
+ */
+const PREFERENCE: readonly Protocol[] = ['http/1.1', 'h2'];
+
 export interface ListenerOptions extends ListenerConfig {
   /** For logs: `agents`, `api`. */
   readonly name: string;
@@ -67,7 +73,7 @@ export async function openListener(options: ListenerOptions, parentLog: Logger):
     requestCert: true,
     // Else Node closes a refused connection and keeps to itself who it was; `admit` refuses before a byte is read.
     rejectUnauthorized: false,
-    ALPNProtocols: Object.keys(options.handlers),
+    ALPNProtocols: PREFERENCE.filter((protocol) => options.handlers[protocol] !== undefined),
   });
   server.on('secureConnection', (socket: TLSSocket) => {
     // Who takes the socket hears of its errors as well; when nobody took it, nobody else would.

@@ -28,6 +28,7 @@ export type FindingCode =
   | 'custody-broken'
   | 'custody-disagrees'
   | 'custody-time'
+  | 'changes-invalid'
   | 'chain-hole'
   | 'chain-broken'
   | 'chain-fork'

@@ -37,6 +37,8 @@ export interface FrameOptions {
   readonly storedDigestOnly?: boolean;
   /** The stream is stored in this age file, and `stored` is of that. */
   readonly encryption?: AgeStream;
+  /** Told of the frames as they are before encryption, in their order, and of the seek table; it copies what it keeps. */
+  readonly onFrames?: ((bytes: Uint8Array) => void) | undefined;
   /** For tests; without it, the length of the first frame decides. */
   readonly engine?: PackEngine;
 }
@@ -307,7 +309,8 @@ class Frames implements FrameWriter {
 
   /** One write at a time, one digest update at a time; the two need not wait for each other. */
   #store(packing: Packing, bytes: Uint8Array): [Promise<void>, Promise<void>] {
-    const { encryption } = this.#options;
+    const { encryption, onFrames } = this.#options;
+    onFrames?.(bytes);
     return encryption === undefined
       ? this.#storeAsIs(packing, bytes)
       : this.#storeOwned(packing, encryption.push(bytes));

@@ -36,6 +36,8 @@ export const SEAL_OBJECT = 'manifest.dsse.json';
 
 /** Who asked, what was done, when: one event a line, each with the digest of the line before it (custody.ts). */
 export const CUSTODY_OBJECT = 'custody.jsonl';
+/** What differs from the last good snapshot of the same workload (diff/document.ts). */
+export const CHANGES_OBJECT = 'changes.json';
 /** An RFC 3161 answer over the bytes of SEAL_OBJECT; written right before it, and covered by nothing but itself. */
 export const TIMESTAMP_OBJECT = 'manifest.dsse.json.tsr';
 

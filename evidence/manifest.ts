@@ -128,6 +128,16 @@ export const podSchema = z.strictObject({
   sandboxId: z.string(),
 });
 
+/** How a container ended that had ended before its capture; what the runtime does not say is absent. */
+export const endedSchema = z.strictObject({
+  exitCode: z.number().int().optional(),
+  finishedAt: time.optional(),
+  /** In the runtime's words: `OOMKilled`, `Error`, `Completed`. */
+  reason: z.string().optional(),
+  oomKilled: z.boolean().optional(),
+});
+export type EndedRecord = z.infer<typeof endedSchema>;
+
 const containerFields = {
   runtime: z.string(),
   kind: z.enum(['container', 'process-tree', 'cgroup']),
@@ -136,10 +146,13 @@ const containerFields = {
   pod: podSchema.optional(),
   labels: z.record(z.string(), z.string()),
   image: z.strictObject({ name: z.string(), id: z.string() }).optional(),
-  initPid: z.number().int().positive(),
+  /** 0: it has none, see `ended`. */
+  initPid: z.number().int().nonnegative(),
   /** Its processes; in a pod's manifest everybody who was seen in this container during the capture. */
   pids: list(z.number().int().positive()),
   cgroup: z.string().optional(),
+  /** Present when it had ended before it was captured: then there are no processes. */
+  ended: endedSchema.optional(),
   /** What could not be learned about it. */
   notes: list(z.string()).optional(),
 };
@@ -238,11 +251,15 @@ export const requestSchema = z.strictObject({
   node: z.string(),
   requestedAt: time,
   requester: z.strictObject({
-    /** How the request came: `socket`, `controller`, `spool`, `schedule`. */
+    /** How the request came: `socket`, `controller`, `folder`, `schedule`. */
     trigger: z.string(),
     /** As far as the trigger can vouch for it: `uid 0, pid 4711`. */
     identity: z.string(),
   }),
+  /** Of a scheduled capture: its schedule, the time of the schedule that it is for, and what the schedule says of keeping it. */
+  schedule: z
+    .strictObject({ name: z.string(), tick: time, keepDays: z.number().int().positive().optional() })
+    .optional(),
   caseId: z.string().optional(),
   /** The number that the exhibit has in its case, as the requester gave it. */
   exhibitNumber: z.string().optional(),

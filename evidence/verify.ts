@@ -6,6 +6,7 @@ import { SEAL_OBJECT, storedName, TIMESTAMP_OBJECT } from './layout.ts';
 import type { Manifest, StoredObject } from './manifest.ts';
 import { staysInside } from './member-path.ts';
 import { mergeTrust, NO_TRUST, type Trust, trustInKeys } from './trust.ts';
+import { checkChanges } from './verify-changes.ts';
 import { type Custody, readCustody } from './verify-custody.ts';
 import {
   addLocked,
@@ -107,7 +108,9 @@ export async function checkRecords(
   const records = await readRecords(reader, findings, trust);
   compareRecords(records, findings);
   compareSubjects(records, findings);
-  return { records, custody: await readCustody(reader, records, findings) };
+  const custody = await readCustody(reader, records, findings);
+  await checkChanges(reader, records, findings);
+  return { records, custody };
 }
 
 async function verifyAll(

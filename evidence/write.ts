@@ -48,7 +48,11 @@ export interface BundleWriterOptions extends FrameOptions {
   readonly onStored: (object: StoredObject) => unknown;
   /** Every object but the seal is stored in an age file under `<name>.age`; records keep the object's own name. */
   readonly encrypt?: Encrypt | undefined;
+  /** Asked of every compressed object when it is opened: who is told of its frames (FrameOptions). */
+  readonly keep?: KeepFrames | undefined;
 }
+
+export type KeepFrames = (object: string) => FrameOptions['onFrames'];
 
 export interface ArchiveWriterOptions {
   readonly mediaType?: 'tar' | 'ociLayer';
@@ -99,7 +103,8 @@ export function createBundleWriter(open: OpenObject, options: BundleWriterOption
       estimatedBytes,
       mediaType,
     );
-    return new CompressedObject(record, object, { ...options, ...frames, ...(encryption && { encryption }) });
+    const onFrames = options.keep?.(name);
+    return new CompressedObject(record, object, { ...options, ...frames, onFrames, ...(encryption && { encryption }) });
   };
   const openText: BundleWriter['openText'] = async (name, mediaType, estimatedBytes) =>
     new Text(await compressed(name, MEDIA_TYPES[mediaType], estimatedBytes, { inFlight: TEXT_IN_FLIGHT }));

@@ -60,6 +60,10 @@ export const loadContainerd = (): ContainerdTypes['containerd']['services'] =>
 export const loadTasks = (): ContainerdTypes['containerd']['services']['tasks']['v1'] =>
   load<ContainerdTypes>('containerd/tasks.proto').containerd.services.tasks.v1;
 
+/** What Events.Subscribe tells of tasks, packed in Any. */
+export const loadTaskEvents = (): ContainerdTypes['containerd']['events'] =>
+  load<ContainerdTypes>('containerd/task-events.proto').containerd.events;
+
 /** Options of the runc shim, which containerd hands on as they are. */
 export const loadRunc = (): ContainerdTypes['containerd']['runc']['v1'] =>
   load<ContainerdTypes>('containerd/runc.proto').containerd.runc.v1;

@@ -1,7 +1,7 @@
 import type { Encrypt } from '../../evidence/age-writer.ts';
 import { type MediaType, storedName } from '../../evidence/layout.ts';
 import type { PlanStep, StoredObject } from '../../evidence/manifest.ts';
-import { type BundleWriter, createBundleWriter, type SinkObject } from '../../evidence/write.ts';
+import { type BundleWriter, createBundleWriter, type KeepFrames, type SinkObject } from '../../evidence/write.ts';
 import type { CollectContext } from '../collect/collector.ts';
 import type { NamedSink } from '../sink/several.ts';
 import type { Draft } from './drafts.ts';
@@ -30,6 +30,8 @@ export interface BundleOptions {
   /** zstd's. */
   readonly level: number;
   readonly encrypt?: Encrypt | undefined;
+  /** Who else is told of an object's content, as it is compressed. */
+  readonly keep?: KeepFrames | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -40,7 +42,7 @@ export type Belonging = { readonly volatility: number } & Partial<Pick<PlanStep,
 const OF_THE_CAPTURE: Belonging = { volatility: 1 };
 
 export function openBundle(options: BundleOptions): Bundle {
-  const { draft, level, encrypt } = options;
+  const { draft, level, encrypt, keep } = options;
   const objects: StoredObject[] = [];
   /** The way of every object to the sinks: what is to change its bytes goes between the writer and `openNoted`. */
   const open =
@@ -54,7 +56,7 @@ export function openBundle(options: BundleOptions): Bundle {
     await draft.note({ kind: 'listed', object: stored });
   };
   const writer = (belonging: Belonging): BundleWriter =>
-    createBundleWriter(open(belonging), { level, encrypt, onStored });
+    createBundleWriter(open(belonging), { level, encrypt, keep, onStored });
   return {
     path: draft.state.path,
     objects,

@@ -1,7 +1,7 @@
 import type { Logger } from 'pino';
 import type { Encrypt } from '../../evidence/age-writer.ts';
 import { ExhibitError, explain, isExhibitError } from '../../evidence/error.ts';
-import { type ArtifactName, bundlePath, REQUEST_OBJECT } from '../../evidence/layout.ts';
+import { type ArtifactName, bundlePath, CHANGES_OBJECT, REQUEST_OBJECT } from '../../evidence/layout.ts';
 import type { ArtifactRecord, Manifest, Plan, PlanStep } from '../../evidence/manifest.ts';
 import type { Collector, DumpNote } from '../collect/collector.ts';
 import { agentDiskWriteBytes } from '../host/self.ts';
@@ -10,8 +10,10 @@ import { OF_ONE_CONTAINER, ownTarget } from '../runtime/pod.ts';
 import type { Runtime } from '../runtime/runtime.ts';
 import { type NamedSink, pickSinks } from '../sink/several.ts';
 import type { Vault } from '../sink/vault.ts';
+import type { Admission } from './admission.ts';
+import { type BaselineRun, type Baselines, sumOf } from './baselines.ts';
 import { type Bundle, openBundle } from './bundle.ts';
-import type { CaptureHooks, Execute } from './captures.ts';
+import type { CaptureEnd, CaptureHooks, Execute } from './captures.ts';
 import {
   accepted,
   agentName,
@@ -42,11 +44,15 @@ export interface CaptureParts extends RecordParts {
   readonly runtimes: readonly Runtime[];
   readonly collectors: Readonly<Record<ArtifactName, Collector>>;
   readonly startFreezer: typeof startFreezer;
+  /** The agent's policy: it is asked once for each capture. */
+  readonly admission: Admission;
   /** For the drafts. */
   readonly vault: Vault;
   readonly delivery: Delivery;
   /** Absent where evidence is stored as it is. */
   readonly encrypt?: Encrypt | undefined;
+  /** Absent: captures are compared with nothing. */
+  readonly baselines?: Baselines | undefined;
   readonly log: Logger;
 }
 
@@ -66,12 +72,14 @@ const EXCLUSIVE: readonly ArtifactName[] = ['memory', 'checkpoint'];
 export function captureExecutor(parts: CaptureParts): Execute {
   const lock = createLock();
   return async (captureId, request, hooks) => {
-    const { runtime, target, conclude, plan } = await resolveAndPlan(parts, request, hooks.signal);
+    const found = await resolveAndPlan(parts, captureId, request, hooks.signal);
+    const { runtime, target, conclude, plan } = found;
+    using permit = found.permit;
     const { config } = parts;
     const path = bundlePath(config.cluster, config.node, captureId);
-    const sinks = pickSinks(parts.sinks, request.sinks ?? config.defaultSinks);
-    const found = { runtime, target, plan, sinks, signal: hooks.signal };
-    const record = await requestRecord(parts, captureId, request, found);
+    const sinks = pickSinks(parts.sinks, permit.sinks);
+    const facts = { runtime, target, plan, sinks, signal: hooks.signal };
+    const record = await requestRecord(parts, captureId, request, facts);
     const begun: Begun = {
       kind: 'begun',
       captureId,
@@ -83,7 +91,9 @@ export function captureExecutor(parts: CaptureParts): Execute {
     const draft = await createDraft(parts, begun, requested(record, clockOf(sinks)));
     const by = agentName(record.agent);
     const { level } = config.compression;
-    const bundle = openBundle({ sinks, draft, by, level, encrypt: parts.encrypt, signal: hooks.signal });
+    const baseline = parts.baselines?.begin(captureId, record);
+    const { encrypt } = parts;
+    const bundle = openBundle({ sinks, draft, by, level, encrypt, keep: baseline?.keep, signal: hooks.signal });
     await writeRequest(draft, sinks, () => bundle.json(REQUEST_OBJECT, record));
     const name = displayName(target.record);
     await draft.note({ kind: 'event' }, accepted(record, name, sinks));
@@ -93,8 +103,10 @@ export function captureExecutor(parts: CaptureParts): Execute {
       bundleUrl: `${(sinks[0]?.sink.url ?? '').replace(/\/$/, '')}/${path}`,
       stages: [...plan.steps.map((step) => step.artifact), 'seal'],
       namespace: target.record.pod?.namespace,
+      ...(permit.reservedFreezeMs === 0 ? {} : { reservedFreezeMs: permit.reservedFreezeMs }),
     });
-    return carryOut({
+    // The permit is held until the end.
+    return await carryOut({
       parts,
       captureId,
       runtime,
@@ -105,6 +117,7 @@ export function captureExecutor(parts: CaptureParts): Execute {
       draft,
       by,
       bundle,
+      baseline,
       hooks,
       lock,
       log: parts.log.child({ captureId }),
@@ -139,6 +152,7 @@ interface Run extends Resolved {
   /** Who does it, for the custody log. */
   readonly by: string;
   readonly bundle: Bundle;
+  readonly baseline: BaselineRun | undefined;
   readonly hooks: CaptureHooks;
   readonly lock: Lock;
   readonly log: Logger;
@@ -148,7 +162,7 @@ interface Run extends Resolved {
  * Whatever ends the steps, what was stored is sealed. A capture that no sink took any more of, or that failed in a way nobody
  * foresaw, is sealed as `truncated` as far as the sinks allow, and then fails.
  */
-async function carryOut(run: Run): Promise<{ state: Manifest['outcome'] }> {
+async function carryOut(run: Run): Promise<CaptureEnd> {
   const { draft, hooks } = run;
   const written = await diskFootprint(run);
   let failure: { readonly error: unknown } | undefined;
@@ -164,12 +178,12 @@ async function carryOut(run: Run): Promise<{ state: Manifest['outcome'] }> {
   const events = cancelled ? [cancelledBy(run.by, hooks.signal)] : failure === undefined ? [] : [failedBy(run.by, why)];
   const partial = draft.state.artifacts.some(({ status }) => status === 'partial' || status === 'failed');
   const outcome = failure !== undefined ? 'truncated' : cancelled ? 'cancelled' : partial ? 'partial' : 'complete';
-  const state = await seal(run, { outcome, why, nodeBytesWritten: await written() }, events);
+  const end = await seal(run, { outcome, why, nodeBytesWritten: await written() }, events);
   if (failure !== undefined) throw failure.error;
   const [refusal] = draft.state.refused.values();
   if (refusal !== undefined && draft.state.refused.size === run.sinks.length)
     throw new ExhibitError('sink-exists', refusal);
-  return { state };
+  return end;
 }
 
 async function skipTheRest({ draft, plan, parts, by }: Run, nodeBytesWritten: number): Promise<void> {
@@ -180,17 +194,20 @@ async function skipTheRest({ draft, plan, parts, by }: Run, nodeBytesWritten: nu
 }
 
 async function seal(
-  { parts, draft, bundle, conclude, hooks, log }: Run,
+  run: Run,
   end: Pick<Ended, 'outcome' | 'why' | 'nodeBytesWritten'>,
   events: readonly CustodyNote[],
-): Promise<Manifest['outcome']> {
+): Promise<CaptureEnd> {
+  const { parts, draft, bundle, conclude, hooks, log } = run;
   hooks.emit({ kind: 'stage-started', stage: 'seal' });
   const startedMs = performance.now();
   const finishedAt = new Date(parts.now()).toISOString();
   const target = await conclude(AbortSignal.timeout(CONCLUDE_TIMEOUT_MS));
+  const changes = await addChanges(run, end.outcome, target);
   await draft.note({ kind: 'ended', ...end, finishedAt, target }, ...events);
   const { outcome, waiting } = await parts.delivery.conclude(draft, AbortSignal.timeout(SEAL_TIMEOUT_MS));
   await hooks.waiting(waiting);
+  if (waiting.length === 0) await run.baseline?.sealed(outcome);
   hooks.emit({
     kind: 'stage-ended',
     result: {
@@ -205,7 +222,26 @@ async function seal(
   });
   const sealed = { outcome, waiting, objects: bundle.objects.length, storedBytes: bundle.storedBytes() };
   log.info(sealed, waiting.length === 0 ? 'capture sealed' : 'capture ended, and waits to be sealed');
-  return outcome;
+  return { state: outcome, ...changes };
+}
+
+/** The target runs again. A comparison that fails is logged, and costs the capture nothing else. */
+async function addChanges(
+  { baseline, bundle, captureId, draft, log }: Run,
+  outcome: Manifest['outcome'],
+  target: Manifest['target'],
+): Promise<Pick<CaptureEnd, 'changes'>> {
+  if (baseline === undefined || (outcome !== 'complete' && outcome !== 'partial')) return {};
+  const { startedAt, artifacts, request } = draft.state;
+  const { cluster, node } = request;
+  const changes = await baseline.compare({ cluster, node, startedAt, outcome, target, artifacts });
+  if (changes === undefined) return {};
+  try {
+    await bundle.json(CHANGES_OBJECT, changes);
+  } catch (error) {
+    log.error({ captureId, error: explain(error) }, 'changes not stored');
+  }
+  return { changes: sumOf(changes) };
 }
 
 /** What this process wrote to block devices since, less what the sinks that are folders took. */

@@ -15,6 +15,10 @@ export interface CaptureRequest {
   /** The selector as text, for the journal, `request.json` and comparison. */
   readonly selector: string;
   readonly artifacts: readonly ArtifactName[];
+  /** What is meant has ended: nobody looks for its processes first. */
+  readonly ended?: true;
+  /** The request named none, and these are what the configuration says: the policy narrows them, and refuses named ones. */
+  readonly artifactsByDefault?: boolean;
   readonly caseId: string;
   readonly reason: string;
   readonly consistency: 'frozen' | 'live';
@@ -26,22 +30,33 @@ export interface CaptureRequest {
   /** Who acquires the evidence, as the requester claims. */
   readonly acquirer?: string;
   readonly requester: { readonly trigger: string; readonly identity: string };
+  /** Of a scheduled capture: which one, the time that it is for (RFC 3339), and how long its bundle is worth keeping. */
+  readonly schedule?: { readonly name: string; readonly tick: string; readonly keepDays?: number };
 }
 
 export type CaptureEvent =
-  /** `namespace`: the target's in Kubernetes; absent outside of it. */
-  | { kind: 'accepted'; target: string; bundleUrl: string; stages: readonly string[]; namespace?: string | undefined }
+  | {
+      kind: 'accepted';
+      target: string;
+      bundleUrl: string;
+      stages: readonly string[];
+      /** The target's in Kubernetes; absent outside of it. */
+      namespace?: string | undefined;
+      /** See JournalEntry. */
+      reservedFreezeMs?: number;
+    }
   | { kind: 'stage-started'; stage: string }
   | { kind: 'stage-progress'; stage: string; doneBytes: number; totalBytes: number }
   | { kind: 'stage-ended'; result: StageResult }
   | { kind: 'ended'; capture: JournalEntry };
 
 /** What the registry needs to carry one capture out; capture.ts does it, tests fake it. */
-export type Execute = (
-  captureId: string,
-  request: CaptureRequest,
-  hooks: CaptureHooks,
-) => Promise<{ state: Manifest['outcome'] }>;
+export type Execute = (captureId: string, request: CaptureRequest, hooks: CaptureHooks) => Promise<CaptureEnd>;
+
+export interface CaptureEnd {
+  readonly state: Manifest['outcome'];
+  readonly changes?: JournalEntry['changes'];
+}
 
 export interface CaptureHooks {
   readonly signal: AbortSignal;
@@ -190,8 +205,9 @@ export function createCaptures(options: {
     const { signal } = run.controller;
 
     try {
-      const { state } = await execute(captureId, request, { signal, emit, frozen, dumping, waiting });
-      await update({ state, finishedAtMs: now() });
+      const end = await execute(captureId, request, { signal, emit, frozen, dumping, waiting });
+      if (end.state === 'complete' || end.state === 'partial') entry = withoutReserve(entry);
+      await update({ ...end, finishedAtMs: now() });
     } catch (error) {
       run.accepted.reject(error);
       if (entry === undefined) return undefined;
@@ -290,6 +306,13 @@ export function createCaptures(options: {
   };
 }
 
+/** What its target stood still is known now, stage by stage. */
+function withoutReserve(entry: JournalEntry | undefined): JournalEntry | undefined {
+  if (entry === undefined) return undefined;
+  const { reservedFreezeMs: _, ...rest } = entry;
+  return rest;
+}
+
 function newEntry(
   captureId: string,
   request: CaptureRequest,
@@ -300,6 +323,8 @@ function newEntry(
   return {
     captureId,
     requestKey: key,
+    trigger: request.requester.trigger,
+    ...(accepted.reservedFreezeMs === undefined ? {} : { reservedFreezeMs: accepted.reservedFreezeMs }),
     state: 'running',
     target: accepted.target,
     scope: request.scope,

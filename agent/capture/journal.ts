@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { RUNGS } from '../../evidence/dump.ts';
 import { isErrno } from '../../evidence/error.ts';
 import { makeFolder } from '../host/folder.ts';
+import { HISTORY_ENTRIES, HISTORY_MS } from '../policy.ts';
 
 /**
  * What this agent did and is doing, one small file a capture below `<stateDir>/journal`, on a tmpfs so that the node's disk is
@@ -49,6 +50,13 @@ const entry = z.object({
   captureId: z.string(),
   /** Digest of what was asked, so that one id cannot stand for two different requests. */
   requestKey: z.string(),
+  /** Who asked for it, for the rates of the policy. Absent in entries of an older agent. */
+  trigger: z.string().optional(),
+  /**
+   * How long its target may have stood still, for the policy's budget: until it has ended well, when the stages say how long it
+   * did. Absent then, where nothing was to be stopped, and in entries of an older agent.
+   */
+  reservedFreezeMs: z.number().optional(),
   state: z.enum(CAPTURE_STATES),
   target: z.string(),
   /** Absent in entries of an agent that knew only containers. */
@@ -73,6 +81,14 @@ const entry = z.object({
     .optional(),
   /** Sinks in which it has ended and is not sealed yet. Absent: none, and in entries of an older agent. */
   waiting: z.array(z.string()).optional(),
+  /** What differs from the last good snapshot, where it was compared: how many things of each kind. */
+  changes: z
+    .object({
+      /** The capture it was compared with; absent where there was none. */
+      baseline: z.string().optional(),
+      kinds: z.array(z.object({ kind: z.string(), new: z.number(), gone: z.number(), changed: z.number() })),
+    })
+    .optional(),
   /** Present while the target stands still. */
   frozen: freezeSpec.optional(),
   /**
@@ -91,7 +107,10 @@ const entry = z.object({
 });
 export type JournalEntry = z.infer<typeof entry>;
 
-/** Enough for a week of an hourly baseline and a bad day; the oldest ended ones go first. About 2 KiB each. */
+/**
+ * Enough for a week of an hourly baseline and a bad day; the oldest ended ones go first. About 2 KiB each. Those of the last
+ * hour stay beyond it, as many as the policy admits (HISTORY_ENTRIES), so that nobody can make it forget by asking for more.
+ */
 const MAX_ENTRIES = 1000;
 
 export interface Journal {
@@ -106,6 +125,7 @@ export interface Journal {
 export async function openJournal(
   stateDir: string,
   onDamaged: (file: string, error: unknown) => void,
+  now: () => number = Date.now,
 ): Promise<Journal> {
   const folder = path.join(stateDir, 'journal');
   await makeFolder(folder);
@@ -130,7 +150,7 @@ export async function openJournal(
     const file = path.join(folder, `${next.captureId}.json`);
     await writeFile(`${file}.new`, JSON.stringify(next), { mode: 0o600 });
     await rename(`${file}.new`, file);
-    for (const old of surplus(known)) {
+    for (const old of surplus(known, now())) {
       known.delete(old);
       await rm(path.join(folder, `${old}.json`)).catch((error: unknown) => {
         if (!isErrno(error, 'ENOENT')) throw error;
@@ -149,11 +169,12 @@ export async function openJournal(
   };
 }
 
-function surplus(known: ReadonlyMap<string, JournalEntry>): string[] {
+function surplus(known: ReadonlyMap<string, JournalEntry>, nowMs: number): string[] {
   if (known.size <= MAX_ENTRIES) return [];
-  return [...known.values()]
+  const ended = [...known.values()]
     .filter((one) => one.state !== 'running')
-    .sort((a, b) => a.startedAtMs - b.startedAtMs)
-    .slice(0, known.size - MAX_ENTRIES)
-    .map((one) => one.captureId);
+    .sort((a, b) => a.startedAtMs - b.startedAtMs);
+  const beyond = ended.slice(0, Math.max(0, known.size - HISTORY_ENTRIES));
+  const old = ended.slice(0, known.size - MAX_ENTRIES).filter((one) => nowMs - one.finishedAtMs >= HISTORY_MS);
+  return [...new Set([...beyond, ...old])].map((one) => one.captureId);
 }

@@ -14,19 +14,33 @@ export interface PlanInput {
   readonly checkpoint: CheckpointPlan | undefined;
   readonly bufferBytes: number;
   readonly freezeDeadlineMs: number;
+  /** What the agent's policy leaves out of it, and why; absent: nothing. See Permit in admission.ts. */
+  readonly left?: ReadonlyMap<ArtifactName, string>;
+  /** Why the policy does not let the target be stopped; absent: it does. */
+  readonly live?: string | undefined;
 }
+
+/** Those of which there is something when the container has ended. */
+export const keptArtifacts = (artifacts: readonly ArtifactName[]): ArtifactName[] =>
+  VOLATILITY.filter(({ artifact, needs }) => artifacts.includes(artifact) && !needs.includes('process')).map(
+    ({ artifact }) => artifact,
+  );
 
 /** Pure: what will be done, in which order, and why not where something is left out. */
 export function planCapture(input: PlanInput): Plan {
-  const consistency = input.target.freeze === undefined ? 'live' : input.consistency;
-  const steps = VOLATILITY.filter((row) => input.artifacts.includes(row.artifact)).map((row): PlanStep => {
-    const missing = row.needs.map((need) => lacks(need, input)).find((reason) => reason !== undefined);
+  const { left = new Map<ArtifactName, string>(), live } = input;
+  const consistency = input.target.freeze === undefined || live !== undefined ? 'live' : input.consistency;
+  const isAsked = (artifact: ArtifactName) => input.artifacts.includes(artifact) || left.has(artifact);
+  const steps = VOLATILITY.filter((row) => isAsked(row.artifact)).map((row): PlanStep => {
+    const lacking = row.needs.map((need) => lacks(need, input)).find((reason) => reason !== undefined);
+    const missing = left.get(row.artifact) ?? lacking;
+    const why = row.artifact === 'memory' && live !== undefined ? `${row.why}; taken live: ${live}` : row.why;
     return {
       artifact: row.artifact,
       volatility: row.rfc3227,
       frozen: row.artifact === 'memory' && consistency === 'frozen',
       action: missing === undefined ? 'collect' : 'skip',
-      reason: missing ?? row.why,
+      reason: missing ?? why,
     };
   });
   return {
@@ -41,6 +55,10 @@ export function planCapture(input: PlanInput): Plan {
 
 function lacks(need: Need, input: PlanInput): string | undefined {
   switch (need) {
+    case 'process':
+      return input.target.record.ended === undefined
+        ? undefined
+        : 'the container has ended: it has no process any more';
     case 'rootfs':
       return input.target.rootfs === undefined
         ? `a ${input.target.record.kind} has no writable layer that the runtime knows of`

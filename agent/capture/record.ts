@@ -49,6 +49,7 @@ export async function requestRecord(
     node: config.node,
     requestedAt: new Date(now()).toISOString(),
     requester: request.requester,
+    ...(request.schedule === undefined ? {} : { schedule: { ...request.schedule } }),
     ...(request.caseId === '' ? {} : { caseId: request.caseId }),
     ...(request.exhibitNumber === undefined ? {} : { exhibitNumber: request.exhibitNumber }),
     ...(request.acquirer === undefined ? {} : { acquirer: request.acquirer }),

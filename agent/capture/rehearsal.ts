@@ -7,6 +7,7 @@ import { sharesPids } from '../host/cgroup.ts';
 import { asPid, type Runtime, type Target } from '../runtime/runtime.ts';
 import type { Sink } from '../sink/sink.ts';
 import type { Vault } from '../sink/vault.ts';
+import { admitAll } from './admission.ts';
 import { type CaptureParts, captureExecutor } from './capture.ts';
 import { createChain } from './chain.ts';
 import { openDelivery } from './delivery.ts';
@@ -100,6 +101,7 @@ async function captureSelf(parts: RehearsalParts, signal: AbortSignal): Promise<
     ...parts,
     ...{ sinks, sealer, delivery, now, log },
     vault: FORGETFUL,
+    admission: admitAll(parts.config),
     runtimes: [runtimeOfSelf()],
     startFreezer: () => Promise.reject(new Error('nothing is frozen in a rehearsal')),
   });

@@ -29,7 +29,11 @@ export interface SealParts {
 export const RECORD_VOLATILITY = 1;
 
 export function subjectOf({ captureId, request, recipients }: DraftState, volatility: number): ObjectSubject {
-  const about = { captureId, caseId: request.caseId ?? '', startedAtMs: Date.parse(request.requestedAt), volatility };
+  const { schedule } = request;
+  const about = {
+    ...{ captureId, caseId: request.caseId ?? '', startedAtMs: Date.parse(request.requestedAt), volatility },
+    ...(schedule === undefined ? {} : { schedule }),
+  };
   return recipients === undefined ? about : { ...about, unlabelled: true };
 }
 

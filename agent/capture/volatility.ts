@@ -1,7 +1,7 @@
 import type { ArtifactName } from '../../evidence/layout.ts';
 
 /** What an artifact needs of its target to be worth trying. */
-export type Need = 'rootfs' | 'checkpoint';
+export type Need = 'process' | 'rootfs' | 'checkpoint';
 
 export interface VolatilityRow {
   readonly artifact: ArtifactName;
@@ -17,25 +17,30 @@ export interface VolatilityRow {
  * checkpoint holds memory too, but stops the target for longer and may fail, so the certain copy goes first.
  */
 export const VOLATILITY: readonly VolatilityRow[] = [
-  { artifact: 'processes', rfc3227: 2, needs: [], why: 'the process table: gone with the next exit' },
-  { artifact: 'network', rfc3227: 2, needs: [], why: 'sockets, routes and neighbours: gone with the connection' },
+  { artifact: 'processes', rfc3227: 2, needs: ['process'], why: 'the process table: gone with the next exit' },
+  {
+    artifact: 'network',
+    rfc3227: 2,
+    needs: ['process'],
+    why: 'sockets, routes and neighbours: gone with the connection',
+  },
   {
     artifact: 'node',
     rfc3227: 2,
     needs: [],
     why: 'kernel statistics, modules, eBPF, packet filters: gone with the next change',
   },
-  { artifact: 'memory', rfc3227: 2, needs: [], why: 'process memory: gone with the process' },
+  { artifact: 'memory', rfc3227: 2, needs: ['process'], why: 'process memory: gone with the process' },
   {
     artifact: 'checkpoint',
     rfc3227: 2,
-    needs: ['checkpoint'],
+    needs: ['process', 'checkpoint'],
     why: 'registers, timers and sockets as CRIU sees them: gone with the process',
   },
   {
     artifact: 'volumes',
     rfc3227: 3,
-    needs: [],
+    needs: ['process'],
     why: 'what is mounted into the container, memory-backed mounts first: gone with the container or its pod',
   },
   { artifact: 'rootfs', rfc3227: 4, needs: ['rootfs'], why: 'the writable layer: removed with the container' },

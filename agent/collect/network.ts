@@ -23,8 +23,15 @@ export interface NetworkOptions {
   readonly openReader?: OpenReader;
 }
 
-/** What decides whom the container asks for names. */
-const ROOT_FILES = ['etc/resolv.conf', 'etc/hosts', 'etc/nsswitch.conf', 'etc/hostname'] as const;
+/** What decides whom the container asks for names, of hosts and of users. */
+const ROOT_FILES = [
+  'etc/resolv.conf',
+  'etc/hosts',
+  'etc/nsswitch.conf',
+  'etc/hostname',
+  'etc/passwd',
+  'etc/group',
+] as const;
 
 /**
  * The `network` artifact, `network.tar.zst`. For each network namespace among the target's processes the kernel's own tables
@@ -54,6 +61,7 @@ export function networkCollector(options: NetworkOptions = {}): Collector {
       context.fact('namespaces', analysed.namespaces);
       context.fact('sockets', analysed.counts);
       context.fact('netfilter', analysed.netfilter.counts);
+      context.fact('rootFiles', ROOT_FILES);
       context.fact('readerCpuMs', Math.round(reader.counts.cpuMs));
     },
   };

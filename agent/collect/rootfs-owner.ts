@@ -1,6 +1,6 @@
 import { errnoOf, explain } from '../../evidence/error.ts';
 import { IdMaps } from '../host/id-map.ts';
-import { idsOfSpec } from '../host/id-map-spec.ts';
+import { idsOfSpec, remapsNobody } from '../host/id-map-spec.ts';
 import type { SplitXattrs } from '../host/overlay.ts';
 import type { CollectContext } from './collector.ts';
 
@@ -18,7 +18,7 @@ export function insideXattrs(xattrs: SplitXattrs, ids: IdMaps | undefined): Spli
 }
 
 /**
- * Of the container's first process, or as its OCI spec has it when that process is gone; undefined when the container has
+ * Of the container's first process, or as its OCI spec, or else Docker, has it when that process is gone; undefined when the container has
  * the node's ids, and when it cannot be known.
  */
 export function containerIds(context: Pick<CollectContext, 'gap' | 'host' | 'target'>): IdMaps | undefined {
@@ -31,10 +31,12 @@ export function containerIds(context: Pick<CollectContext, 'gap' | 'host' | 'tar
     const spec = documents.find(({ name }) => name === 'oci-spec.json');
     const ids = spec && idsOfSpec(spec.bytes);
     if (ids !== undefined) return ids === 'none' ? undefined : ids;
+    const info = documents.find(({ name }) => name === 'docker-info.json');
+    if (info !== undefined && remapsNobody(info.bytes)) return undefined;
     context.gap({
       what: 'user namespace',
       why: `whether the container has ids of its own is not known, so owners are the node’s numbers: ${explain(error)}`,
-      pid: record.initPid,
+      ...(record.initPid === 0 ? {} : { pid: record.initPid }),
       errno,
     });
     return undefined;

@@ -52,6 +52,7 @@ async function collectRootfs(context: CollectContext): Promise<void> {
   await using ahead = new ReadAhead();
   const capture = new RootfsCapture({ context, upper, layers, ofClass, outputs, findings, ids, ahead });
   await capture.run();
+  await reportRemoval(context);
   await layer.commit();
   await inventory.commit();
   await body.commit();
@@ -60,6 +61,25 @@ async function collectRootfs(context: CollectContext): Promise<void> {
   await originals.commit();
   report(context, capture);
   if (ids !== undefined) reportIds(context, ids, capture.tally.unmappedOwners);
+}
+
+/**
+ * The layer of a container that has ended goes with it, name by name, and what went before its folder was read leaves no
+ * trace there.
+ */
+async function reportRemoval({ target, runtime, signal, gap, note }: CollectContext): Promise<void> {
+  if (target.record.ended === undefined || runtime.isRemoved === undefined) return;
+  try {
+    if (!(await runtime.isRemoved(target, signal))) return;
+  } catch (error) {
+    signal.throwIfAborted();
+    note(`whether the container was removed while its layer was read is not known: ${explain(error)}`);
+    return;
+  }
+  gap({
+    what: 'files that the runtime removed meanwhile',
+    why: 'the container was removed while its layer was read: what is not here may have been there',
+  });
 }
 
 function openUpper(context: CollectContext, pool: DirectoryPool, { upper }: OverlayRootfs): Directory {

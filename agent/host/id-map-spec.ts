@@ -27,3 +27,16 @@ export function idsOfSpec(bytes: Uint8Array): IdMaps | 'none' | undefined {
     throw error;
   }
 }
+
+const infoSchema = z.looseObject({ SecurityOptions: z.array(z.string()) });
+
+/** `docker info`: only a daemon with `userns-remap` gives containers ids of their own, and says `name=userns` then. */
+export function remapsNobody(bytes: Uint8Array): boolean {
+  try {
+    const { SecurityOptions } = infoSchema.parse(parseJson(bytes, SPEC_BYTES, 'docker-info.json'));
+    return !SecurityOptions.some((option) => /\bname=(userns|rootless)\b/.test(option));
+  } catch (error) {
+    if (error instanceof z.ZodError || isExhibitError(error, 'bundle-corrupt')) return false;
+    throw error;
+  }
+}

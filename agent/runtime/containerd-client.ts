@@ -30,6 +30,8 @@ export interface ContainerdClient {
   blobBytes(digest: string, limits: CallLimits): Promise<number | undefined>;
   /** A blob of any size. Fails like every call, and with `runtime-unreachable` when nothing more comes for STALL_MS. */
   blobChunks(digest: string, signal: AbortSignal): AsyncIterable<Uint8Array>;
+  /** False when the container's writable layer has been removed, or the container itself. */
+  keepsLayer(id: string, limits: CallLimits): Promise<boolean>;
   /** What a snapshot alone takes; undefined when there is none of that name. */
   usage(
     snapshotter: string,
@@ -79,6 +81,12 @@ export function containerdClient(endpoint: Endpoint): ContainerdClient {
     async blobBytes(digest, limits) {
       const info = (await unlessGone(unary(endpoint, Info, { digest }, limits)))?.info;
       return info ? Number(info.size) : undefined;
+    },
+    async keepsLayer(id, limits) {
+      const found = (await unlessGone(unary(endpoint, Get, { id }, limits)))?.container;
+      if (!found) return false;
+      const { snapshotter, snapshotKey: key } = found;
+      return (await unlessGone(unary(endpoint, Stat, { snapshotter, key }, limits))) !== undefined;
     },
     blobChunks: (digest, signal) => chunksOf(endpoint, Read, digest, signal),
     async usage(snapshotter, key, limits) {

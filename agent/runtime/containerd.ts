@@ -1,19 +1,23 @@
 /** The runtime port for containers in any containerd namespace, without CRI: ctr, nerdctl, moby, or k8s.io itself. */
 
 import { ExhibitError } from '../../evidence/error.ts';
+import type { EndedRecord } from '../../evidence/manifest.ts';
 import type { Container__Output } from '../../proto/gen/containerd/services/containers/v1/Container.ts';
 import { missingCriu } from '../host/criu.ts';
 import type { Host } from '../host/host.ts';
 import { containerdImage } from './base-image.ts';
 import { type ContainerdClient, containerdClient } from './containerd-client.ts';
 import { describeContainerd } from './describe.ts';
+import { endedTarget, noMoreProcesses } from './ended.ts';
 import {
   containerPids,
   type FreezeMethod,
   freezeSpec,
+  type Inspection,
   type Inspector,
   imageConfig,
   inspectContainer,
+  inspectKept,
   ociRuntimeOf,
   type Pausing,
   runtimePause,
@@ -21,7 +25,7 @@ import {
 } from './inspect.ts';
 import { ownerOfCgroup, ownerOfPid } from './owner.ts';
 import { AFTER_DUMP_MS, thawAfterDump } from './pause/dump.ts';
-import { pickContainer } from './pick.ts';
+import { isNaming, pickContainer, pickEnded } from './pick.ts';
 import { asContainerId, type ContainerSummary, type Runtime, type Selector, type Target } from './runtime.ts';
 import { selectorText } from './select.ts';
 import { openNamespace, type Task } from './tasks.ts';
@@ -53,8 +57,19 @@ export function openContainerd({ socket, namespace, host, freeze }: ContainerdOp
     list,
     async resolve(selector, signal) {
       const summary = await find(client, host, selector, await list(signal), signal);
-      return targetOf({ client, host, signal }, pausing, summary);
+      const inspector = { client, host, signal };
+      const found = await inspectContainer(inspector, summary.id);
+      return withProcesses(inspector, pausing, await targetOf(inspector, summary, found), found.cgroup);
     },
+    async resolveEnded(selector, signal) {
+      if (!isNaming(selector)) throw noMoreProcesses(selector);
+      const inspector = { client, host, signal };
+      const summary = pickEnded(selector, await list(signal));
+      const ended = endOf(await client.tasks.get(summary.id, { signal })) ?? {};
+      return endedTarget(await targetOf(inspector, summary, await inspectKept(inspector, summary.id)), ended);
+    },
+    endOf: async (id, signal) => endOf(await client.tasks.get(id, { signal })),
+    isRemoved: async ({ record }, signal) => !(await client.keepsLayer(record.id, { signal })),
     pids: (target, signal) => containerPids({ client, host, signal }, target),
     blob: client.blobChunks,
     rungs: [tasksRung(endpoint)],
@@ -146,9 +161,15 @@ function podOf(labels: ReadonlyMap<string, string>, sandboxId: string): Containe
   return { namespace, name, uid: labels.get('io.kubernetes.pod.uid') ?? '', sandboxId };
 }
 
-async function targetOf(inspector: Inspector, pausing: Pausing, summary: ContainerSummary): Promise<Target> {
+/** Whoever made the container deletes its task when it likes; then nobody says how it ended. */
+function endOf(task: Task | undefined): EndedRecord | undefined {
+  if (task?.status !== 'STOPPED') return undefined;
+  const finishedAt = timeOf(task.exitedAt);
+  return { exitCode: task.exitStatus, ...(finishedAt === undefined ? {} : { finishedAt }) };
+}
+
+async function targetOf(inspector: Inspector, summary: ContainerSummary, found: Inspection): Promise<Target> {
   const { id, name, pod, labels, image } = summary;
-  const found = await inspectContainer(inspector, id);
   const config = await imageConfig(inspector, { name: image });
   const { snapshotter = '', snapshotKey = '' } = found.container ?? {};
   const question = { reference: image, candidates: [image], snapshotter, snapshotKey, rootfs: found.rootfs };
@@ -157,7 +178,7 @@ async function targetOf(inspector: Inspector, pausing: Pausing, summary: Contain
     ...found.notes,
     ...(config === undefined ? [`the node does not keep the config of the image ${image}`] : []),
   ];
-  const target: Target = {
+  return {
     record: {
       runtime: 'containerd',
       kind: 'container',
@@ -185,7 +206,6 @@ async function targetOf(inspector: Inspector, pausing: Pausing, summary: Contain
     notes,
     companions: [],
   };
-  return withProcesses(inspector, pausing, target, found.cgroup);
 }
 
 /** Adds who is in the container now, and how it can be stopped. */

@@ -4,6 +4,7 @@
  */
 import { isDigest } from '../../evidence/base-image.ts';
 import { ExhibitError } from '../../evidence/error.ts';
+import type { EndedRecord } from '../../evidence/manifest.ts';
 import type { Container__Output } from '../../proto/gen/runtime/v1/Container.ts';
 import type { ContainerStatus__Output } from '../../proto/gen/runtime/v1/ContainerStatus.ts';
 import type { PodSandbox__Output } from '../../proto/gen/runtime/v1/PodSandbox.ts';
@@ -16,6 +17,7 @@ import { find, withProcesses } from './containerd.ts';
 import { containerdClient } from './containerd-client.ts';
 import { cleanCriLeftovers } from './cri-leftovers.ts';
 import { describeContainerd, describeStatus } from './describe.ts';
+import { endedTarget, noMoreProcesses, settledEnd } from './ended.ts';
 import {
   containerPids,
   type FreezeMethod,
@@ -23,13 +25,14 @@ import {
   type Inspector,
   imageConfig,
   inspectContainer,
+  inspectKept,
   jsonDocument,
   ociRuntimeOf,
   type Pausing,
   runtimePause,
 } from './inspect.ts';
 import { AFTER_DUMP_MS, thawAfterDump } from './pause/dump.ts';
-import { withEnds } from './pick.ts';
+import { isNaming, pickEnded, withEnds } from './pick.ts';
 import {
   asContainerId,
   asHostPath,
@@ -82,10 +85,31 @@ export function openCri({ socket, host, namespace = 'k8s.io', freeze }: CriOptio
     },
     list,
     async resolve(selector, signal) {
-      const containers = await withEnds(selector, await list(signal), (id) => endOf(cri, id, signal));
+      const containers = await withEnds(
+        selector,
+        await list(signal),
+        async (id) => (await endOf(cri, id, signal))?.finishedAt,
+      );
       const summary = await find(client, host, selector, containers, signal);
-      return targetOf({ client, host, signal }, cri, pausing, summary);
+      const inspector = { client, host, signal };
+      const found = await inspectContainer(inspector, summary.id);
+      const target = await targetOf(inspector, cri, summary, found);
+      return withProcesses(inspector, pausing, target, found.cgroup);
     },
+    async resolveEnded(selector, signal) {
+      if (!isNaming(selector)) throw noMoreProcesses(selector);
+      const inspector = { client, host, signal };
+      const containers = await withEnds(
+        selector,
+        await list(signal),
+        async (id) => (await endOf(cri, id, signal))?.finishedAt,
+      );
+      const summary = pickEnded(selector, containers);
+      const ended = (await settledEnd(() => endOf(cri, summary.id, signal), signal)) ?? {};
+      return endedTarget(await targetOf(inspector, cri, summary, await inspectKept(inspector, summary.id)), ended);
+    },
+    endOf: (id, signal) => endOf(cri, id, signal),
+    isRemoved: async ({ record }, signal) => !(await client.keepsLayer(record.id, { signal })),
     pids: (target, signal) => containerPids({ client, host, signal }, target),
     blob: client.blobChunks,
     rungs: [
@@ -186,20 +210,23 @@ function podOf(container: Container__Output, sandbox: PodSandbox__Output | undef
 }
 
 /** CRI's list does not say when a container ended. */
-async function endOf(cri: CriClient, id: string, signal: AbortSignal): Promise<string | undefined> {
+async function endOf(cri: CriClient, id: string, signal: AbortSignal): Promise<EndedRecord | undefined> {
   const status = (await cri.containerStatus(id, { signal }))?.status;
-  return status ? timeOf(status.finishedAt) : undefined;
+  if (status?.state !== 'CONTAINER_EXITED') return undefined;
+  const { exitCode, reason } = status;
+  const finishedAt = timeOf(status.finishedAt);
+  const at = finishedAt === undefined ? {} : { finishedAt };
+  return { exitCode, ...at, ...(reason === '' ? {} : { reason }), oomKilled: reason === 'OOMKilled' };
 }
 
 async function targetOf(
   inspector: Inspector,
   cri: CriClient,
-  pausing: Pausing,
   summary: ContainerSummary,
+  found: Inspection,
 ): Promise<Target> {
   const { id, name, pod, labels } = summary;
   const limits = { signal: inspector.signal };
-  const found = await inspectContainer(inspector, id);
   const answer = await cri.containerStatus(id, limits);
   if (!answer?.status)
     throw new ExhibitError('target-not-running', `container ${id.slice(0, 12)} has just been removed`);
@@ -215,7 +242,7 @@ async function targetOf(
     ...(image.document === undefined ? [] : [image.document]),
     ...base.documents,
   ];
-  const target: Target = {
+  return {
     record: {
       runtime: 'cri',
       kind: 'container',
@@ -240,7 +267,6 @@ async function targetOf(
     notes: [...found.notes, ...image.notes],
     companions: [],
   };
-  return withProcesses(inspector, pausing, target, found.cgroup);
 }
 
 /** CRI knows images by their config's digest, and containerd has one of that name for each: a tag that moved does not matter. */

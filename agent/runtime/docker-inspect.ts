@@ -1,6 +1,7 @@
 /** Pure: Docker's answers, checked at the edge, in the words of the runtime port. Docker Engine API 1.24 to 1.51. */
 import { z } from 'zod';
 import { ExhibitError } from '../../evidence/error.ts';
+import type { EndedRecord } from '../../evidence/manifest.ts';
 import { unescapeOctal } from '../host/decode.ts';
 import {
   asContainerId,
@@ -40,7 +41,13 @@ const inspectedSchema = z.object({
   /** RFC 3339. */
   Created: z.string(),
   Image: z.string(),
-  State: z.object({ Status: z.string(), Pid: z.number().int().nonnegative(), FinishedAt: z.string().optional() }),
+  State: z.object({
+    Status: z.string(),
+    Pid: z.number().int().nonnegative(),
+    FinishedAt: z.string().optional(),
+    ExitCode: z.number().int().optional(),
+    OOMKilled: z.boolean().optional(),
+  }),
   LogPath: z.string().default(''),
   ResolvConfPath: z.string().default(''),
   HostnamePath: z.string().default(''),
@@ -179,6 +186,18 @@ function podOf(given: ReadonlyMap<string, string>): ContainerSummary['pod'] {
 export function finishedAt({ State }: Inspected): string | undefined {
   const at = Date.parse(State.FinishedAt ?? '');
   return at > 0 ? new Date(at).toISOString() : undefined;
+}
+
+/** Undefined for one that runs, or never did. */
+export function endOf(one: Inspected): EndedRecord | undefined {
+  const { Pid, ExitCode, OOMKilled, Status } = one.State;
+  const at = finishedAt(one);
+  if (Pid !== 0 || Status === 'created' || at === undefined) return undefined;
+  return {
+    finishedAt: at,
+    ...(ExitCode === undefined ? {} : { exitCode: ExitCode }),
+    ...(OOMKilled === undefined ? {} : { oomKilled: OOMKilled }),
+  };
 }
 
 /** The layers as the overlay2 driver tells them; `ask-mounts` where containerd's snapshotter holds them and Docker says nothing. */

@@ -32,7 +32,7 @@ import {
   type SpecDocument,
   type Target,
 } from './runtime.ts';
-import { jsonOf, rootfsOf, specMounts } from './snapshot.ts';
+import { jsonOf, type RootfsFinding, rootfsOf, specMounts } from './snapshot.ts';
 
 /** OCI specs and image configs are tens of KiB. */
 const DOCUMENT_BYTES = 8 * 1024 * 1024;
@@ -50,19 +50,23 @@ interface Inquiry {
   readonly notes: string[];
 }
 
-/** Without its processes and without a way to stop it. Fails with `target-not-running`. */
+/**
+ * Without its processes and without a way to stop it. Fails with `target-not-running` where there is no process, unless `kept`
+ * says that what Docker keeps of a container is enough.
+ */
 export async function describeDocker(
   client: DockerClient,
   host: Host,
   summary: ContainerSummary,
   signal: AbortSignal,
   containerd?: ContainerdClient,
+  kept = false,
 ): Promise<{ target: Target; cgroup: Cgroup | undefined }> {
   const limits = { signal };
   const { id, name, pod, labels } = summary;
   const bytes = await client.inspect(id, limits);
   const inspected = bytes === undefined ? undefined : parseInspected(bytes);
-  if (bytes === undefined || inspected === undefined || inspected.State.Pid === 0)
+  if (bytes === undefined || inspected === undefined || (inspected.State.Pid === 0 && !kept))
     throw new ExhibitError(
       'target-not-running',
       `container ${id.slice(0, 12)} has no running process: it has just ended`,
@@ -71,14 +75,14 @@ export async function describeDocker(
   const inquiry: Inquiry = { client, host, limits, inspected, notes: [] };
   const info = await document(inquiry, 'docker-info.json', client.info(limits));
   const folders = info === undefined ? undefined : parseInfo(info.bytes);
-  const cgroup = await ownCgroup(host, initPid, id);
-  if (cgroup === undefined)
+  const cgroup = initPid === 0 ? undefined : await ownCgroup(host, initPid, id);
+  if (cgroup === undefined && initPid !== 0)
     inquiry.notes.push("no cgroup is named after the container: only Docker's list says which processes it has");
   const [told, spec, image, rootfs, log] = await Promise.all([
     toldDocuments(inquiry),
     ociSpec(inquiry),
     folders === undefined ? undefined : imageConfig(inquiry, folders),
-    folders === undefined ? undefined : findRootfs(inquiry, folders),
+    folders === undefined ? undefined : findRootfs(inquiry, folders, containerd),
     folders === undefined ? undefined : findLog(inquiry, folders),
   ]);
   const documents = [
@@ -136,9 +140,9 @@ async function document(
 
 function toldDocuments(inquiry: Inquiry): Promise<(SpecDocument | undefined)[]> {
   const { client, limits, inspected } = inquiry;
-  const { Id, Image } = inspected;
+  const { Id, Image, State } = inspected;
   return Promise.all([
-    document(inquiry, 'docker-top.json', client.top(Id, '-ef', limits)),
+    State.Pid === 0 ? undefined : document(inquiry, 'docker-top.json', client.top(Id, '-ef', limits)),
     document(inquiry, 'docker-diff.json', client.changes(Id, limits)),
     document(inquiry, 'docker-image.json', client.image(Image, limits)),
     document(inquiry, 'docker-history.json', client.history(Image, limits)),
@@ -180,12 +184,31 @@ async function imageConfig({ host, inspected }: Inquiry, { root }: DockerFolders
 const CONFIG_RETOLD =
   "the image's config is docker-image.json, Docker's retelling: the config itself was found on the node neither in Docker's folder nor in containerd";
 
-async function findRootfs(inquiry: Inquiry, folders: DockerFolders): Promise<OverlayRootfs | undefined> {
-  const { host, inspected, notes } = inquiry;
+async function findRootfs(
+  inquiry: Inquiry,
+  folders: DockerFolders,
+  containerd: ContainerdClient | undefined,
+): Promise<OverlayRootfs | undefined> {
+  const { inspected, notes } = inquiry;
   const told = rootfsOfDriver(inspected, folders);
-  const finding = told === 'ask-mounts' ? await mountedRootfs(host, inspected, folders) : told;
+  const finding = told === 'ask-mounts' ? await unlistedRootfs(inquiry, folders, containerd) : told;
   if ('note' in finding) notes.push(finding.note);
   return 'rootfs' in finding ? finding.rootfs : undefined;
+}
+
+/** Of one that runs by what is mounted; what has ended is mounted nowhere, and containerd still knows its snapshot by its id. */
+async function unlistedRootfs(
+  { host, inspected, limits }: Inquiry,
+  folders: DockerFolders,
+  containerd: ContainerdClient | undefined,
+): Promise<RootfsFinding> {
+  if (inspected.State.Pid !== 0 || containerd === undefined) return mountedRootfs(host, inspected, folders);
+  try {
+    return rootfsOf(await containerd.mounts(inspected.Driver, inspected.Id, limits));
+  } catch (error) {
+    if (isExhibitError(error, 'cancelled')) throw error;
+    return { note: `the layers of the driver ${inspected.Driver} are not known: ${explain(error)}` };
+  }
 }
 
 /** By the node's own mounts, which the container cannot change; else by the container's. */

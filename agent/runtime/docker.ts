@@ -2,19 +2,29 @@
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { ExhibitError, isExhibitError } from '../../evidence/error.ts';
+import type { EndedRecord } from '../../evidence/manifest.ts';
 import { missingCriu } from '../host/criu.ts';
 import type { Host } from '../host/host.ts';
 import { containerdClient } from './containerd-client.ts';
 import { cleanDumpFolders, type Place } from './cri-leftovers.ts';
 import { type DockerClient, dockerClient } from './docker-client.ts';
-import { describeDaemon, finishedAt, parseInspected, parseTop, parseVersion, summaries } from './docker-inspect.ts';
+import {
+  describeDaemon,
+  endOf,
+  finishedAt,
+  parseInspected,
+  parseTop,
+  parseVersion,
+  summaries,
+} from './docker-inspect.ts';
 import { describeDocker } from './docker-target.ts';
+import { endedTarget, noMoreProcesses, settledEnd } from './ended.ts';
 import { chooseFreeze, type FreezeMethod, pidsOf, withFreezer } from './inspect.ts';
 import { ownerOfCgroup, ownerOfPid, requireProcess } from './owner.ts';
 import { DOCKER_NAMESPACE } from './pause/docker.ts';
 import { AFTER_DUMP_MS, thawAfterDump } from './pause/dump.ts';
 import type { DockerSpec } from './pause/resume.ts';
-import { isNaming, pickContainer, withEnds } from './pick.ts';
+import { isNaming, pickContainer, pickEnded, withEnds } from './pick.ts';
 import type { CheckpointRung, ContainerSummary, Pid, Runtime, Selector, Target } from './runtime.ts';
 import { selectorText } from './select.ts';
 import { openNamespace } from './tasks.ts';
@@ -60,6 +70,15 @@ export function openDocker({ socket, host, freeze, containerdSocket }: DockerOpt
       const notes = [...target.notes, ...choice.notes];
       return { ...target, record: { ...target.record, pids }, freeze: choice.freeze, notes };
     },
+    async resolveEnded(selector, signal) {
+      if (!isNaming(selector)) throw noMoreProcesses(selector);
+      const ends = async (id: string) => (await endOfId(client, id, signal))?.finishedAt;
+      const summary = pickEnded(selector, await withEnds(selector, await list(signal), ends));
+      const ended = (await settledEnd(() => endOfId(client, summary.id, signal), signal)) ?? {};
+      return endedTarget((await describeDocker(client, host, summary, signal, images, true)).target, ended);
+    },
+    endOf: (id, signal) => endOfId(client, id, signal),
+    isRemoved: async ({ record }, signal) => (await client.inspect(record.id, { signal })) === undefined,
     pids: (target, signal) => dockerPids(client, host, target, signal),
     ...(images && { blob: images.blobChunks }),
     rungs: [
@@ -76,6 +95,11 @@ export function openDocker({ socket, host, freeze, containerdSocket }: DockerOpt
       containerd?.client.close();
     },
   };
+}
+
+async function endOfId(client: DockerClient, id: string, signal: AbortSignal): Promise<EndedRecord | undefined> {
+  const bytes = await client.inspect(id, { signal });
+  return bytes === undefined ? undefined : endOf(parseInspected(bytes));
 }
 
 function pauseOf(socket: string, { record, freeze }: Target): DockerSpec {

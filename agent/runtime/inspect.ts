@@ -77,8 +77,6 @@ export async function orNote<Value>(notes: string[], what: string, asked: Promis
 
 export async function inspectContainer(inspector: Inspector, id: string): Promise<Inspection> {
   const { client, signal } = inspector;
-  const notes: string[] = [];
-  const documents: SpecDocument[] = [];
   const task = await client.tasks.get(id, { signal });
   if (task === undefined || task.pid === 0 || task.status === 'STOPPED') {
     throw new ExhibitError(
@@ -86,6 +84,19 @@ export async function inspectContainer(inspector: Inspector, id: string): Promis
       `container ${id.slice(0, 12)} has no running process: it has just ended`,
     );
   }
+  const found = await inspectKept(inspector, id);
+  const cgroup = await ownCgroup(inspector.host, task.pid, id);
+  const notes = [...found.notes];
+  if (cgroup === undefined)
+    notes.push(`no cgroup is named after the container: only containerd's list says which processes it has`);
+  return { ...found, initPid: asPid(task.pid), cgroup, notes };
+}
+
+/** What containerd keeps of a container whether it runs or not: no process, no cgroup. */
+export async function inspectKept(inspector: Inspector, id: string): Promise<Inspection> {
+  const { client, signal } = inspector;
+  const notes: string[] = [];
+  const documents: SpecDocument[] = [];
   const container = await orNote(notes, "containerd's record of the container", client.container(id, { signal }));
   const layers = container === undefined ? undefined : await readSnapshot(inspector, container, notes);
   const spec = container?.spec?.value;
@@ -94,13 +105,10 @@ export async function inspectContainer(inspector: Inspector, id: string): Promis
   if (layers !== undefined) documents.push(layers.document);
   const mounts = spec === undefined ? undefined : specMounts(jsonOf(spec));
   if (mounts === undefined) notes.push('the mounts are not known: containerd keeps no OCI spec for the container');
-  const cgroup = await ownCgroup(inspector.host, task.pid, id);
-  if (cgroup === undefined)
-    notes.push(`no cgroup is named after the container: only containerd's list says which processes it has`);
   return {
-    initPid: asPid(task.pid),
+    initPid: asPid(0),
     container,
-    cgroup,
+    cgroup: undefined,
     rootfs: layers?.rootfs,
     mounts: mounts ?? [],
     documents,

@@ -73,6 +73,23 @@ export function pickContainer(selector: NamingSelector, containers: readonly Con
   throw notFound(selector, containers);
 }
 
+/**
+ * The container that ended last among those that fit, for when none runs. Several that are not each other's successors are
+ * `target-ambiguous`. What is listed as running may have ended a moment ago.
+ */
+export function pickEnded(selector: NamingSelector, containers: readonly ContainerSummary[]): ContainerSummary {
+  const fitting = matching(selector, containers);
+  const ended = fitting.filter(({ state }) => state !== 'created').sort((a, b) => byEnd(b, a));
+  const latest = [...Map.groupBy(ended, typedName).values()].flatMap(([one]) => (one === undefined ? [] : [one]));
+  const [first, ...more] = selector.kind === 'container' ? ended.slice(0, 1) : latest;
+  if (first !== undefined && more.length === 0) return first;
+  if (first !== undefined) throw ambiguous(selector, latest);
+  throw fitting.length > 0 ? notRunning(selector, fitting) : notFound(selector, containers);
+}
+
+const byEnd = (a: ContainerSummary, b: ContainerSummary): number =>
+  (a.finishedAt ?? a.createdAt).localeCompare(b.finishedAt ?? b.createdAt);
+
 /** What a selector means when the whole pod is asked for. */
 export interface PodPick {
   /** The pod's running containers, the one that was meant first, else in the order in which they were created. */

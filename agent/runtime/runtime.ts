@@ -1,6 +1,6 @@
 import type { BaseImage } from '../../evidence/base-image.ts';
 import type { DumpOptions } from '../../evidence/dump.ts';
-import type { TargetRecord } from '../../evidence/manifest.ts';
+import type { EndedRecord, TargetRecord } from '../../evidence/manifest.ts';
 import type { SCOPES } from '../../evidence/request-words.ts';
 
 declare const brand: unique symbol;
@@ -206,6 +206,16 @@ export interface Runtime extends AsyncDisposable {
    * `target-not-running`. A runtime that cannot serve this kind of selector answers `target-not-found`.
    */
   resolve(selector: Selector, signal: AbortSignal): Promise<Target>;
+  /**
+   * The container that ended last among those that the selector fits, as far as the runtime keeps it: without processes, and
+   * with `record.ended`. For when `resolve` says `target-not-running`; fails in the same words. Absent where nothing is kept
+   * of what has ended.
+   */
+  resolveEnded?(selector: Selector, signal: AbortSignal): Promise<Target>;
+  /** How a container ended; undefined when it runs, or there is no such container. */
+  endOf?(id: string, signal: AbortSignal): Promise<EndedRecord | undefined>;
+  /** True when the runtime no longer keeps the target's writable layer: whoever still reads it sees it vanish. */
+  isRemoved?(target: Target, signal: AbortSignal): Promise<boolean>;
   /** The processes of the target now, container by container, each one's init process first; empty when it has ended. */
   pids(target: Target, signal: AbortSignal): Promise<Pid[]>;
   /**

@@ -9,6 +9,10 @@ export interface Task {
   /** In containerd's pid namespace; 0 when there is no process. */
   readonly pid: number;
   readonly status: Process__Output['status'];
+  /** Of one that is STOPPED. */
+  readonly exitStatus: number;
+  /** Seconds and nanoseconds since the epoch. */
+  readonly exitedAt: Process__Output['exitedAt'];
 }
 
 /** Every call fails as `unary` says, save that a task which is gone is told by `undefined` or by no pids. */
@@ -28,6 +32,8 @@ const taskOf = (process: Process__Output): Task => ({
   id: process.id || process.containerId,
   pid: process.pid,
   status: process.status,
+  exitStatus: process.exitStatus,
+  exitedAt: process.exitedAt,
 });
 
 /** Undefined in place of an error when what was asked for does not exist. */

@@ -14,6 +14,8 @@ const MAX_TAG_NAME = 128;
 const MAX_TAG_VALUE = 256;
 /** Two are ours. */
 const MAX_OWN_TAGS = 8;
+/** Of scheduled captures four are. */
+export const MAX_OWN_TAGS_WITH_SCHEDULES = 6;
 /** All tags go in one header, and S3 takes 8 KB of headers in all; what a person types gets its share. */
 const MAX_TAG_HEADER = 4096;
 const MAX_ENCODED_TAG_VALUE = 1024;
@@ -21,6 +23,9 @@ const MAX_ENCODED_TAG_VALUE = 1024;
 const CAPTURE = 'exhibit-capture';
 const CASE = 'exhibit-case';
 const SHA256 = 'exhibit-sha256';
+const SCHEDULE = 'exhibit-schedule';
+const KEEP_DAYS = 'exhibit-keep-days';
+const OURS = [CAPTURE, CASE, SCHEDULE, KEEP_DAYS];
 
 /** The characters that S3 documents for tags, those of ASCII alone: some servers take no others. */
 const TAG_TEXT = /^[A-Za-z0-9 +\-=._:/@]*$/;
@@ -33,7 +38,7 @@ const ownTags = z
       .max(MAX_TAG_NAME)
       .regex(TAG_TEXT, { error: 'letters, digits, spaces and + - = . _ : / @' })
       .refine((name) => !name.toLowerCase().startsWith('aws:'), { error: 'no name that begins with aws:' })
-      .refine((name) => name !== CAPTURE && name !== CASE, { error: 'another name: this one is set by the agent' }),
+      .refine((name) => !OURS.includes(name), { error: 'another name: this one is set by the agent' }),
     z.string().max(MAX_TAG_VALUE).regex(TAG_TEXT, { error: 'letters, digits, spaces and + - = . _ : / @' }),
   )
   .refine((tags) => Object.keys(tags).length <= MAX_OWN_TAGS, { error: `at most ${MAX_OWN_TAGS} tags` })
@@ -66,7 +71,17 @@ export function taggingOf(tags: TagsConfig, about: ObjectSubject): string | unde
     ...(tags === true ? {} : tags),
     [CAPTURE]: tagValue(about.captureId),
     ...(hasCase(about) ? { [CASE]: tagValue(about.caseId) } : {}),
+    ...scheduleTags(about),
   });
+}
+
+/** How long is no secret, and a lifecycle rule has to read it. */
+function scheduleTags({ schedule, unlabelled }: ObjectSubject): Record<string, string> {
+  if (schedule === undefined) return {};
+  return {
+    ...(unlabelled === true ? {} : { [SCHEDULE]: tagValue(schedule.name) }),
+    ...(schedule.keepDays === undefined ? {} : { [KEEP_DAYS]: String(schedule.keepDays) }),
+  };
 }
 
 function metadataValue(text: string): string {

@@ -81,6 +81,8 @@ export interface ObjectSubject {
   readonly captureId: string;
   /** Empty: none. */
   readonly caseId: string;
+  /** Of a scheduled capture; for tags. */
+  readonly schedule?: { readonly name: string; readonly keepDays?: number | undefined } | undefined;
   /** The object is encrypted: the case decides on retention, and is not written beside the object. */
   readonly unlabelled?: boolean | undefined;
   readonly startedAtMs: number;

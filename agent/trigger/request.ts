@@ -32,6 +32,7 @@ export function readRequest(
     captureId: request.captureId,
     selector: selectorText(selectorFromProto(request.selector)),
     artifacts: artifacts.length === 0 ? defaults.artifacts : artifacts,
+    ...(artifacts.length === 0 ? { artifactsByDefault: true } : {}),
     caseId: request.caseId,
     reason: request.reason,
     consistency,

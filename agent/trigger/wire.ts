@@ -57,5 +57,8 @@ export function wireCapture(entry: JournalEntry, { problemOf }: WireOptions): Ca
     scope: entry.scope ?? 'container',
     waitingSinks: entry.waiting ?? [],
     waitingProblems: (entry.waiting ?? []).map((sink) => problemOf(sink) ?? ''),
+    ...(entry.changes === undefined
+      ? {}
+      : { changes: { baseline: entry.changes.baseline ?? '', kinds: entry.changes.kinds } }),
   };
 }

@@ -116,7 +116,11 @@ async function capture(session: Session, target: string, options: Options): Prom
       async agent(client, socket) {
         refusePlaces(options);
         departure = describeDeparture(captureId, { socket });
-        const last = await follow(session, options, client, captureRequest(selector, { ...options, captureId }));
+        const request = captureRequest(selector, { ...options, captureId });
+        const last = await follow(session, options, client, request).catch(async (error: unknown) => {
+          const { placedError } = await import('../kubernetes/elsewhere.ts');
+          throw await placedError(error, session, selector, { target, container: options.container });
+        });
         if (last.event === 'accepted') await session.stdout.write(options.json === true ? '' : `${captureId}\n`);
         if (last.event === 'ended') await conclude(session, options, last.capture);
       },
@@ -167,7 +171,9 @@ async function throughController(
     return;
   }
   const progress = await chooseProgress(session, options);
-  const ended = await followCaptures(client, captures, progress, session.signal).finally(() => progress.stop());
+  const ended = await followCaptures(client, captures, progress, { signal: session.signal, until: 'approval' }).finally(
+    () => progress.stop(),
+  );
   if (json) await session.stdout.write(ended.map((one) => `${toJson({ event: 'ended', capture: one })}\n`).join(''));
   else await session.stdout.write(ended.map(describeControlled).join('\n'));
   failUnlessGood(ended);

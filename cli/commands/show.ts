@@ -4,7 +4,7 @@ import { describeAsked } from '../controller/describe.ts';
 import { controlledView } from '../controller/view.ts';
 import { formatBytes, formatDuration, formatFields, formatTable, formatTime } from '../print.ts';
 import type { Session } from '../session.ts';
-import { type CaptureView, captureView, stateWords } from '../view.ts';
+import { type CaptureView, captureView, changesWords, stateWords } from '../view.ts';
 
 /** `exhibit show ID`: one capture with its stages. */
 export function registerShow(program: Command, session: Session): void {
@@ -49,6 +49,7 @@ export function describeCapture(capture: CaptureView): string {
     ['stored', formatBytes(capture.storedBytes)],
     ['gaps', String(capture.gapCount)],
     ['paused', formatDuration(capture.pauseMs)],
+    ['changes', capture.changes === null ? undefined : changesWords(capture.changes)],
     ['bundle', capture.bundleUrl ?? undefined],
   ]);
   if (capture.stages.length === 0) return fields;

@@ -18,7 +18,9 @@ export function registerWatch(program: Command, session: Session): void {
       const progress = options.json === true ? jsonProgress(session.stdout) : await personProgress(session.stderr);
       const ended = await withController(session, options, async (client) => {
         const there = controlledView(await client.call('GetCapture', { captureId: id }, session.signal));
-        return await followCaptures(client, [there], progress, session.signal);
+        if (there.state === 'awaiting-approval' && options.json !== true)
+          await session.stderr.write(`It waits for a second person: exhibit approve ${there.captureId}\n`);
+        return await followCaptures(client, [there], progress, { signal: session.signal, until: 'end' });
       }).finally(() => progress.stop());
       await answer(session, options, { document: ended[0], words: () => ended.map(describeControlled).join('\n') });
       failUnlessGood(ended);

@@ -1,6 +1,8 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Selector } from '../../agent/runtime/runtime.ts';
 import { selectorToProto } from '../../agent/runtime/select.ts';
-import { ExhibitError } from '../../evidence/error.ts';
+import { ExhibitError, isExhibitError } from '../../evidence/error.ts';
+import type { CaptureUpdate__Output } from '../../proto/gen/exhibit/controller/v1/CaptureUpdate.ts';
 import type { CreateCaptureRequest } from '../../proto/gen/exhibit/controller/v1/CreateCaptureRequest.ts';
 import type { CreateCaptureResponse__Output } from '../../proto/gen/exhibit/controller/v1/CreateCaptureResponse.ts';
 import { escapeText, formatCount, formatTable } from '../print.ts';
@@ -62,30 +64,60 @@ export function describeUnreached(unreached: CreateCaptureResponse__Output['unre
   return `${formatCount(unreached.length, 'node')} could not be asked:\n${lines.join('')}`;
 }
 
+/** A controller that is started again, or a load balancer that moves, is back within seconds. */
+const COME_BACK_MS = [500, 1_000, 2_000, 4_000, 8_000, 15_000, 30_000];
+
 /**
- * Follows every capture until it has ended, or waits for a second person, and answers how each stands. A connection that breaks in
- * between is taken up again: what the controller has stored is not lost.
+ * Follows every capture until it has ended, or with `until: 'approval'` until it waits for a second person, and answers how each
+ * stands. A connection that breaks in between is taken up again: what the controller has stored is not lost.
  */
 export async function followCaptures(
   client: ControllerClient,
   captures: readonly ControlledView[],
   progress: Progress,
-  signal: AbortSignal,
+  { signal, until }: { readonly signal: AbortSignal; readonly until: 'approval' | 'end' },
 ): Promise<ControlledView[]> {
   const several = captures.length > 1;
   return await Promise.all(
     captures.map(async (one) => {
       let last = one;
-      for await (const update of client.watch(one.captureId, signal)) {
+      for await (const update of watchThrough(client, one.captureId, signal)) {
         if (update.capture !== null) last = controlledView(update.capture);
-        const event = update.event === null ? undefined : eventView(update.event);
+        const event = update.event === null ? undefined : withSpeed(eventView(update.event), update);
         if (event !== undefined && event.event !== 'ended')
           await progress.show(several ? namedAfter(event, last) : event);
-        if (!isOpen(last.state) || last.state === 'awaiting-approval') return last;
+        if (!isOpen(last.state) || (until === 'approval' && last.state === 'awaiting-approval')) return last;
       }
       return last;
     }),
   );
+}
+
+/** The updates over connections that break. Fails as the last of them when none comes about for a minute. */
+async function* watchThrough(
+  client: ControllerClient,
+  captureId: string,
+  signal: AbortSignal,
+): AsyncGenerator<CaptureUpdate__Output> {
+  for (let failed = 0; ; failed += 1) {
+    try {
+      for await (const update of client.watch(captureId, signal)) {
+        failed = 0;
+        yield update;
+      }
+      return;
+    } catch (error) {
+      const waitMs = COME_BACK_MS[failed];
+      if (!isExhibitError(error, 'controller-unreachable') || waitMs === undefined) throw error;
+      await sleep(waitMs, undefined, { signal });
+    }
+  }
+}
+
+function withSpeed(event: EventView | undefined, update: CaptureUpdate__Output): EventView | undefined {
+  if (event?.event !== 'stage-progress') return event;
+  const known = (text: string) => Number(text) || null;
+  return { ...event, bytesPerSecond: known(update.bytesPerSecond), remainingMs: known(update.remainingMs) };
 }
 
 /** Stages of several captures side by side. */

@@ -107,8 +107,8 @@ function bound(app: FastifyInstance): void {
     open.set(socket, count);
     reply.raw.once('close', () => open.set(socket, (open.get(socket) ?? 1) - 1));
     if (count > MAX_PIPELINED) {
-      void reply.header('connection', 'close');
-      throw new HttpRefusal(429, 'rate-limited', `${MAX_PIPELINED} requests wait on this connection; try again in 1 s`);
+      const words = `${MAX_PIPELINED} requests wait on this connection; try again in 1 s`;
+      throw new HttpRefusal(429, 'rate-limited', words, { connection: 'close' });
     }
     if (request.headers['content-encoding'] !== undefined) {
       throw new HttpRefusal(415, 'usage', 'Send the body as it is, without a content-encoding');
@@ -146,6 +146,9 @@ function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply,
   const status = own?.status ?? answer.status;
   if (status >= 500)
     log.error({ err: known, method: request.method, route: request.routeOptions.url }, 'request failed');
+  // A connection that closes on a body that was not read is reset, and the answer lost: the rest is read and dropped, for as long as a
+  // request may take.
+  void reply.removeHeader('connection');
   return reply
     .code(status)
     .headers({ ...HEADERS, ...answer.headers, ...own?.headers })

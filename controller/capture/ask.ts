@@ -100,8 +100,13 @@ export async function unconnected(domain: Domain, reach: Reach): Promise<Unreach
   const { isWanted } = reach;
   const away: Unreached[] = [];
   const sinceMs = domain.now() - NODE_MEMORY_MS;
+  const { links, store } = domain;
+  const here = new Set(links.connected().map(({ cluster, node }) => `${cluster}/${node}`));
+  /** A stream that ended here a moment ago: the store hears of it behind everybody else. */
+  const hasJustGone = ({ replicaId, cluster, node }: NodeRow) =>
+    replicaId === store.bus.replicaId && !here.has(`${cluster}/${node}`);
   for await (const row of knownNodes(domain, reach)) {
-    if (row.replicaId !== '' || row.lastSeenMs < sinceMs || !isWanted(row)) continue;
+    if ((row.replicaId !== '' && !hasJustGone(row)) || row.lastSeenMs < sinceMs || !isWanted(row)) continue;
     const { cluster, node, lastSeenMs } = row;
     away.push({ cluster, node, reason: `not connected since ${new Date(lastSeenMs).toISOString()}` });
   }

@@ -11,7 +11,7 @@ import { may, maySomewhere } from '../identity/rights.ts';
 import type { NodeName, NodeRow } from '../store/store.ts';
 import { ask, nodesOf, type Reach, type Unanswered, unconnected } from './ask.ts';
 import { type Asked, isProcess } from './asked.ts';
-import { type CaptureTarget, chooseTargets, type FoundContainer, fits, listed, runs } from './targets.ts';
+import { type CaptureTarget, chooseTargets, endedOnes, type FoundContainer, fits, listed, runs } from './targets.ts';
 
 export interface Targets {
   readonly targets: readonly CaptureTarget[];
@@ -36,9 +36,12 @@ export async function findTargets(domain: Domain, asked: Asked, context: CallCon
   const { found, unreached } = await ask(domain, asking, context.signal);
   const mine = ofCaller(domain, found, context.caller);
   const running = mine.filter(runs);
-  if (running.length > 0) {
-    const away = asked.selector.kind === 'labels' ? await unconnected(domain, reach) : [];
-    return { targets: chooseTargets(asked, running), unreached: [...unreached, ...away] };
+  const chosen = running.length > 0 ? running : endedOnes(asked, mine);
+  if (chosen.length > 0) {
+    // What runs is enough where one is meant; of what has ended, an agent that is away may have the successor.
+    const isOne = asked.selector.kind !== 'labels' && running.length > 0;
+    const away = isOne ? [] : await unconnected(domain, reach);
+    return { targets: chooseTargets(asked, chosen), unreached: [...unreached, ...away] };
   }
   throw await nothingFound(domain, { asked, reach, ended: mine, unreached });
 }
@@ -179,7 +182,7 @@ async function findProcess(
     );
   if (row.replicaId === '')
     throw new ExhibitError('agent-unreachable', `The agent of ${row.cluster}/${node} is not connected`);
-  return { cluster: row.cluster, node, namespace: '', selector };
+  return { cluster: row.cluster, node, namespace: '', text: selectorText(selector), selector };
 }
 
 async function nodesNamed(domain: Domain, node: string): Promise<NodeRow[]> {

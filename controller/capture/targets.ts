@@ -15,6 +15,8 @@ export interface FoundContainer extends NodeName {
 export interface CaptureTarget extends NodeName {
   /** Empty outside Kubernetes. */
   readonly namespace: string;
+  /** What people know it by. */
+  readonly text: string;
   readonly selector: Selector;
 }
 
@@ -24,6 +26,24 @@ const CANDIDATES = 20;
 /** As agent/runtime/pick.ts has it: what a runtime cannot tell of may still run. */
 export const runs = ({ container: { state } }: FoundContainer): boolean =>
   state === 'running' || state === 'paused' || state === 'unknown';
+
+/**
+ * What is meant where nothing runs: as on the node, of each container that is named the last one. Labels mean what runs, and a whole
+ * pod is one that runs.
+ */
+export function endedOnes(
+  { selector, scope }: Pick<Asked, 'selector' | 'scope'>,
+  found: readonly FoundContainer[],
+): readonly FoundContainer[] {
+  if (selector.kind === 'labels' || scope === 'pod') return [];
+  const ended = found.filter(({ container: { state } }) => state === 'exited');
+  if (selector.kind === 'container') return ended;
+  const newest = ended.toSorted((a, b) => b.container.createdAt.localeCompare(a.container.createdAt));
+  return [...Map.groupBy(newest, sameName).values()].flatMap(([last]) => (last === undefined ? [] : [last]));
+}
+
+const sameName = ({ cluster, node, container: { namespace, pod, name } }: FoundContainer): string =>
+  JSON.stringify([cluster, node, namespace, pod, name]);
 
 /** True when the container is what was asked for: an agent's answer is looked at, not believed. */
 export function fits(
@@ -56,7 +76,7 @@ export function fits(
 const named = (wanted: string | undefined, name: string): boolean => wanted === undefined || wanted === name;
 
 /**
- * The targets among containers that fit and run. Labels mean every pod that has them, each other selector one target.
+ * The targets among containers that fit, and run or are endedOnes. Labels mean every pod that has them, each other selector one target.
  * @throws ExhibitError `target-ambiguous` with the candidates, `usage` for the scope pod outside of one
  */
 export function chooseTargets(
@@ -70,7 +90,11 @@ export function chooseTargets(
     const [first] = group;
     if (first === undefined) throw new ExhibitError('internal', 'A group of containers without one');
     const { cluster, node } = first;
-    return { cluster, node, namespace: first.container.namespace, selector: selectorOf(selector, scope, group, first) };
+    const { namespace, id } = first.container;
+    const named = selectorOf(selector, scope, group, first);
+    // Who names an id means that container, and not the one that takes its place when it restarts.
+    const exact: Selector = selector.kind === 'container' ? { kind: 'container', id } : named;
+    return { cluster, node, namespace, text: selectorText(named), selector: exact };
   });
 }
 
@@ -139,7 +163,14 @@ function typedOnce(found: readonly FoundContainer[]): (one: FoundContainer) => s
   };
 }
 
+/** What tells things of one name apart. */
+function apart(found: readonly FoundContainer[]): string {
+  const several = (of: (one: FoundContainer) => string) => new Set(found.map(of)).size > 1;
+  if (several(({ cluster }) => cluster)) return '; name the cluster';
+  return several(({ node }) => node) ? '; name the node' : '';
+}
+
 function ambiguous(selector: Selector, found: readonly FoundContainer[]): ExhibitError {
   const fits = `${selectorText(selector)} fits ${found.length} containers`;
-  return new ExhibitError('target-ambiguous', `${fits}: say which one, ${listed(found)}`);
+  return new ExhibitError('target-ambiguous', `${fits}: say which one, ${listed(found)}${apart(found)}`);
 }

@@ -28,7 +28,7 @@ export async function* watchCapture(
   using inbox = news.follow(found.captureId);
   // Again, for what happened before the inbox was there.
   let shown = await reread(domain, found.captureId);
-  let rate: Rate | undefined;
+  const rates = new Map<string, Rate>();
   yield { capture: wireCapture(shown) };
   let endBy = Number.POSITIVE_INFINITY;
   while (!hasEnded(shown.state)) {
@@ -39,10 +39,9 @@ export async function* watchCapture(
     if (awaitsLastEvent(fresh, events)) endBy = Math.min(endBy, performance.now() + LAST_EVENT_MS);
     const isHeldBack = awaitsLastEvent(fresh, events) && performance.now() < endBy;
     for (const [index, event] of events.entries()) {
-      rate = rateAfter(rate, event);
       // Only the last one may show the end: whoever sees that stops reading.
       const row = index === events.length - 1 && !isHeldBack ? fresh : shown;
-      yield { capture: wireCapture(row), event, ...speed(rate) };
+      yield { capture: wireCapture(row), event, ...speed(rateAfter(rates, event)) };
     }
     if (isHeldBack) continue;
     if (events.length === 0 && differs(shown, fresh)) yield { capture: wireCapture(fresh) };
@@ -62,15 +61,23 @@ async function reread({ store }: Domain, captureId: string): Promise<CaptureRow>
 
 const differs = (before: CaptureRow, after: CaptureRow): boolean => JSON.stringify(before) !== JSON.stringify(after);
 
+/** An agent has some fifteen stages and eight sinks; one that names more has no rates. */
+const MOST_STAGES = 64;
+
+/** Several stages can run at once, so each has its own. */
 function rateAfter(
-  before: Rate | undefined,
-  { atMs, stageStarted, stageProgress }: CaptureEvent__Output,
+  rates: Map<string, Rate>,
+  { atMs, stageStarted, stageProgress, stageEnded }: CaptureEvent__Output,
 ): Rate | undefined {
-  if (stageStarted)
-    return nextRate(undefined, { stage: stageStarted.stage, doneBytes: 0, totalBytes: 0, atMs: Number(atMs) });
-  if (!stageProgress) return undefined;
-  const { stage, doneBytes, totalBytes } = stageProgress;
-  return nextRate(before, { stage, doneBytes: Number(doneBytes), totalBytes: Number(totalBytes), atMs: Number(atMs) });
+  if (stageEnded) rates.delete(stageEnded.stage);
+  const at = stageProgress ?? (stageStarted ? { ...stageStarted, doneBytes: '0', totalBytes: '0' } : undefined);
+  if (!at) return undefined;
+  const { stage, doneBytes, totalBytes } = at;
+  const before = stageStarted ? undefined : rates.get(stage);
+  const progress = { stage, doneBytes: Number(doneBytes), totalBytes: Number(totalBytes), atMs: Number(atMs) };
+  const rate = nextRate(before, progress);
+  if (rates.has(stage) || rates.size < MOST_STAGES) rates.set(stage, rate);
+  return rate;
 }
 
 const speed = (rate: Rate | undefined) => ({

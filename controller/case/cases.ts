@@ -61,7 +61,8 @@ export async function noteCase(
   request: { readonly caseId: string; readonly text: string },
   { caller }: CallContext,
 ): Promise<Case> {
-  const { caseId, text } = await written(domain, 'NoteCase', request, caller);
+  const text = readNote(request.text);
+  const caseId = await writable(domain, 'NoteCase', request, caller);
   const atMs = domain.now();
   const audit = auditOf(caller, 'case.noted', caseId, atMs, { text });
   return wireCase(await domain.store.noteCase(caseId, { by: caller.name, atMs, text }, audit));
@@ -72,7 +73,9 @@ export async function closeCase(
   request: { readonly caseId: string; readonly text: string },
   { caller }: CallContext,
 ): Promise<Case> {
-  const { caseId, text } = await written(domain, 'CloseCase', request, caller);
+  // The last note, which nobody has to write.
+  const text = request.text === '' ? '' : readNote(request.text);
+  const caseId = await writable(domain, 'CloseCase', request, caller);
   const atMs = domain.now();
   const audit = auditOf(caller, 'case.closed', caseId, atMs, { text });
   return wireCase(await domain.store.closeCase(caseId, { by: caller.name, atMs, text }, audit));
@@ -103,17 +106,17 @@ async function seesCase(
   return (await store.captures({ caseId: row.caseId, visible: places }, { limit: 1 })).rows.length > 0;
 }
 
-async function written(
+/** The case's id, where the caller may write into it. */
+async function writable(
   domain: Domain,
   call: string,
-  request: { readonly caseId: string; readonly text: string },
+  request: { readonly caseId: string },
   caller: Caller,
-): Promise<{ caseId: string; text: string }> {
+): Promise<string> {
   const caseId = namedCase(request.caseId);
-  const text = readNote(request.text);
   await findCase(domain, call, caseId, caller);
   checkResponder(domain, call, caseId, caller);
-  return { caseId, text };
+  return caseId;
 }
 
 function checkResponder(domain: Domain, call: string, caseId: string, caller: Caller): void {

@@ -1,3 +1,4 @@
+import type { AuditRow } from '../../evidence/audit-log.ts';
 import type { ListCustodyRequest__Output } from '../../proto/gen/exhibit/controller/v1/ListCustodyRequest.ts';
 import type { ListCustodyResponse } from '../../proto/gen/exhibit/controller/v1/ListCustodyResponse.ts';
 import type { CallContext } from '../api/api.ts';
@@ -7,7 +8,7 @@ import { type Domain, forbidden } from '../domain.ts';
 import type { Caller } from '../identity/identity.ts';
 import { may, mayEverywhere, visible } from '../identity/rights.ts';
 import { pageSize } from '../page.ts';
-import type { AuditFilter, AuditRow } from '../store/store.ts';
+import type { AuditFilter } from '../store/store.ts';
 import { readCaseId } from '../text.ts';
 
 const PAGE = { usual: 100, most: 1_000 };

@@ -120,11 +120,7 @@ export class NewsDesk {
       await this.#deliveryLost(session, row);
       return;
     }
-    const begun = row.acceptedAtMs > 0;
-    const error = begun
-      ? 'The agent had begun it and knows nothing of it any more: the node was restarted'
-      : 'It reached no agent before its time was over';
-    await this.#conclude(session, row, UNENDED, { state: begun ? 'lost' : 'expired', error, details: {} });
+    await this.#conclude(session, row, UNENDED, { ...endOfUnknown(row), details: {} });
   }
 
   /** Nobody can tell any more whether the sinks that it waited for have it. */
@@ -308,4 +304,15 @@ function adopted({ node }: Session, captureId: string, news: CaptureNews__Output
     ...{ createdAtMs: beganMs, sentAtMs: beganMs, acceptedAtMs: beganMs, endedAtMs: 0, expiresAtMs: 0 },
     ...{ error: '', approvals: [], cancelRequested: false, command: null, told: null, waits: false },
   };
+}
+
+/** Of a capture that its agent does not know. */
+function endOfUnknown({ acceptedAtMs, cancelRequested }: CaptureRow): { state: CaptureState; error: string } {
+  if (acceptedAtMs > 0)
+    return {
+      state: 'lost',
+      error: 'The agent had begun it and knows nothing of it any more: the node was restarted',
+    };
+  if (cancelRequested) return { state: 'cancelled', error: 'Cancelled before the agent began it' };
+  return { state: 'expired', error: 'The agent did not begin it before its time was over' };
 }

@@ -1,7 +1,8 @@
-import { CHAIN_START, type ChainEnd, chained } from './audit.ts';
+import { type AuditRow, CHAIN_START, type ChainEnd } from '../../evidence/audit-log.ts';
+import { chained } from './audit.ts';
 import { MAX_PAGE_ROWS } from './pages.ts';
 import { type Database, type Sql, sameText, whole } from './sql.ts';
-import type { AuditRow, NewAudit, Store } from './store.ts';
+import type { NewAudit, Store } from './store.ts';
 
 export function auditCalls({ read, writeAudited }: Sql): Pick<Store, 'appendAudit' | 'audit'> {
   return {

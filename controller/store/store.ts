@@ -1,3 +1,4 @@
+import type { AuditRow } from '../../evidence/audit-log.ts';
 import type { ArtifactName } from '../../evidence/layout.ts';
 import type { Capture__Output } from '../../proto/gen/exhibit/v1/Capture.ts';
 import type { CaptureRequest__Output } from '../../proto/gen/exhibit/v1/CaptureRequest.ts';
@@ -268,20 +269,6 @@ export interface NewAudit {
   readonly caseId?: string;
   /** JSON values only; no evidence, no secrets. */
   readonly details: Readonly<Record<string, unknown>>;
-}
-
-/** `digest` is SHA-256 over the entry's canonical JSON without it, `previous` that of the entry before; the first has 64 zeros. */
-export interface AuditRow {
-  readonly seq: number;
-  readonly atMs: number;
-  readonly actor: string;
-  readonly action: string;
-  readonly captureId: string;
-  readonly caseId: string;
-  /** Canonical JSON. */
-  readonly details: string;
-  readonly previous: string;
-  readonly digest: string;
 }
 
 export interface AuditFilter {

@@ -160,7 +160,8 @@ export async function* readEntries(
   }
 }
 
-function isFaultOfBundle(error: unknown): boolean {
+/** What is wrong is the bundle, or the way to it; not a signal and not a bug. */
+export function isFaultOfBundle(error: unknown): boolean {
   const codes = ['bundle-corrupt', 'bundle-not-found', 'sink-failed'] as const;
   return codes.some((code) => isExhibitError(error, code)) || errnoOf(error) !== undefined;
 }

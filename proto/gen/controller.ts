@@ -41,11 +41,13 @@ import type { CancelRequest as _exhibit_v1_CancelRequest, CancelRequest__Output 
 import type { Capture as _exhibit_v1_Capture, Capture__Output as _exhibit_v1_Capture__Output } from './exhibit/v1/Capture.ts';
 import type { CaptureEvent as _exhibit_v1_CaptureEvent, CaptureEvent__Output as _exhibit_v1_CaptureEvent__Output } from './exhibit/v1/CaptureEvent.ts';
 import type { CaptureRequest as _exhibit_v1_CaptureRequest, CaptureRequest__Output as _exhibit_v1_CaptureRequest__Output } from './exhibit/v1/CaptureRequest.ts';
+import type { Changes as _exhibit_v1_Changes, Changes__Output as _exhibit_v1_Changes__Output } from './exhibit/v1/Changes.ts';
 import type { Check as _exhibit_v1_Check, Check__Output as _exhibit_v1_Check__Output } from './exhibit/v1/Check.ts';
 import type { Container as _exhibit_v1_Container, Container__Output as _exhibit_v1_Container__Output } from './exhibit/v1/Container.ts';
 import type { DoctorRequest as _exhibit_v1_DoctorRequest, DoctorRequest__Output as _exhibit_v1_DoctorRequest__Output } from './exhibit/v1/DoctorRequest.ts';
 import type { DoctorResponse as _exhibit_v1_DoctorResponse, DoctorResponse__Output as _exhibit_v1_DoctorResponse__Output } from './exhibit/v1/DoctorResponse.ts';
 import type { GetCaptureRequest as _exhibit_v1_GetCaptureRequest, GetCaptureRequest__Output as _exhibit_v1_GetCaptureRequest__Output } from './exhibit/v1/GetCaptureRequest.ts';
+import type { KindChanges as _exhibit_v1_KindChanges, KindChanges__Output as _exhibit_v1_KindChanges__Output } from './exhibit/v1/KindChanges.ts';
 import type { LabelSelector as _exhibit_v1_LabelSelector, LabelSelector__Output as _exhibit_v1_LabelSelector__Output } from './exhibit/v1/LabelSelector.ts';
 import type { ListCapturesRequest as _exhibit_v1_ListCapturesRequest, ListCapturesRequest__Output as _exhibit_v1_ListCapturesRequest__Output } from './exhibit/v1/ListCapturesRequest.ts';
 import type { ListCapturesResponse as _exhibit_v1_ListCapturesResponse, ListCapturesResponse__Output as _exhibit_v1_ListCapturesResponse__Output } from './exhibit/v1/ListCapturesResponse.ts';
@@ -108,11 +110,13 @@ export interface ProtoGrpcType {
       Capture: MessageTypeDefinition<_exhibit_v1_Capture, _exhibit_v1_Capture__Output>
       CaptureEvent: MessageTypeDefinition<_exhibit_v1_CaptureEvent, _exhibit_v1_CaptureEvent__Output>
       CaptureRequest: MessageTypeDefinition<_exhibit_v1_CaptureRequest, _exhibit_v1_CaptureRequest__Output>
+      Changes: MessageTypeDefinition<_exhibit_v1_Changes, _exhibit_v1_Changes__Output>
       Check: MessageTypeDefinition<_exhibit_v1_Check, _exhibit_v1_Check__Output>
       Container: MessageTypeDefinition<_exhibit_v1_Container, _exhibit_v1_Container__Output>
       DoctorRequest: MessageTypeDefinition<_exhibit_v1_DoctorRequest, _exhibit_v1_DoctorRequest__Output>
       DoctorResponse: MessageTypeDefinition<_exhibit_v1_DoctorResponse, _exhibit_v1_DoctorResponse__Output>
       GetCaptureRequest: MessageTypeDefinition<_exhibit_v1_GetCaptureRequest, _exhibit_v1_GetCaptureRequest__Output>
+      KindChanges: MessageTypeDefinition<_exhibit_v1_KindChanges, _exhibit_v1_KindChanges__Output>
       LabelSelector: MessageTypeDefinition<_exhibit_v1_LabelSelector, _exhibit_v1_LabelSelector__Output>
       ListCapturesRequest: MessageTypeDefinition<_exhibit_v1_ListCapturesRequest, _exhibit_v1_ListCapturesRequest__Output>
       ListCapturesResponse: MessageTypeDefinition<_exhibit_v1_ListCapturesResponse, _exhibit_v1_ListCapturesResponse__Output>

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { NO_ENTRY, verifyAudit } from '../../controller/store/audit.ts';
-import type { AuditRow, Store } from '../../controller/store/store.ts';
+import type { Store } from '../../controller/store/store.ts';
+import { type AuditRow, NO_ENTRY, verifyAudit } from '../../evidence/audit-log.ts';
 import type { StartStore, StoreUnderTest } from './store.ts';
 import { aCapture, anEntry, NOW_MS, stored } from './store-rows.ts';
 

@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { verifyAudit } from '../../controller/store/audit.ts';
 import type { Store } from '../../controller/store/store.ts';
+import { verifyAudit } from '../../evidence/audit-log.ts';
 import { isExhibitError } from '../../evidence/error.ts';
 import type { StartStore, StoreUnderTest } from './store.ts';
 import { aCapture, aNode, anEntry, aRequest, NOW_MS, stored } from './store-rows.ts';

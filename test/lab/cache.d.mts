@@ -20,3 +20,5 @@ export const LOG_JUDGE_PACKAGES: readonly string[];
 export function logJudges(env?: NodeJS.ProcessEnv): string;
 export const POSTGRES_PACKAGES: readonly string[];
 export function postgresFolder(env?: NodeJS.ProcessEnv): string;
+export const KUBECTL_PACKAGES: readonly string[];
+export function kubectlFolder(env?: NodeJS.ProcessEnv): string;

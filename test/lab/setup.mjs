@@ -11,6 +11,8 @@ import {
   DEBIAN_SUITE,
   DOCKER_PACKAGES,
   dockerRoot,
+  KUBECTL_PACKAGES,
+  kubectlFolder,
   LOG_JUDGE_PACKAGES,
   labRoot,
   logJudges,
@@ -50,6 +52,8 @@ const HOST_PACKAGES = {
   debootstrap: 'debootstrap',
   gdb: 'gdb',
   zstd: 'zstd',
+  curl: 'curl',
+  openssl: 'openssl',
   age: 'age',
   bsdtar: 'libarchive-tools',
   python3: 'python3',
@@ -449,6 +453,12 @@ function buildPostgres() {
   step(`PostgreSQL (a few seconds, kept in ${dirname(folder)})`, () => unpackPackages(folder, POSTGRES_PACKAGES));
 }
 
+function buildKubectl() {
+  const folder = kubectlFolder();
+  if (existsSync(folder) || hasProgram('kubectl')) return;
+  step(`kubectl (a few seconds, kept in ${dirname(folder)})`, () => unpackPackages(folder, KUBECTL_PACKAGES));
+}
+
 /** Where programs of the memory tests are in their root, and what builds them there. */
 const ZOO = '/opt/zoo';
 const GO = '/opt/compilers';
@@ -591,6 +601,7 @@ function main() {
     if (command.docker) buildDockerRoot();
     if (command.s3) orSkip('that ask journalctl and ausearch', buildLogJudges);
     if (command.s3) orSkip('on PostgreSQL', buildPostgres);
+    if (command.zoo) orSkip('that ask kubectl', buildKubectl);
     if (command.zoo) orSkip('that capture programs of many languages', () => buildZooRoot(node));
   };
   locked(parts);

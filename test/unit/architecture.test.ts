@@ -73,7 +73,7 @@ describe('the tree', () => {
 
   test('doctor/ reaches the node only through host/, runtime/, sign/ and sink/, and decides with what a capture decides with', () => {
     const allowed =
-      /^(agent\/(doctor|host|runtime|sign|sink)\/|agent\/collect\/memory-strategy\.ts$|agent\/capture\/ladder\.ts$|agent\/config\.ts$|evidence\/)/;
+      /^(agent\/(doctor|host|runtime|sign|sink)\/|agent\/collect\/memory-strategy\.ts$|agent\/capture\/ladder\.ts$|agent\/(config|policy)\.ts$|evidence\/)/;
     const found = files.filter((file) => file.startsWith('agent/doctor/'));
     expect(found.length).toBeGreaterThan(5);
     expect(

@@ -1,5 +1,6 @@
 import path from 'node:path';
 import { pino } from 'pino';
+import { openAdmission } from '../../../agent/capture/admission.ts';
 import { captureExecutor } from '../../../agent/capture/capture.ts';
 import type { CaptureRequest } from '../../../agent/capture/captures.ts';
 import { createChain } from '../../../agent/capture/chain.ts';
@@ -85,9 +86,11 @@ export async function startAgent({
   return {
     ...{ vault, journal, drafts, delivered, logged, problemOf: delivery.problemOf },
     async capture({ captureId = ID, artifacts = TAKEN, collectors = {}, signal } = {}) {
+      const config = parseConfig(`sink: { url: "file://${folder}" }\nnode: n1`, 'test', {});
+      const host = { procRoot: '/proc', hostRoot: '' };
       const execute = captureExecutor({
-        config: parseConfig(`sink: { url: "file://${folder}" }\nnode: n1`, 'test', {}),
-        host: { procRoot: '/proc', hostRoot: '' },
+        ...{ config, host },
+        admission: openAdmission({ config, host, sinks, runtimes: [], journal, now: Date.now, log }),
         ...{ sinks, sealer, encrypt, vault, delivery, version: VERSION, log, now: Date.now, runtimes: [runtime] },
         collectors: Object.fromEntries(
           ARTIFACTS.map((artifact) => [artifact, { artifact, collect: collectors[artifact] ?? oneFile(artifact) }]),

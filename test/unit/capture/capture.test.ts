@@ -3,6 +3,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { openAdmission } from '../../../agent/capture/admission.ts';
 import { captureExecutor } from '../../../agent/capture/capture.ts';
 import type { CaptureEvent, CaptureRequest } from '../../../agent/capture/captures.ts';
 import { createChain } from '../../../agent/capture/chain.ts';
@@ -63,9 +64,11 @@ async function capture({
     ...{ sinks, sealer, chain, version: '0.0.0', now: Date.now, log },
     onDelivered: async () => undefined,
   });
+  const host = { procRoot: '/proc', hostRoot: '' };
   const execute = captureExecutor({
     config,
-    host: { procRoot: '/proc', hostRoot: '' },
+    host,
+    admission: openAdmission({ config, host, sinks, runtimes, journal: { entries: () => [] }, now: Date.now, log }),
     sinks,
     runtimes,
     collectors: Object.fromEntries(

@@ -75,4 +75,19 @@ describe('the journal', () => {
     expect(journal.get('old-running')).toBeDefined();
     expect(await readdir(path.join(folder, 'journal'))).toHaveLength(1000);
   });
+
+  test('keeps every capture of the last hour, which the budgets of the policy count', async () => {
+    const hourMs = 3_600_000;
+    const journal = await openJournal(
+      folder,
+      () => undefined,
+      () => 2 * hourMs,
+    );
+    const put = (i: number, finishedAtMs: number) => journal.put(entry(`c${i}`, { startedAtMs: i, finishedAtMs }));
+    for (let i = 1; i <= 10; i += 1) await put(i, hourMs);
+    for (let i = 11; i <= 1100; i += 1) await put(i, hourMs + 1);
+    expect(journal.get('c10')).toBeUndefined();
+    expect(journal.get('c11')).toBeDefined();
+    expect(await readdir(path.join(folder, 'journal'))).toHaveLength(1090);
+  });
 });

@@ -96,4 +96,21 @@ describe('the plan', () => {
       reason: expect.stringContaining('checkpoint.rungs'),
     });
   });
+
+  test('takes of a container that has ended what there is without a process, and says why not the rest', () => {
+    const record = { ...input.target.record, initPid: 0, pids: [], ended: { exitCode: 3 } };
+    const { steps, consistency } = planCapture({ ...input, target: { ...input.target, record, freeze: undefined } });
+    const skipped = steps.filter(({ action }) => action === 'skip');
+    expect(skipped.map(({ artifact }) => artifact)).toEqual([
+      'processes',
+      'network',
+      'memory',
+      'checkpoint',
+      'volumes',
+    ]);
+    expect(new Set(skipped.map(({ reason }) => reason))).toEqual(
+      new Set(['the container has ended: it has no process any more']),
+    );
+    expect(consistency).toBe('live');
+  });
 });

@@ -102,6 +102,7 @@ describe('captures', () => {
           stages: [],
           waitingSinks: [],
           waitingProblems: [],
+          changes: null,
         },
       ],
     });

@@ -45,6 +45,13 @@ test("progress shows bytes, the total where it is known, and a rate by the agent
   expect(describeProgress({ ...at, doneBytes: 0 })).toBe('memory');
 });
 
+test("progress shows the controller's rate and estimate where it has them", () => {
+  const at = { stage: 'memory', startedAtMs: 0, atMs: 10_000, doneBytes: 1024, totalBytes: 4096 };
+  const speed = { bytesPerSecond: 512.4, remainingMs: 6_000 };
+  expect(describeProgress({ ...at, ...speed })).toBe('memory: 1 KiB of 4 KiB, 512 B/s, 6.0 s left');
+  expect(describeProgress({ ...at, bytesPerSecond: null, remainingMs: null })).toBe('memory: 1 KiB of 4 KiB, 102 B/s');
+});
+
 test('joining a capture that was there is said', () => {
   const event = {
     captureId: 'x',

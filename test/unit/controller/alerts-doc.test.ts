@@ -33,6 +33,27 @@ describe('docs/alerts.md', () => {
     ]);
   });
 
+  test('shows configurations of the senders that are YAML, and name the paths of its own sources', () => {
+    const [, senders = ''] = /^## Senders$(.*?)^## /ms.exec(DOC) ?? [];
+    const blocks = senders.match(/(^ {4}.*\n|^\n(?= {4}))+/gm) ?? [];
+    expect(blocks).toHaveLength(3);
+    // CloudFormation's own short form of a function.
+    const getAtt = { tag: '!GetAtt', resolve: (text: string) => text };
+    const [sidekick, manager, bridge] = blocks.map((text) =>
+      parse(text.replace(/^ {4}/gm, ''), { customTags: [getAtt] }),
+    );
+    const paths = [
+      sidekick.webhook.address,
+      manager.receivers[0].webhook_configs[0].url,
+      bridge.Destination.Properties.InvocationEndpoint,
+    ].map((url: string) => new URL(url).pathname);
+    const sources = Object.keys(alertsSchema.parse(example()).sources);
+    expect(paths).toEqual(sources.map((name) => `/v1/alerts/${name}`));
+    expect(sidekick.webhook.customHeaders.Authorization).toMatch(/^Bearer \S+$/);
+    expect(manager.receivers[0].webhook_configs[0].http_config.basic_auth.username).toBe('alertmanager');
+    expect(bridge.Connection.Properties.AuthParameters.ApiKeyAuthParameters.ApiKeyName).toBe('x-api-key');
+  });
+
   test('names every outcome', () => {
     expect(OUTCOMES.filter((outcome) => !DOC.includes(`\`${outcome}\``))).toEqual([]);
   });

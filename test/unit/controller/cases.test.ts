@@ -47,6 +47,22 @@ describe('a case', () => {
     expect(entries.map(({ action }) => action)).toEqual(['case.opened', 'case.noted', 'case.closed']);
   });
 
+  test('is closed without a last note, while its captures go on', async () => {
+    await open('INC-1');
+    const { captures } = await capture('INC-1');
+    const closed = await lab.api.CloseCase({ caseId: 'INC-1', text: '' }, context(rob));
+    expect(closed).toMatchObject({ state: 'closed', notes: [], captureCount: 1 });
+    const captureId = captures?.[0]?.captureId ?? '';
+    expect(await lab.api.GetCapture({ captureId }, context(rob))).toMatchObject({ state: 'queued', caseId: 'INC-1' });
+    await lab.api.CancelCapture({ captureId }, context(rob));
+    const { entries } = await lab.api.ListCustody(
+      { captureId: '', caseId: 'INC-1', afterSeq: '0', pageSize: 0 },
+      context(rob),
+    );
+    const told = ['case.opened', 'capture.created', 'case.closed', 'capture.cancelled'];
+    expect(entries?.map(({ action }) => action)).toEqual(told);
+  });
+
   test('takes captures while it is open, and none after', async () => {
     await open('INC-1');
     await capture('INC-1');

@@ -87,11 +87,15 @@ describe('a capture that is created', () => {
     lab.agents.set({ cluster: 'east', node: 'n4' }, { reason: 'containerd does not answer' });
     await lab.domain.store.putNode(nodeRow('east', 'n5', { replicaId: '', lastSeenMs: T0 - 60_000 }));
     await lab.domain.store.putNode(nodeRow('east', 'n6', { replicaId: '', lastSeenMs: T0 - 24 * 3_600_000 }));
+    const { replicaId } = lab.domain.store.bus;
+    await lab.domain.store.putNode(nodeRow('east', 'n7', { replicaId, lastSeenMs: T0 - 1_000 }));
+    await lab.domain.store.putNode(nodeRow('east', 'n2', { replicaId }));
     const answer = await lab.api.CreateCapture(labelRequest({ app: 'web' }), context(responder));
     expect(answer.captures).toHaveLength(2);
     expect(answer.unreached).toEqual([
       { cluster: 'east', node: 'n4', reason: 'containerd does not answer' },
       { cluster: 'east', node: 'n5', reason: 'not connected since 2026-11-28T11:59:00.000Z' },
+      { cluster: 'east', node: 'n7', reason: 'not connected since 2026-11-28T11:59:59.000Z' },
     ]);
   });
 
@@ -122,6 +126,60 @@ describe('a capture that is created', () => {
     expect(await stored()).toEqual([]);
     expect(await lab.domain.store.audit({}, { afterSeq: 0, limit: 10 })).toEqual([]);
     expect(lab.woken).toEqual([]);
+  });
+});
+
+describe('a container that has ended', () => {
+  const at = (id: string, createdAt: string, more = {}) =>
+    container('prod', 'job-0', 'app', { id: id.repeat(64), state: 'exited', createdAt, ...more });
+  const old = at('a', '2026-11-28T10:00:00Z');
+  const last = at('b', '2026-11-28T11:00:00Z');
+  const n3 = { cluster: 'east', node: 'n3' };
+  const commandOf = async () => (await stored())[0]?.command?.selector;
+
+  test('is a target by its name, which is that of the last one', async () => {
+    lab.agents.set(n3, [old, last]);
+    const answer = await lab.api.CreateCapture(podRequest('prod', 'job-0'), context(responder));
+    expect(answer.captures).toMatchObject([{ node: 'n3', selector: 'prod/job-0/app', state: 'queued' }]);
+    expect(await commandOf()).toEqual({ pod: { namespace: 'prod', pod: 'job-0', container: 'app' } });
+  });
+
+  test('is a target by its id, an earlier one as well, and keeps the name that people know', async () => {
+    lab.agents.set(n3, [old, last]);
+    const answer = await lab.api.CreateCapture(
+      createRequest({ selector: { containerId: old.id } }),
+      context(responder),
+    );
+    expect(answer.captures).toMatchObject([{ node: 'n3', selector: 'prod/job-0/app' }]);
+    expect(await commandOf()).toEqual({ containerId: old.id });
+  });
+
+  test('is passed over for one of its name that runs', async () => {
+    const running = at('c', '2026-11-28T12:00:00Z', { state: 'running' });
+    lab.agents.set(n3, [last]);
+    lab.agents.set({ cluster: 'east', node: 'n4' }, [running]);
+    const answer = await lab.api.CreateCapture(podRequest('prod', 'job-0'), context(responder));
+    expect(answer.captures).toMatchObject([{ node: 'n4' }]);
+  });
+
+  test('is captured, and the agents are named that may have its successor', async () => {
+    lab.agents.set(n3, [last]);
+    lab.agents.set({ cluster: 'east', node: 'n4' }, { reason: 'it did not answer' });
+    await lab.domain.store.putNode(nodeRow('east', 'n5', { replicaId: '', lastSeenMs: T0 - 60_000 }));
+    const answer = await lab.api.CreateCapture(podRequest('prod', 'job-0'), context(responder));
+    expect(answer.captures).toHaveLength(1);
+    expect(answer.unreached).toMatchObject([{ node: 'n4' }, { node: 'n5' }]);
+  });
+
+  test('with another of its pod is ambiguous, and so are two of one name on two nodes', async () => {
+    const proxy = container('prod', 'job-0', 'proxy', { state: 'exited' });
+    lab.agents.set(n3, [last, proxy]);
+    const two = await failure(lab.api.CreateCapture(podRequest('prod', 'job-0'), context(responder)));
+    expect(two).toMatchObject({ code: 'target-ambiguous', message: expect.stringContaining('prod/job-0/proxy') });
+    lab.agents.set(n3, [last]);
+    lab.agents.set({ cluster: 'east', node: 'n4' }, [old]);
+    const places = await failure(lab.api.CreateCapture(podRequest('prod', 'job-0'), context(responder)));
+    expect(places.message).toMatch(/job-0\/app on east\/n3, prod\/job-0\/app on east\/n4; name the node$/);
   });
 });
 
@@ -253,10 +311,16 @@ describe('a request that is refused', () => {
     expect(await stored()).toEqual([]);
   });
 
-  test('says that what it names ended', async () => {
-    lab.agents.set({ cluster: 'east', node: 'n1' }, [container('prod', 'web-0', 'app', { state: 'exited' })]);
-    const failed = await failure(lab.api.CreateCapture(podRequest('prod', 'web-0'), context(responder)));
+  test.each([
+    ['has not begun', podRequest('prod', 'web-0'), 'created'],
+    ['ended, where the whole pod is meant', podRequest('prod', 'web-0', { scope: 'pod' }), 'exited'],
+    ['ended, where labels mean what runs', labelRequest({ app: 'gone' }), 'exited'],
+  ])('says that what it names %s', async (_what, request, state) => {
+    const only = container('prod', 'web-0', 'app', { state, labels: { app: 'gone' } });
+    lab.agents.set({ cluster: 'east', node: 'n1' }, [only]);
+    const failed = await failure(lab.api.CreateCapture(request, context(responder)));
     expect(failed).toMatchObject({ code: 'target-not-running', message: expect.stringContaining('prod/web-0/app') });
+    expect(await stored()).toEqual([]);
   });
 
   test('says which agents might have had the pod', async () => {
@@ -269,7 +333,7 @@ describe('a request that is refused', () => {
     lab.agents.set({ cluster: 'west', node: 'w1' }, [container('prod', 'web-0', 'app')]);
     const failed = await failure(lab.api.CreateCapture(podRequest('prod', 'web-0'), context(responder)));
     expect(failed.code).toBe('target-ambiguous');
-    expect(failed.message).toContain('prod/web-0/app on east/n1, prod/web-0/app on west/w1');
+    expect(failed.message).toContain('prod/web-0/app on east/n1, prod/web-0/app on west/w1; name the cluster');
     const narrowed = podRequest('prod', 'web-0', { clusters: ['west'] });
     expect((await lab.api.CreateCapture(narrowed, context(responder))).captures).toMatchObject([{ node: 'w1' }]);
   });

@@ -21,10 +21,10 @@ const tell = (event?: Record<string, unknown>) =>
     'captures',
     JSON.stringify({ captureId, ...(event === undefined ? {} : { event: { captureId, atMs: String(T0), ...event } }) }),
   );
-const progress = (second: number, doneBytes: number) =>
+const progress = (second: number, doneBytes: number, stage = 'memory') =>
   tell({
     atMs: String(T0 + second * 1_000),
-    stageProgress: { stage: 'memory', doneBytes: String(doneBytes), totalBytes: '4000' },
+    stageProgress: { stage, doneBytes: String(doneBytes), totalBytes: '4000' },
   });
 
 const watching = (signal?: AbortSignal) =>
@@ -39,7 +39,7 @@ const told = (state: string): Capture__Output | null =>
     : {
         ...{ captureId, state, target: 'prod/web-0/app', caseId: '', reason: '', bundleUrl: '', error: '' },
         ...{ startedAtMs: '0', finishedAtMs: '0', storedBytes: '0', gapCount: 0, pauseMs: 0, scope: 'container' },
-        ...{ stages: [], waitingSinks: [], waitingProblems: [] },
+        ...{ stages: [], waitingSinks: [], waitingProblems: [], changes: null },
       };
 
 describe('a watch', () => {
@@ -73,6 +73,16 @@ describe('a watch', () => {
     expect(await next(updates)).toMatchObject({ bytesPerSecond: 1_000, remainingMs: 3_000 });
     await progress(2, 2_000);
     expect(await next(updates)).toMatchObject({ bytesPerSecond: 1_000, remainingMs: 2_000 });
+  });
+
+  test('has a rate for each of the stages that run at once', async () => {
+    const updates = watching();
+    await next(updates);
+    for (const [second, stage] of ['memory', 'rootfs', 'memory', 'rootfs'].entries()) {
+      await progress(second, second * 500, stage);
+      const fast = second < 2 ? 0 : 500;
+      expect(await next(updates)).toMatchObject({ event: { stageProgress: { stage } }, bytesPerSecond: fast });
+    }
   });
 
   test('gives a slow reader the last progress alone, and every other event', async () => {

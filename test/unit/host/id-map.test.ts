@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { IdMaps } from '../../../agent/host/id-map.ts';
-import { idsOfSpec } from '../../../agent/host/id-map-spec.ts';
+import { idsOfSpec, remapsNobody } from '../../../agent/host/id-map-spec.ts';
 
 const SHIFTED = [{ inside: 0, outside: 131_072, length: 65_536 }];
 const ALL = [{ inside: 0, outside: 0, length: 4_294_967_295 }];
@@ -55,5 +55,17 @@ describe('ids of an OCI spec', () => {
     expect([spec({}), spec({ linux: { uidMappings: 'x' } }), idsOfSpec(Buffer.from('{'))]).toEqual(
       Array(3).fill(undefined),
     );
+  });
+});
+
+describe('what Docker says of user namespaces', () => {
+  test.each([
+    ['{"SecurityOptions":["name=seccomp,profile=builtin","name=cgroupns"]}', true],
+    ['{"SecurityOptions":["name=seccomp,profile=builtin","name=userns"]}', false],
+    ['{"SecurityOptions":["name=rootless"]}', false],
+    ['{"SecurityOptions":7}', false],
+    ['{', false],
+  ])('in %s is that nobody is remapped: %s', (text, nobody) => {
+    expect(remapsNobody(Buffer.from(text))).toBe(nobody);
   });
 });

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { pickContainer } from '../../../agent/runtime/pick.ts';
+import { pickContainer, pickEnded } from '../../../agent/runtime/pick.ts';
 import { asContainerId, type ContainerSummary, type Runtime, type Target } from '../../../agent/runtime/runtime.ts';
 import { parseSelector, resolveTarget } from '../../../agent/runtime/select.ts';
 import { ExhibitError } from '../../../evidence/error.ts';
@@ -22,16 +22,34 @@ const app = one({ id: ID.app, name: 'app' });
 const side = one({ id: ID.side, name: 'side' });
 const ended = one({ id: ID.old, name: 'app', state: 'exited', finishedAt: '2026-11-02T10:00:00.000Z' });
 
-function pick(text: string, containers: ContainerSummary[]): string {
+function pick(text: string, containers: ContainerSummary[], among = pickContainer): string {
   const selector = parseSelector(text);
   if (selector.kind !== 'pod' && selector.kind !== 'container' && selector.kind !== 'labels') throw new Error(text);
   try {
-    return pickContainer(selector, containers).id;
+    return among(selector, containers).id;
   } catch (error) {
     if (!(error instanceof ExhibitError)) throw error;
     return `${error.code}: ${error.message}`;
   }
 }
+
+describe('picking a container that has ended', () => {
+  const of = (text: string, containers: ContainerSummary[]) => pick(text, containers, pickEnded);
+  const later = one({ id: ID.app, name: 'app', state: 'exited', finishedAt: '2026-11-02T11:00:00.000Z' });
+  const other = one({ id: ID.side, name: 'side', state: 'exited', finishedAt: '2026-11-02T09:00:00.000Z' });
+
+  test('the one that ended last is meant by the name, any by its id', () => {
+    expect(of('prod/web-0/app', [ended, later])).toBe(ID.app);
+    expect(of('prod/web-0', [later, ended])).toBe(ID.app);
+    expect(of('9a9a', [ended, later])).toBe(ID.old);
+  });
+
+  test('two of different names are two, and one that never ran is none', () => {
+    expect(of('prod/web-0', [ended, other])).toMatch(/^target-ambiguous: .*prod\/web-0\/app, prod\/web-0\/side/);
+    expect(of('prod/web-0', [one({ id: ID.app, name: 'app', state: 'created' })])).toMatch(/^target-not-running/);
+    expect(of('prod/web-1', [ended])).toMatch(/^target-not-found/);
+  });
+});
 
 describe('picking a container', () => {
   test('a pod with one container needs no more words', () => {

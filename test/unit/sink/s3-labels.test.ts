@@ -56,6 +56,15 @@ describe('the tags of an object', () => {
     );
   });
 
+  test('of a scheduled capture say which schedule and for how many days, and of an encrypted one the days alone', () => {
+    const about = { ...subject(''), schedule: { name: 'baseline', keepDays: 30 } };
+    const days = 'exhibit-capture=id&exhibit-keep-days=30';
+    expect(taggingOf(true, about)).toBe('exhibit-capture=id&exhibit-schedule=baseline&exhibit-keep-days=30');
+    expect(taggingOf(true, { ...about, unlabelled: true })).toBe(days);
+    expect(taggingOf(true, { ...about, schedule: { name: 'x' } })).toBe('exhibit-capture=id&exhibit-schedule=x');
+    expect(taggingOf(false, about)).toBeUndefined();
+  });
+
   test('are none where none are wanted, and ours beside those that are', () => {
     expect(taggingOf(false, subject('c'))).toBeUndefined();
     expect(taggingOf({ team: 'a b' }, subject('c'))).toBe('team=a%20b&exhibit-capture=id&exhibit-case=c');

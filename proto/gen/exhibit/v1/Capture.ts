@@ -1,6 +1,7 @@
 // Original file: proto/exhibit/v1/agent.proto
 
 import type { StageEnded as _exhibit_v1_StageEnded, StageEnded__Output as _exhibit_v1_StageEnded__Output } from '../../exhibit/v1/StageEnded.ts';
+import type { Changes as _exhibit_v1_Changes, Changes__Output as _exhibit_v1_Changes__Output } from '../../exhibit/v1/Changes.ts';
 import type { Long } from '@grpc/proto-loader';
 
 export interface Capture {
@@ -20,6 +21,7 @@ export interface Capture {
   'scope'?: (string);
   'waitingSinks'?: (string)[];
   'waitingProblems'?: (string)[];
+  'changes'?: (_exhibit_v1_Changes | null);
 }
 
 export interface Capture__Output {
@@ -39,4 +41,5 @@ export interface Capture__Output {
   'scope': (string);
   'waitingSinks': (string)[];
   'waitingProblems': (string)[];
+  'changes': (_exhibit_v1_Changes__Output | null);
 }

@@ -187,6 +187,44 @@ describe('an agent that is killed', () => {
   });
 });
 
+describe('a command that is cancelled', () => {
+  test('before its agent began it is never begun', async () => {
+    await using lab = await controllerLab();
+    const { execute, reached } = unbegun();
+    const node = await lab.node('n1', { execute });
+    const { captureId } = await lab.ask('n1');
+    await reached;
+    await node.kill();
+    await lab.controller.store.changeCapture(captureId, ['sent'], { cancelRequested: true });
+    await node.start();
+    await expectOnce(lab, captureId, node, 'cancelled');
+    expect(node.begun).toEqual([]);
+  });
+
+  test('while its agent looks for the target is cancelled once it runs', async () => {
+    await using lab = await controllerLab();
+    const gate = Promise.withResolvers<void>();
+    const reached = Promise.withResolvers<void>();
+    const held = heldCapture();
+    const node = await lab.node('n1', {
+      execute: async (...args) => {
+        reached.resolve();
+        await gate.promise;
+        return await held.execute(...args);
+      },
+    });
+    const { captureId } = await lab.ask('n1');
+    await reached.promise;
+    const before = node.proxy.counts['to-agent'];
+    await lab.controller.store.changeCapture(captureId, ['sent'], { cancelRequested: true });
+    await lab.controller.store.bus.publish('commands', 'prod/n1');
+    await until(() => node.proxy.counts['to-agent'] > before);
+    gate.resolve();
+    await expectOnce(lab, captureId, node, 'cancelled');
+    expect(node.begun).toEqual([captureId]);
+  });
+});
+
 describe('a command that comes again', () => {
   test('is answered with what became of it', async () => {
     await using lab = await controllerLab();

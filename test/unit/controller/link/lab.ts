@@ -62,7 +62,8 @@ export async function controllerLab(options: LabOptions = {}): Promise<Controlle
   await using stack = new AsyncDisposableStack();
   const pki = stack.use(await labPki());
   const folder = await mkdtemp(join(tmpdir(), 'exhibit-link-'));
-  stack.defer(() => rm(folder, { recursive: true, force: true }));
+  // An agent that was killed may still have a file of its journal open.
+  stack.defer(() => rm(folder, { recursive: true, force: true, maxRetries: 5 }));
   const start = () => startController({ pki, folder, options });
   let controller = await start();
   stack.defer(() => controller.kill());
@@ -282,7 +283,7 @@ export class LabNode {
   /** The node's memory, with the journal in it. */
   async reboot(): Promise<void> {
     await this.kill();
-    await rm(this.options.stateDir, { recursive: true, force: true });
+    await rm(this.options.stateDir, { recursive: true, force: true, maxRetries: 5 });
     await this.start();
   }
 }

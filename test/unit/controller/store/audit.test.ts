@@ -1,14 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { chained } from '../../../../controller/store/audit.ts';
 import {
+  type AuditRow,
   auditLine,
   CHAIN_START,
-  chained,
   digestOf,
   readAuditLines,
   verifyAudit,
-} from '../../../../controller/store/audit.ts';
-import type { AuditRow } from '../../../../controller/store/store.ts';
+} from '../../../../evidence/audit-log.ts';
 import { isExhibitError } from '../../../../evidence/error.ts';
 import { anEntry } from '../../../contract/store-rows.ts';
 

@@ -3,8 +3,8 @@ import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { pino } from 'pino';
-import { verifyAudit } from '../../../../controller/store/audit.ts';
 import { openStore } from '../../../../controller/store/open.ts';
+import { verifyAudit } from '../../../../evidence/audit-log.ts';
 import { isErrno, isExhibitError } from '../../../../evidence/error.ts';
 import { aCapture, anEntry, aRequest } from '../../../contract/store-rows.ts';
 

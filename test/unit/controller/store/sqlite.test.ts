@@ -8,10 +8,10 @@ import { backup, DatabaseSync } from 'node:sqlite';
 import { promisify } from 'node:util';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { verifyAudit } from '../../../../controller/store/audit.ts';
 import { SCHEMA_VERSION } from '../../../../controller/store/migrations.ts';
 import { openStore } from '../../../../controller/store/open.ts';
-import type { AuditRow, Store } from '../../../../controller/store/store.ts';
+import type { Store } from '../../../../controller/store/store.ts';
+import { type AuditRow, verifyAudit } from '../../../../evidence/audit-log.ts';
 import { isExhibitError } from '../../../../evidence/error.ts';
 import { aCapture, aNode, anEntry, aRequest, stored } from '../../../contract/store-rows.ts';
 
