@@ -42,6 +42,8 @@ import type { NamedSink } from './sink/several.ts';
 import type { Sink } from './sink/sink.ts';
 import type { Vault } from './sink/vault.ts';
 import { openSpoolVault } from './sink/vault-place.ts';
+import type { ControllerStatus } from './trigger/controller.ts';
+import { tryController } from './trigger/controller-probe.ts';
 import { claimSocket } from './trigger/exec.ts';
 import { openTriggers } from './trigger/main.ts';
 
@@ -105,6 +107,9 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
 
   const codeCache = codeCacheOf(host, stateDir);
   const collectors = allCollectors(stateDir, config);
+  const baselines = config.baselines.enabled
+    ? await openBaselines({ config: config.baselines, vault, log })
+    : undefined;
   const capture = captureExecutor({
     config,
     host,
@@ -116,7 +121,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     sealer,
     vault,
     delivery,
-    baselines: config.baselines.enabled ? await openBaselines({ config: config.baselines, vault, log }) : undefined,
+    baselines,
     startFreezer: (spec, signal, options) => startFreezer(spec, signal, { codeCache, ...options }),
     version,
     now: Date.now,
@@ -132,12 +137,15 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     await openTriggers({
       ...{ config, host, runtimes, captures, incidents, version, log },
       problemOf: (sink) => delivery.problemOf(sink),
-      examine: (signal, schedules) =>
+      isBaseline: baselines?.isBaseline,
+      examine: (signal, status) =>
         examine({
           ...{ config, host, runtime, sinks, signal },
           storedKey: (sink) => storedKey(captures, sink, encrypt),
           waiting: () => captures.list(Number.POSITIVE_INFINITY).map(({ waiting = [] }) => waiting),
-          schedules: () => schedules,
+          schedules: status.schedules,
+          exits: status.exits,
+          ...controllerOf(config, status.controller),
         }),
     }),
   );
@@ -197,7 +205,14 @@ export async function examineNode(configFile: string, env: NodeJS.ProcessEnv, si
   await using stack = new AsyncDisposableStack();
   const sinks = config.sinks.map(({ name, sink }) => ({ name, sink: stack.use(openSink(sink, { name })) }));
   const runtime = stack.use(containerRuntimes(config, host)[0] ?? openHostRuntime({ host }));
-  return await examine({ config, host, runtime, sinks, storedKey: () => undefined, signal });
+  const dialling = controllerOf(config);
+  return await examine({ config, host, runtime, sinks, storedKey: () => undefined, ...dialling, signal });
+}
+
+/** What the doctor needs of the controller; `status` only where an agent runs. */
+function controllerOf({ controller }: Config, status: () => ControllerStatus | undefined = () => undefined) {
+  if (controller === undefined) return {};
+  return { controller: status, tryController: (signal: AbortSignal) => tryController(controller, Date.now(), signal) };
 }
 
 function containerRuntimes(config: Config, host: Host): Runtime[] {

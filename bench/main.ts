@@ -8,6 +8,7 @@
  *   npm run bench -- processes [...]         see processes.ts
  *   npm run bench -- rootfs [...]            see rootfs.ts
  *   npm run bench -- sink [...]              see sink.ts
+ *   npm run bench -- controller [...]        see controller.ts
  *
  * Every way is taken in turn, several rounds, on the same container; the medians are printed as a table and all figures
  * are kept as JSON. Absolute times are this machine's: compare the ratios.
@@ -22,6 +23,7 @@ import { run } from '../test/lab/machine.ts';
 import { startNode } from '../test/lab/node.ts';
 import { labObstacle } from '../test/lab/requires.ts';
 import { checkpoint } from './checkpoint.ts';
+import { controller } from './controller.ts';
 import { footprint } from './footprint.ts';
 import { type Load, startLoad } from './load.ts';
 import { memory } from './memory.ts';
@@ -92,6 +94,7 @@ function table(figures: readonly Figure[], ways: readonly Way[]): string {
 
 async function main(): Promise<void> {
   if (process.argv[2] === 'processes') return processes(process.argv.slice(3));
+  if (process.argv[2] === 'controller') return controller(process.argv.slice(3));
   const obstacle = labObstacle();
   if (obstacle !== undefined) throw new Error(`the bench needs the lab's containerd: ${obstacle}`);
   if (process.argv[2] === 'footprint') return footprint();

@@ -1,6 +1,6 @@
 import { escapeText, formatBytes, formatCount, formatDuration, formatFields } from './print.ts';
 import { describeStage } from './progress.ts';
-import { type CaptureView, stateWords } from './view.ts';
+import { type CaptureView, changesWords, stateWords } from './view.ts';
 
 /** What a person wants to know at the end: how it went, what is missing, where it is, how to check it. */
 export function describeResult(ended: CaptureView): string {
@@ -13,6 +13,7 @@ export function describeResult(ended: CaptureView): string {
     ['target', ended.target],
     ['stored', formatBytes(ended.storedBytes)],
     ['paused', formatDuration(ended.pauseMs)],
+    ['changes', ended.changes === null ? undefined : changesWords(ended.changes)],
     ['bundle', ended.bundleUrl ?? undefined],
     ['verify', ended.bundleUrl === null ? undefined : `exhibit verify ${shellWord(ended.bundleUrl)}`],
   ]);

@@ -14,7 +14,10 @@ const INDEX = `${FOLDER}/index`;
 /** A baseline that is more than this when it is unpacked was not written by this agent. */
 const MAX_UNPACKED_BYTES = 256 * 1024 * 1024;
 
-const indexSchema = z.array(z.strictObject({ name: z.string(), at: z.string(), sizeBytes: z.number() }));
+const indexSchema = z.array(
+  /** `captureId` is not there in what an older agent wrote. */
+  z.strictObject({ name: z.string(), at: z.string(), sizeBytes: z.number(), captureId: z.string().optional() }),
+);
 type Index = z.infer<typeof indexSchema>;
 
 const compress = promisify(zstdCompress);
@@ -29,11 +32,25 @@ export interface BaselineStoreParts {
 
 export interface BaselineStore {
   has(workload: readonly string[]): boolean;
+  /** Whether it is this capture that some workload is compared with. */
+  isOf(captureId: string): boolean;
   read(workload: readonly string[]): Promise<Facts | undefined>;
   write(workload: readonly string[], facts: Facts): Promise<void>;
 }
 
 export async function openBaselineStore({ vault, maxBytes, log }: BaselineStoreParts): Promise<BaselineStore> {
+  const readIndex = async (): Promise<Index> => {
+    const bytes = await vault.read(INDEX);
+    return bytes === undefined ? [] : indexSchema.parse(JSON.parse(bytes.toString()));
+  };
+  let captureIds = idsOf(
+    await readIndex().catch(async (error: unknown) => {
+      // Of a key that a reboot took, in a spool on a disk: nobody reads these again, and no new one could be noted.
+      log.warn({ error: explain(error) }, 'baselines cannot be read, and are begun anew');
+      await vault.remove(FOLDER);
+      return [];
+    }),
+  );
   const known = new Set(await vault.list(FOLDER));
   let last: Promise<unknown> = Promise.resolve();
   const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
@@ -41,9 +58,9 @@ export async function openBaselineStore({ vault, maxBytes, log }: BaselineStoreP
     last = done.catch(() => undefined);
     return done;
   };
-  const readIndex = async (): Promise<Index> => {
-    const bytes = await vault.read(INDEX);
-    return bytes === undefined ? [] : indexSchema.parse(JSON.parse(bytes.toString()));
+  const writeIndex = async (index: Index) => {
+    captureIds = idsOf(index);
+    await vault.write(INDEX, Buffer.from(JSON.stringify(index)));
   };
   const remove = async (name: string) => {
     known.delete(name);
@@ -51,6 +68,7 @@ export async function openBaselineStore({ vault, maxBytes, log }: BaselineStoreP
   };
   return {
     has: (workload) => known.has(fileOf(workload)),
+    isOf: (captureId) => captureIds.has(captureId),
     async read(workload) {
       try {
         const packed = await vault.read(fileOf(workload));
@@ -71,14 +89,14 @@ export async function openBaselineStore({ vault, maxBytes, log }: BaselineStoreP
         for (const old of go) await remove(old.name);
         if (packed.length > maxBytes) {
           await remove(name);
-          await vault.write(INDEX, Buffer.from(JSON.stringify(stay)));
+          await writeIndex(stay);
           log.warn({ sizeBytes: packed.length }, 'baseline not kept: it is larger than baselines.maxBytes');
           return;
         }
         await vault.write(name, packed);
         known.add(name);
-        const index: Index = [...stay, { name, at: facts.about.at, sizeBytes: packed.length }];
-        await vault.write(INDEX, Buffer.from(JSON.stringify(index)));
+        const { at, captureId } = facts.about;
+        await writeIndex([...stay, { name, at, captureId, sizeBytes: packed.length }]);
       }),
   };
 }
@@ -94,6 +112,8 @@ export function chooseBaselines(index: Index, roomBytes: number): { stay: Index;
   }
   return { stay, go };
 }
+
+const idsOf = (index: Index): ReadonlySet<string> => new Set(index.flatMap(({ captureId = [] }) => captureId));
 
 function fileOf(workload: readonly string[]): string {
   return `${FOLDER}/${createHash('sha256').update(JSON.stringify(workload)).digest('hex')}`;

@@ -23,6 +23,8 @@ export interface Baselines {
    * becomes none.
    */
   begin(captureId: string, request: Pick<RequestRecord, 'requester' | 'target'>): BaselineRun | undefined;
+  /** Whether this capture is the last good one of some workload: `changes.json` of later ones names it. */
+  isBaseline(captureId: string): boolean;
 }
 
 export interface BaselineRun {
@@ -61,6 +63,7 @@ const LIMITS: FactsLimits = { entries: 50_000, characters: 16 * 1024 * 1024 };
 export async function openBaselines(parts: BaselinesParts): Promise<Baselines> {
   const store = await openBaselineStore({ maxBytes: parts.config.maxBytes, vault: parts.vault, log: parts.log });
   return {
+    isBaseline: (captureId) => store.isOf(captureId),
     begin(captureId, request) {
       const workload = workloadKey(request.target);
       const mayBecome = parts.config.from.includes(request.requester.trigger);

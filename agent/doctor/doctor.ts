@@ -25,13 +25,14 @@ import {
 } from './agent.ts';
 import { checkNodeLogs, checkVolumes } from './artifacts.ts';
 import { type Check, type Group, line } from './check.ts';
+import { examineController } from './controller.ts';
 import { checkAppendOnly, checkClock, checkSigning, checkSinks, checkTimestamp, ofSink } from './evidence.ts';
 import { checkCgroup, checkKernel } from './kernel.ts';
 import { examineCheckpoint, examineRuntime } from './node.ts';
 import { inTime, type Patient, type Shared } from './patient.ts';
 import { checkPolicy } from './policy.ts';
 import { examineSpool } from './spool.ts';
-import { examineRequestFolder, examineSchedules } from './triggers.ts';
+import { examineExits, examineRequestFolder, examineSchedules } from './triggers.ts';
 
 type Examination = (patient: Patient, shared: Shared) => Promise<readonly Check[]>;
 
@@ -79,6 +80,8 @@ const EXAMINATIONS: ReadonlyArray<readonly [Group, name: string, Examination]> =
   ['agent', 'policy', async ({ config }) => [checkPolicy(config.policy)]],
   ['agent', 'request-folder', examineRequestFolder],
   ['agent', 'schedules', examineSchedules],
+  ['agent', 'exits', examineExits],
+  ['agent', 'controller', examineController],
   ['evidence', 'sink', examineSinks],
   ['evidence', 'append-only', examineRights],
   ['evidence', 'spool', examineSpool],

@@ -5,6 +5,9 @@ import type { Host } from '../host/host.ts';
 import type { Runtime, RuntimeDescription, RuntimeIdentity } from '../runtime/runtime.ts';
 import type { NamedSink } from '../sink/several.ts';
 import type { Sink } from '../sink/sink.ts';
+import type { ControllerStatus } from '../trigger/controller.ts';
+import type { ControllerTrial } from '../trigger/controller-probe.ts';
+import type { ExitStatus } from '../trigger/exit.ts';
 import type { ScheduleStatus } from '../trigger/schedule.ts';
 
 /** Whom the doctor examines. */
@@ -19,6 +22,12 @@ export interface Patient {
   readonly waiting?: () => readonly (readonly string[])[];
   /** How the schedules stand; absent where no agent runs. */
   readonly schedules?: () => readonly ScheduleStatus[];
+  /** How the ends of containers are followed; absent where no agent runs. */
+  readonly exits?: () => ExitStatus | undefined;
+  /** Dials the controller of the configuration; absent where there is none. */
+  readonly tryController?: ((signal: AbortSignal) => Promise<ControllerTrial>) | undefined;
+  /** How the agent's own stream stands; absent where no agent runs. */
+  readonly controller?: () => ControllerStatus | undefined;
   readonly signal: AbortSignal;
 }
 

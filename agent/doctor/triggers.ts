@@ -1,4 +1,5 @@
 import { type FolderTrust, trustFolder } from '../host/trusted-folder.ts';
+import type { ExitStatus } from '../trigger/exit.ts';
 import { type Check, count, line } from './check.ts';
 import type { Patient } from './patient.ts';
 
@@ -40,6 +41,38 @@ export async function examineSchedules({ config, schedules }: Patient): Promise<
       untagged.map(({ name }) => name),
     ),
   ];
+}
+
+export async function examineExits({ config, exits }: Patient): Promise<Check[]> {
+  if (config.exits.rules.length === 0) return [];
+  return [checkExits(config.exits.rules.length, config.runtime.kind, exits?.())];
+}
+
+/** `status` is undefined where there is no agent to ask. */
+export function checkExits(rules: number, runtime: string, status: ExitStatus | undefined): Check {
+  const say = line('agent', 'exits');
+  const configured = count(rules, 'rule');
+  if (runtime === 'host') {
+    return say.warning(
+      `${configured}, and runtime.kind is host`,
+      'there are no containers that could end',
+      'set runtime.kind, or leave out exits',
+    );
+  }
+  if (status === undefined) return say.ok(configured, 'containers that end and fit one are captured');
+  const { matched, captured, known, dropped, failed } = status.counts;
+  const found = `${configured}; ${matched} ended, ${captured} captured, ${known} known before, ${dropped} dropped, ${failed} failed`;
+  const doubts: (readonly [meaning: string, mend: string])[] = [
+    ...(status.trouble === undefined
+      ? []
+      : [[`the runtime's events are not followed: ${status.trouble}`, 'start the runtime'] as const]),
+    ...(dropped === 0
+      ? []
+      : [[`${dropped} ended while too many waited`, 'narrow the rules, or raise exits.bound'] as const]),
+    ...(failed === 0 ? [] : [[`${failed} could not be captured`, 'see the log of the agent, and its policy'] as const]),
+  ];
+  if (doubts.length === 0) return say.ok(found, 'containers that end and fit one are captured');
+  return say.warning(found, doubts.map(([meaning]) => meaning).join('; '), doubts.map(([, mend]) => mend).join('; '));
 }
 
 /** `status` is undefined where there is no agent to ask; `untagged`: those whose keepDays no bucket gets to know. */

@@ -17,13 +17,7 @@ const KEEPALIVE_TIMEOUT_MS = 10_000;
  * next connection on. Fails with `config` when a file cannot serve; its words never hold what is in the file.
  */
 export async function dialController(config: ControllerConfig, nowMs: number): Promise<AgentLinkClient> {
-  const [ca, cert, key] = await Promise.all([
-    readPem('controller.caFile', config.caFile),
-    readPem('controller.certFile', config.certFile),
-    readPem('controller.keyFile', config.keyFile),
-  ]);
-  certificateIn('controller.caFile', config.caFile, ca);
-  checkOwn(config, { cert, key, nowMs });
+  const { ca, cert, key } = await readCredentials(config, nowMs);
   const { serverName } = config;
   const { AgentLink } = loadLink();
   return new AgentLink(config.address, grpc.credentials.createSsl(ca, key, cert), {
@@ -39,6 +33,24 @@ export async function dialController(config: ControllerConfig, nowMs: number): P
       ? {}
       : { 'grpc.ssl_target_name_override': serverName, 'grpc.default_authority': serverName }),
   });
+}
+
+/** In PEM. `onOwn` hears of the agent's certificate before it is judged. Fails as `dialController` does. */
+export async function readCredentials(
+  config: ControllerConfig,
+  nowMs: number,
+  onOwn: (own: X509Certificate) => void = () => undefined,
+): Promise<{ ca: Buffer; cert: Buffer; key: Buffer }> {
+  const [ca, cert, key] = await Promise.all([
+    readPem('controller.caFile', config.caFile),
+    readPem('controller.certFile', config.certFile),
+    readPem('controller.keyFile', config.keyFile),
+  ]);
+  certificateIn('controller.caFile', config.caFile, ca);
+  const own = certificateIn('controller.certFile', config.certFile, cert);
+  onOwn(own);
+  checkOwn(config, { own, key, nowMs });
+  return { ca, cert, key };
 }
 
 async function readPem(key: string, file: string): Promise<Buffer> {
@@ -59,9 +71,8 @@ function certificateIn(key: string, file: string, pem: Buffer): X509Certificate 
 
 function checkOwn(
   { certFile, keyFile }: ControllerConfig,
-  { cert, key, nowMs }: { readonly cert: Buffer; readonly key: Buffer; readonly nowMs: number },
+  { own, key, nowMs }: { readonly own: X509Certificate; readonly key: Buffer; readonly nowMs: number },
 ): void {
-  const own = certificateIn('controller.certFile', certFile, cert);
   let fits: boolean;
   try {
     fits = own.checkPrivateKey(createPrivateKey(key));

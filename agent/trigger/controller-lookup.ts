@@ -2,6 +2,7 @@ import { ExhibitError, explain, isExhibitError } from '../../evidence/error.ts';
 import type { Lookup__Output } from '../../proto/gen/exhibit/controller/v1/Lookup.ts';
 import type { LookupAnswer } from '../../proto/gen/exhibit/controller/v1/LookupAnswer.ts';
 import type { Container } from '../../proto/gen/exhibit/v1/Container.ts';
+import { podDigest } from '../../proto/pod-digest.ts';
 import { isNaming, matching } from '../runtime/pick.ts';
 import type { ContainerSummary, Runtime, Selector } from '../runtime/runtime.ts';
 import { resolveTarget, selectorFromProto } from '../runtime/select.ts';
@@ -46,6 +47,25 @@ export function openLookups(runtimes: readonly Runtime[]): AnswerLookup {
       done();
     }
   };
+}
+
+/** More pods than that are not told: the controller then asks this node with the others. */
+const MAX_PODS = 1_000;
+/** Sooner than the next heartbeat. */
+const PODS_TIMEOUT_MS = 5_000;
+
+/** Digests of the node's pods, each once, in order; undefined where a runtime does not answer. */
+export async function podDigests(runtimes: readonly Runtime[]): Promise<readonly number[] | undefined> {
+  try {
+    const signal = AbortSignal.timeout(PODS_TIMEOUT_MS);
+    const listed = (await Promise.all(runtimes.map((runtime) => runtime.list(signal)))).flat();
+    const names = listed.flatMap(({ pod }) => (pod === undefined ? [] : [podDigest(pod.namespace, pod.name)]));
+    const digests = [...new Set(names)].sort((a, b) => a - b);
+    return digests.length > MAX_PODS ? undefined : digests;
+  } catch {
+    // Whoever asks this node hears why.
+    return undefined;
+  }
 }
 
 async function find({ selector, namespace }: Lookup__Output, runtimes: readonly Runtime[]): Promise<Container[]> {

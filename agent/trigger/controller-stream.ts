@@ -30,6 +30,8 @@ export interface StreamParts {
   readonly debts: Debts;
   readonly answerLookup: AnswerLookup;
   readonly load: () => Pick<Heartbeat, 'running' | 'waiting'>;
+  /** Digests of the node's pods, in order; undefined where they cannot be told. Never rejects. */
+  readonly pods: () => Promise<readonly number[] | undefined>;
   /** The controller has taken the agent in. */
   readonly onWelcome: (outbox: Outbox, welcome: Welcome__Output) => void;
   readonly now: () => number;
@@ -51,6 +53,11 @@ class AgentStream {
   #welcomed = false;
   #heartbeats: NodeJS.Timeout | undefined;
   #nonsense = 0;
+  /** As they were looked at last, and what the controller was told of them. */
+  #pods: readonly number[] | undefined;
+  #toldPods = '';
+  #looking = false;
+  #over = false;
 
   constructor(call: Call, parts: StreamParts) {
     this.#call = call;
@@ -72,6 +79,7 @@ class AgentStream {
     this.#outbox.send({ hello: this.#parts.hello });
     if (signal.aborted) stop();
     const why = await this.#ended.promise;
+    this.#over = true;
     clearTimeout(patience);
     clearInterval(this.#heartbeats);
     signal.removeEventListener('abort', stop);
@@ -121,13 +129,36 @@ class AgentStream {
       return;
     }
     this.#marks.push(this.#parts.debts.mark());
-    this.#outbox.send({ heartbeat: { atMs: this.#parts.now(), ...this.#parts.load() } });
+    this.#outbox.send({ heartbeat: { atMs: this.#parts.now(), ...this.#parts.load(), ...this.#newPods() } });
+    this.#carryOut(this.#lookAtPods());
+  }
+
+  #newPods(): Pick<Heartbeat, 'pods'> {
+    const text = this.#pods?.join() ?? this.#toldPods;
+    if (this.#pods === undefined || text === this.#toldPods) return {};
+    this.#toldPods = text;
+    return { pods: { digests: [...this.#pods] } };
+  }
+
+  /** After the heartbeat, which does not wait for a runtime. */
+  async #lookAtPods(): Promise<void> {
+    if (this.#looking) return;
+    this.#looking = true;
+    this.#pods = await this.#parts.pods();
+    this.#looking = false;
+    this.#tellPods();
+  }
+
+  /** The first time at once, later ones with the next heartbeat: pods that come and go must not make more of those. */
+  #tellPods(): void {
+    if (this.#toldPods === '' && this.#pods?.length && this.#marks.length === 0 && !this.#over) this.#beat();
   }
 
   #confirm(): void {
     const mark = this.#marks.shift();
     if (mark === undefined) this.#puzzled();
     else this.#parts.debts.confirm(mark);
+    this.#tellPods();
   }
 
   /** A newer controller may say something that this agent does not know; one that says nothing else is none. */

@@ -9,7 +9,7 @@ import { Commands } from './controller-commands.ts';
 import type { ControllerConfig } from './controller-config.ts';
 import { Debts } from './controller-debts.ts';
 import { dialController } from './controller-dial.ts';
-import { openLookups } from './controller-lookup.ts';
+import { openLookups, podDigests } from './controller-lookup.ts';
 import type { Outbox } from './controller-outbox.ts';
 import { holdStream, PROTOCOL } from './controller-stream.ts';
 import { type RequestDefaults, readRequest } from './request.ts';
@@ -19,7 +19,16 @@ import { type WireOptions, wireEvent } from './wire.ts';
  * The trigger that dials the controller and holds one stream to it: commands come in, and everything that is captured on this
  * node is told. Whether the controller is there makes no difference to any other trigger. docs/controller-link.md.
  */
-export type ControllerTrigger = AsyncDisposable;
+export interface ControllerTrigger extends AsyncDisposable {
+  status(): ControllerStatus;
+}
+
+export interface ControllerStatus {
+  /** Since when the controller has taken the agent in; undefined: it has not. */
+  readonly upSinceMs: number | undefined;
+  /** Why the last stream ended or none came to be; undefined before the first. */
+  readonly why: string | undefined;
+}
 
 export interface ControllerOptions extends WireOptions {
   readonly config: ControllerConfig;
@@ -56,6 +65,7 @@ export function openControllerTrigger(options: ControllerOptions): ControllerTri
   const trigger = new Dialler(options, stop.signal);
   const running = trigger.run();
   return {
+    status: () => trigger.status,
     async [Symbol.asyncDispose]() {
       stop.abort(new Error('the agent is stopping'));
       await running;
@@ -64,6 +74,7 @@ export function openControllerTrigger(options: ControllerOptions): ControllerTri
 }
 
 class Dialler {
+  status: ControllerStatus = { upSinceMs: undefined, why: undefined };
   readonly #options: ControllerOptions;
   readonly #signal: AbortSignal;
   readonly #debts = new Debts();
@@ -101,6 +112,7 @@ class Dialler {
     while (!this.#signal.aborted) {
       const beganMs = now();
       const why = await this.#attempt();
+      this.status = { upSinceMs: undefined, why };
       if (this.#signal.aborted) return;
       if (now() - beganMs >= HEALTHY_MS) failures = 0;
       const pauseMs = reconnectMs(failures, config.reconnect, random());
@@ -126,9 +138,11 @@ class Dialler {
             ...parts,
             answerLookup: this.#answerLookup,
             load: () => this.#load(),
+            pods: () => podDigests(this.#options.runtimes),
             onWelcome: (outbox, { controllerVersion }) => {
               log.info({ controller: config.address, controllerVersion }, 'stream to the controller is up');
               this.#outbox = outbox;
+              this.status = { upSinceMs: now(), why: undefined };
               this.#tellDebts();
             },
           },

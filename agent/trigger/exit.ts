@@ -17,8 +17,15 @@ import { DEFAULT_KEPT, type ExitRule, type ExitsConfig, ruleFor } from './exit-r
  */
 export interface ExitTrigger extends AsyncDisposable {
   readonly counts: Readonly<ExitCounts>;
+  status(): ExitStatus;
   /** Resolves when nothing that was heard of waits or is being captured. */
   idle(): Promise<void>;
+}
+
+export interface ExitStatus {
+  readonly counts: Readonly<ExitCounts>;
+  /** Why the runtime's events cannot be followed; undefined while they are, as far as is known. */
+  readonly trouble: string | undefined;
 }
 
 export interface ExitCounts {
@@ -82,6 +89,7 @@ export function startExitTrigger(options: ExitOptions): ExitTrigger {
   const following = trigger.follow();
   return {
     counts: trigger.counts,
+    status: () => ({ counts: { ...trigger.counts }, trouble: trigger.trouble }),
     idle: () => trigger.idle(),
     async [Symbol.asyncDispose]() {
       end.abort(new ExhibitError('cancelled', 'the agent is stopping'));
@@ -93,6 +101,7 @@ export function startExitTrigger(options: ExitOptions): ExitTrigger {
 
 class Follower {
   readonly counts: ExitCounts = { matched: 0, dropped: 0, captured: 0, known: 0, failed: 0 };
+  trouble: string | undefined;
   readonly #options: ExitOptions;
   readonly #times: typeof TIMES;
   readonly #signal: AbortSignal;
@@ -134,7 +143,8 @@ class Follower {
         }
       } catch (error) {
         if (this.#signal.aborted) return;
-        log.warn({ error: explain(error), againInMs: backoffMs }, "the runtime's events ended");
+        this.trouble = explain(error);
+        log.warn({ error: this.trouble, againInMs: backoffMs }, "the runtime's events ended");
       }
       await this.#pause(backoffMs);
       backoffMs = Math.min(2 * backoffMs, this.#times.backoffMostMs);
@@ -249,6 +259,8 @@ class Follower {
     const { runtime, config, now } = this.#options;
     const ended = (await this.#list()).filter(({ state, id }) => state === 'exited' && !this.#seen.has(id));
     ended.sort((a, b) => b.createdAt.localeCompare(a.createdAt));
+    // It answered, and the subscription has held for as long.
+    this.trouble = undefined;
     for (const { id } of ended.slice(0, SWEPT)) {
       const how = await runtime.endOf?.(id, this.#signal);
       const finishedAtMs = Date.parse(how?.finishedAt ?? '');

@@ -11,17 +11,24 @@ import { containerdExits, type ExitEvents } from '../runtime/exits.ts';
 import { asHostPath, type Runtime } from '../runtime/runtime.ts';
 import { folderOf } from '../sink/local.ts';
 import type { LocalNode } from '../sink/local-bundles.ts';
-import { openControllerTrigger } from './controller.ts';
+import { type ControllerStatus, type ControllerTrigger, openControllerTrigger } from './controller.ts';
 import { serveExec } from './exec.ts';
-import { startExitTrigger } from './exit.ts';
+import { type ExitTrigger, startExitTrigger } from './exit.ts';
 import { openRequestFolder } from './folder.ts';
-import { openSchedules, type ScheduleStatus } from './schedule.ts';
+import { openSchedules, type ScheduleStatus, type Schedules } from './schedule.ts';
 import { createKeeper } from './schedule-keep.ts';
 import type { WireOptions } from './wire.ts';
 
 /** Everything that captures begin by: the socket always, the others where the configuration has them. */
 export interface Triggers extends AsyncDisposable {
   readonly socket: string;
+}
+
+/** How those stand that are configured, for the doctor. */
+export interface TriggersStatus {
+  schedules(): readonly ScheduleStatus[];
+  exits(): ReturnType<ExitTrigger['status']> | undefined;
+  controller(): ControllerStatus | undefined;
 }
 
 interface TriggersOptions extends WireOptions {
@@ -32,7 +39,9 @@ interface TriggersOptions extends WireOptions {
   /** The first one lists containers and tells of those that ended. */
   readonly runtimes: readonly [Runtime, ...Runtime[]];
   readonly version: string;
-  readonly examine: (signal: AbortSignal, schedules: readonly ScheduleStatus[]) => Promise<Check[]>;
+  /** Bundles of schedules that are not removed, since later captures name them. */
+  readonly isBaseline: ((captureId: string) => boolean) | undefined;
+  readonly examine: (signal: AbortSignal, status: TriggersStatus) => Promise<Check[]>;
   readonly log: Logger;
 }
 
@@ -40,7 +49,7 @@ interface TriggersOptions extends WireOptions {
 const SHUTDOWN_GRACE_MS = 20_000;
 
 /**
- * Starts them. Disposal first hears of no more containers that end, then takes no more captures and lets the running ones end
+ * Starts them. Disposal first begins no more captures of containers that end, then takes none at all and lets the running ones end
  * within the grace time, and only then closes what tells callers how those ended; the socket last, for as long as it is there
  * no other agent starts on this node.
  */
@@ -56,29 +65,34 @@ export async function openTriggers(options: TriggersOptions): Promise<Triggers> 
     defaults: { artifacts: config.artifacts, consistency: config.memory.consistency, scope: config.scope },
     sinks: config.sinks.map(({ name }) => name),
   };
-  let statusOfSchedules = (): readonly ScheduleStatus[] => [];
-  const examine = (signal: AbortSignal) => options.examine(signal, statusOfSchedules());
+  const open: { controller?: ControllerTrigger; schedules?: Schedules; exits?: ExitTrigger } = {};
+  const status: TriggersStatus = {
+    schedules: () => open.schedules?.status() ?? [],
+    exits: () => open.exits?.status(),
+    controller: () => open.controller?.status(),
+  };
+  const examine = (signal: AbortSignal) => options.examine(signal, status);
   stack.use(await serveExec({ ...asking, socket, runtime, examine, log }));
   if (config.controller !== undefined) {
     const { bootId } = hostIdentity(host, now);
     const able = { artifacts: [...ARTIFACTS], sinks: asking.sinks };
     const self = { cluster, node, pod, bootId, agentVersion: options.version, ...able };
     const dial = { config: config.controller, runtimes, self, now, random: Math.random, log };
-    stack.use(openControllerTrigger({ ...asking, ...dial }));
+    open.controller = stack.use(openControllerTrigger({ ...asking, ...dial }));
   }
   if (config.schedules.length > 0) {
     const { schedules, scheduleBudget: budget } = config;
     const stateDir = reach(host, asHostPath(config.stateDir));
-    const tidy = createKeeper({ places: placesOf(config), log });
+    const tidy = createKeeper({ places: placesOf(config), isNeeded: options.isBaseline, log });
     const given = { schedules, budget, node, stateDir, tidy };
-    const opened = stack.use(await openSchedules({ ...given, captures, runtime, incidents, now, log }));
-    statusOfSchedules = () => opened.status();
+    open.schedules = stack.use(await openSchedules({ ...given, captures, runtime, incidents, now, log }));
   }
   const { requestFolder: folder } = config;
   if (folder !== undefined) stack.use(await openRequestFolder({ ...asking, folder, node, host, now, log }));
   stack.defer(() => captures.drain(SHUTDOWN_GRACE_MS));
   const events = config.exits.rules.length > 0 ? exitEvents(config) : undefined;
-  if (events !== undefined) stack.use(startExitTrigger({ config: config.exits, events, runtime, captures, now, log }));
+  if (events !== undefined)
+    open.exits = stack.use(startExitTrigger({ config: config.exits, events, runtime, captures, now, log }));
   const running = stack.move();
   return { socket, [Symbol.asyncDispose]: () => running.disposeAsync() };
 }

@@ -13,11 +13,13 @@ const MOST_REMOVED = 100;
 export interface KeeperOptions {
   /** The agent's folder sinks. */
   readonly places: readonly LocalNode[];
+  /** Bundles that something still needs: one that is a baseline, since later captures name it. */
+  readonly isNeeded?: ((captureId: string) => boolean) | undefined;
   readonly log: Logger;
 }
 
 /** `found`: the names of what the schedule's last run captured. */
-export function createKeeper({ places, log }: KeeperOptions) {
+export function createKeeper({ places, isNeeded = () => false, log }: KeeperOptions) {
   const passed = new Map<string, Set<string>>();
   return async (schedule: ScheduleConfig, found: readonly string[]): Promise<void> => {
     const { name, keep } = schedule;
@@ -28,7 +30,7 @@ export function createKeeper({ places, log }: KeeperOptions) {
       passed.set(key, ids);
       try {
         const bundles = await listLocalBundles(place, (request) => isOf(request, name), ids);
-        const old = surplusOf(bundles, { keep, found });
+        const old = surplusOf(bundles, { keep, found }).filter((captureId) => !isNeeded(captureId));
         for (const captureId of old.slice(0, MOST_REMOVED)) {
           const removed = await removeLocalBundle(place, captureId);
           if (removed)

@@ -21,7 +21,7 @@ const PATTERN = /^[A-Za-z0-9._*-]{1,253}$/;
  * Small, and telling by comparison: who runs, who talks to whom, what the node's kernel holds, and which files of the writable
  * layer there are. No memory, no checkpoint, no logs: nothing that stops a container or takes long.
  */
-const LIGHT_ARTIFACTS = ['processes', 'network', 'node', 'rootfs'] as const;
+export const LIGHT_ARTIFACTS = ['processes', 'network', 'node', 'rootfs'] as const;
 
 const patterns = z
   .array(z.string().regex(PATTERN, { error: 'a name, with * for any characters' }))
@@ -53,10 +53,8 @@ export const scheduleSchema = z
     /** Each node adds a part of this to every time, always the same one; see schedule-time.ts. */
     jitterMs: z.number().int().min(0).max(DAY_MS).default(60_000),
     selector: selectorSchema,
-    artifacts: z
-      .array(z.enum(ARTIFACTS))
-      .min(1)
-      .default([...LIGHT_ARTIFACTS]),
+    /** LIGHT_ARTIFACTS unless told; those that are told are never narrowed by the policy. */
+    artifacts: z.array(z.enum(ARTIFACTS)).min(1).optional(),
     consistency: z.enum(['live', 'frozen']).default('live'),
     scope: z.enum(SCOPES).default('container'),
     case: z.string().max(MAX_TEXT).default(''),

@@ -6,7 +6,7 @@ import { type Incidents, SCHEDULE_TRIGGER } from '../capture/incidents.ts';
 import type { JournalEntry } from '../capture/journal.ts';
 import type { Runtime } from '../runtime/runtime.ts';
 import { judge, recent } from './schedule-budget.ts';
-import type { ScheduleBudgetConfig, ScheduleConfig } from './schedule-options.ts';
+import { LIGHT_ARTIFACTS, type ScheduleBudgetConfig, type ScheduleConfig } from './schedule-options.ts';
 import { openScheduleState, type StateFile } from './schedule-state.ts';
 import { chooseTargets, type ScheduledTarget } from './schedule-targets.ts';
 import { dueAt, jitterOf, type Ticks, ticksOf } from './schedule-time.ts';
@@ -259,7 +259,8 @@ function requestOf(schedule: ScheduleConfig, tickMs: number, { selector }: Sched
   return {
     captureId: '',
     selector,
-    artifacts,
+    artifacts: artifacts ?? LIGHT_ARTIFACTS,
+    ...(artifacts === undefined ? { artifactsByDefault: true } : {}),
     caseId: schedule.case,
     reason: schedule.reason,
     consistency,

@@ -79,14 +79,14 @@ export async function initPki(
 export async function issueAgent(folder: string, cluster: string, node: string, options: IssueOptions): Promise<Files> {
   const uri = agentUri(await trustDomainOf(folder), { cluster: checkName(cluster), node: checkName(node) });
   const usual = path.join(folder, 'agents', 'nodes', cluster, node);
-  return await issueInto(folder, 'agents', usual, { commonName: node, names: [{ uri }] }, options);
+  return await issueInto(folder, 'agents', usual, { commonName: `node ${cluster}/${node}`, names: [{ uri }] }, options);
 }
 
 /** @throws ExhibitError `usage` */
 export async function issueOperator(folder: string, name: string, options: IssueOptions): Promise<Files> {
   const uri = operatorUri(await trustDomainOf(folder), checkName(name));
   const usual = path.join(folder, 'operators', 'people', name);
-  return await issueInto(folder, 'operators', usual, { commonName: name, names: [{ uri }] }, options);
+  return await issueInto(folder, 'operators', usual, { commonName: `operator ${name}`, names: [{ uri }] }, options);
 }
 
 /** `names` are DNS names and addresses. @throws ExhibitError `usage` */
@@ -173,7 +173,8 @@ async function issueInto(
   // A certificate that outlives its authority is none.
   const notAfter = new Date(Math.min(daysAfter(now, days).getTime(), issuer.certificate.validToDate.getTime()));
   const notBefore = new Date(now.getTime() - BACKDATED_MS);
-  // RFC 5280 bounds a common name at 64; it is for eyes only.
+  // RFC 5280 bounds a common name at 64; it is for eyes only. OpenSSL takes one that could be a DNS name for one, which the name
+  // constraints of our authorities refuse: a space keeps it from that.
   const spec = { ...who, commonName: who.commonName.slice(0, 64), usage: USAGE[by], notBefore, notAfter };
   const pair = await issueLeaf(spec, issuer);
   const serial = serialOf(pair.certificate);

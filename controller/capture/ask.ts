@@ -96,7 +96,8 @@ export async function* nodesOf({ store }: Domain, filter: { readonly connectedOn
 }
 
 /** Known agents that were to be asked and are not connected: they may have a target too. */
-export async function unconnected(domain: Domain, { isWanted }: Reach): Promise<Unreached[]> {
+export async function unconnected(domain: Domain, reach: Reach): Promise<Unreached[]> {
+  const { isWanted } = reach;
   const away: Unreached[] = [];
   const sinceMs = domain.now() - NODE_MEMORY_MS;
   const { links, store } = domain;
@@ -104,10 +105,22 @@ export async function unconnected(domain: Domain, { isWanted }: Reach): Promise<
   /** A stream that ended here a moment ago: the store hears of it behind everybody else. */
   const hasJustGone = ({ replicaId, cluster, node }: NodeRow) =>
     replicaId === store.bus.replicaId && !here.has(`${cluster}/${node}`);
-  for await (const row of nodesOf(domain, { connectedOnly: false })) {
+  for await (const row of knownNodes(domain, reach)) {
     if ((row.replicaId !== '' && !hasJustGone(row)) || row.lastSeenMs < sinceMs || !isWanted(row)) continue;
     const { cluster, node, lastSeenMs } = row;
     away.push({ cluster, node, reason: `not connected since ${new Date(lastSeenMs).toISOString()}` });
   }
   return away;
+}
+
+/** At least those that may be wanted; a node that is named by its whole name is not looked for among thousands. */
+async function* knownNodes(domain: Domain, { clusters, node }: Reach): AsyncIterable<NodeRow> {
+  if (node === '' || clusters.some((cluster) => cluster.includes('*'))) {
+    yield* nodesOf(domain, { connectedOnly: false });
+    return;
+  }
+  for (const cluster of clusters) {
+    const row = await domain.store.node({ cluster, node });
+    if (row !== undefined) yield row;
+  }
 }

@@ -11,6 +11,7 @@ import type { CaptureRow, NewAudit } from '../store/store.ts';
 import { approvalFor } from './approval.ts';
 import { type Asked, isProcess, readAsked } from './asked.ts';
 import { findTargets, selectorMessage } from './find.ts';
+import { publishStored } from './publish.ts';
 import type { CaptureTarget } from './targets.ts';
 import { wireCapture } from './wire.ts';
 
@@ -44,11 +45,11 @@ export async function createCapture(
 }
 
 /** Has every node told that has something to do. */
-export async function announce({ store }: Domain, rows: readonly CaptureRow[]): Promise<void> {
+export async function announce(domain: Domain, rows: readonly CaptureRow[]): Promise<void> {
   const nodes = new Set(
     rows.filter(({ state }) => state !== 'awaiting-approval').map((row) => `${row.cluster}/${row.node}`),
   );
-  await Promise.all([...nodes].map((node) => store.bus.publish('commands', node)));
+  await Promise.all([...nodes].map((node) => publishStored(domain, 'commands', node)));
 }
 
 /** What this request has made already. Fails with `capture-conflict` when the id is another request's. */

@@ -9,6 +9,7 @@ import type { CaptureChange, CaptureRow, CaptureState, NewAudit } from '../store
 import { readReason } from '../text.ts';
 import { announce } from './create.ts';
 import { findCapture } from './get.ts';
+import { publishStored } from './publish.ts';
 import { hasEnded, wireCapture } from './wire.ts';
 
 /** What people decide about a capture that is there: cancel, approve, deny. Each is one change of the row, so of two at once one wins. */
@@ -107,7 +108,7 @@ async function decided(
 
 /** Its node, where it has something to do, and those who watch. */
 async function tell(domain: Domain, row: CaptureRow): Promise<void> {
-  const watched = domain.store.bus.publish('captures', JSON.stringify({ captureId: row.captureId }));
+  const watched = publishStored(domain, 'captures', JSON.stringify({ captureId: row.captureId }));
   await Promise.all([hasEnded(row.state) ? undefined : announce(domain, [row]), watched]);
 }
 

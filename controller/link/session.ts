@@ -13,6 +13,8 @@ const MAX_SENDING = 64;
 const MAX_INBOX = 16;
 /** Of captures that one node has open or tells of, and a stream has to do with. */
 const MAX_KNOWN = 2_000;
+/** Pods of one node whose digests are kept; EKS runs 250 on one at most. */
+const MAX_PODS = 1_000;
 /** Messages that say nothing, of an agent that is newer than we are or hostile. */
 const MAX_NONSENSE = 20;
 
@@ -65,6 +67,7 @@ export class Session {
   #known: Map<string, Known> | undefined;
   #room: PromiseWithResolvers<void> | undefined;
   #nonsense = 0;
+  #pods: Uint32Array | undefined;
 
   constructor(call: AgentCall, node: AgentIdentity, id: string, events: SessionEvents, now: () => number) {
     this.#call = call;
@@ -110,6 +113,11 @@ export class Session {
     else call.emit('error', { code, details });
   }
 
+  /** As the agent told last; a pod that began since is not among them. */
+  hasPod(digest: number): boolean {
+    return this.#pods?.includes(digest) === true;
+  }
+
   puzzled(): void {
     this.#nonsense += 1;
     if (this.#nonsense > MAX_NONSENSE) this.end(grpc.status.INVALID_ARGUMENT, 'These messages make no sense');
@@ -153,6 +161,8 @@ export class Session {
     if (message.heartbeat) {
       this.running = message.heartbeat.running;
       this.waiting = message.heartbeat.waiting;
+      const { pods } = message.heartbeat;
+      if (pods) this.#pods = pods.digests.length > MAX_PODS ? undefined : Uint32Array.from(pods.digests);
     }
     if (this.ready && message.lookup) {
       this.#events.onLookup(this, message);

@@ -1,5 +1,6 @@
 import type { Capture__Output } from '../../proto/gen/exhibit/v1/Capture.ts';
 import type { CaptureEvent__Output } from '../../proto/gen/exhibit/v1/CaptureEvent.ts';
+import type { Changes__Output } from '../../proto/gen/exhibit/v1/Changes.ts';
 import type { StageEnded__Output } from '../../proto/gen/exhibit/v1/StageEnded.ts';
 import type { CaptureRow, CaptureState } from '../store/store.ts';
 
@@ -21,6 +22,8 @@ export const toldEnd = (state: string): ToldEnd | undefined => TOLD_ENDS.find((o
 /** An agent's own stages are some fifteen, its sinks eight at most. */
 const MAX_STAGES = 64;
 const MAX_SINKS = 32;
+/** Of changes: an agent compares seven. */
+const MAX_KINDS = 32;
 const MAX_NAME_CHARS = 256;
 /** A sentence with its causes. */
 const MAX_WORDS_CHARS = 4_000;
@@ -46,8 +49,14 @@ export function clipCapture(capture: Capture__Output): Capture__Output {
     stages: capture.stages.slice(0, MAX_STAGES).map(clipStage),
     waitingSinks: waitingSinks.map(name),
     waitingProblems: capture.waitingProblems.slice(0, waitingSinks.length).map((text) => clip(text)),
+    changes: capture.changes && clipChanges(capture.changes),
   };
 }
+
+const clipChanges = ({ baseline, kinds }: Changes__Output): Changes__Output => ({
+  baseline: name(baseline),
+  kinds: kinds.slice(0, MAX_KINDS).map((one) => ({ ...one, kind: name(one.kind) })),
+});
 
 const clipStage = (stage: StageEnded__Output): StageEnded__Output => ({
   ...stage,

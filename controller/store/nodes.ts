@@ -11,10 +11,11 @@ const TOUCHED_ROWS = 50;
 
 type NodeCalls = Pick<Store, 'putNode' | 'nodeGone' | 'touchNodes' | 'node' | 'nodes'>;
 
-export function nodeCalls({ read, write }: Sql): NodeCalls {
+/** Agents say it all again when they connect, so that no disk is waited for. */
+export function nodeCalls({ read, writeLightly }: Sql): NodeCalls {
   return {
     putNode: (node) =>
-      write(async (tx) => {
+      writeLightly(async (tx) => {
         const { cluster, node: name, ...columns } = columnsOf(node);
         await tx
           .insertInto('nodes')
@@ -24,7 +25,7 @@ export function nodeCalls({ read, write }: Sql): NodeCalls {
       }),
 
     nodeGone: ({ cluster, node }, sessionId, lastSeenMs) =>
-      write(async (tx) => {
+      writeLightly(async (tx) => {
         await tx
           .updateTable('nodes')
           .set({ replica_id: '', last_seen_ms: whole(lastSeenMs, 'lastSeenMs') })
@@ -41,7 +42,7 @@ export function nodeCalls({ read, write }: Sql): NodeCalls {
         ).values(),
       ];
       if (last.length === 0) return;
-      await write(async (tx) => {
+      await writeLightly(async (tx) => {
         for (let at = 0; at < last.length; at += TOUCHED_ROWS)
           await touchStatement(last.slice(at, at + TOUCHED_ROWS)).execute(tx);
       });

@@ -56,6 +56,7 @@ export async function openPostgres(target: PostgresTarget, log: Logger, now: () 
     read: (work) => store.read(work),
     once: (work) => store.once(work),
     write: (work) => store.write(work),
+    writeLightly: (work) => store.write(work),
     writeAudited: (work) => store.writeAudited(work),
     [Symbol.asyncDispose]: () => store[Symbol.asyncDispose](),
   };

@@ -14,7 +14,9 @@ export interface Sql extends AsyncDisposable {
   read<T>(work: (db: Database) => Promise<T>): Promise<T>;
   /** One transaction, durable when this resolves. `work` may run more than once: it touches nothing but the database. */
   write<T>(work: (tx: Database) => Promise<T>): Promise<T>;
-  /** The same for what adds to the audit log: no other replica adds to it meanwhile. */
+  /** As `write`, but a power cut may take it; a killed process does not. For what is known again soon: who is connected. */
+  writeLightly<T>(work: (tx: Database) => Promise<T>): Promise<T>;
+  /** As `write`, for what adds to the audit log: no other replica adds to it meanwhile. */
   writeAudited<T>(work: (tx: Database) => Promise<T>): Promise<T>;
 }
 

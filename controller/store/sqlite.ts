@@ -1,4 +1,4 @@
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, openSync as openFile } from 'node:fs';
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Kysely, type SqliteDatabase, SqliteDialect, type SqliteStatement } from 'kysely';
@@ -8,10 +8,17 @@ import type { Schema } from './schema.ts';
 import type { Database, Dialect, Sql } from './sql.ts';
 import { isOfWork, sqliteFault } from './sqlite-fault.ts';
 import { rowOfStored, storableText } from './text.ts';
+import { openWalSync, type WalSync } from './wal-sync.ts';
 
 /** `full`: on the disk before a call resolves. `normal`: a power cut may lose the last moments, a killed process nothing. */
 export const DURABILITIES = ['full', 'normal'] as const;
 export type Durability = (typeof DURABILITIES)[number];
+
+/**
+ * SQLite syncs the log by itself only before it is brought into the database file (`synchronous = normal`); what has to be on the
+ * disk is synced by `WalSync` on another thread, because a commit that waits for the disk stops the whole process meanwhile.
+ */
+const SYNCHRONOUS = 'normal';
 
 /** Somebody's backup or sqlite3 may hold the file for a moment. */
 const BUSY_TIMEOUT_MS = 5_000;
@@ -32,23 +39,34 @@ const DIALECT: Dialect = { kind: 'sqlite', concurrentWrites: false };
  * savepoint of its own, because a commit waits for the disk (docs/controller-store.md has the measurement).
  * @throws ExhibitError `config`: no database, another's, of a newer exhibit, or open in another process
  */
-export async function openSqlite(file: string, durability: Durability, now: () => number): Promise<Sql> {
+export async function openSqlite(
+  file: string,
+  durability: Durability,
+  now: () => number,
+  openSync: (file: string) => WalSync = openWalSync,
+): Promise<Sql> {
   try {
     await using stack = new AsyncDisposableStack();
     const owner = stack.adopt(claimFile(file), (held) => held.close());
-    const writer = stack.use(connect(file, { durability, readOnly: false }));
+    const writer = stack.use(connect(file, { readOnly: false }));
     refuseForeign(writer.connection, file);
-    const queue = new WriteQueue(writer);
-    while (await queue.add((tx) => migrateOnce(tx, DIALECT, now()))) {
+    const sync = durability === 'full' ? stack.use(openSync(file)) : undefined;
+    const queue = new WriteQueue(writer, sync);
+    while (await queue.add(true, (tx) => migrateOnce(tx, DIALECT, now()))) {
       // One more.
     }
-    const reader = stack.use(connect(file, { durability, readOnly: true }));
+    const reader = stack.use(connect(file, { readOnly: true }));
     const resources = stack.move();
-    const write: Sql['write'] = (work) => queue.add(work).catch((error) => Promise.reject(sqliteFault(error, file)));
+    const queueWrites =
+      (isDurable: boolean): Sql['write'] =>
+      (work) =>
+        queue.add(isDurable, work).catch((error) => Promise.reject(sqliteFault(error, file)));
+    const write = queueWrites(true);
     return {
       dialect: DIALECT,
       read: (work) => work(reader.database).catch((error) => Promise.reject(sqliteFault(error, file))),
       write,
+      writeLightly: queueWrites(false),
       writeAudited: write,
       async [Symbol.asyncDispose]() {
         await queue.idle();
@@ -66,13 +84,13 @@ interface Connection extends Disposable {
   readonly connection: DatabaseSync;
 }
 
-function connect(file: string, { durability, readOnly }: { durability: Durability; readOnly: boolean }): Connection {
+function connect(file: string, { readOnly }: { readOnly: boolean }): Connection {
   const connection = new DatabaseSync(file, { timeout: BUSY_TIMEOUT_MS, enableForeignKeyConstraints: true, readOnly });
   try {
     connection.exec(
       readOnly
         ? 'pragma query_only = on'
-        : `pragma journal_mode = wal; pragma synchronous = ${durability}; pragma recursive_triggers = on;
+        : `pragma journal_mode = wal; pragma synchronous = ${SYNCHRONOUS}; pragma recursive_triggers = on;
            pragma journal_size_limit = ${JOURNAL_LIMIT_BYTES}`,
     );
   } catch (error) {
@@ -120,7 +138,7 @@ function statementForKysely(statement: StatementSync): SqliteStatement {
  */
 function claimFile(file: string): DatabaseSync {
   // Commands and custody are nobody else's; SQLite gives its other files the mode of this one.
-  for (const name of [file, `${file}-owner`]) closeSync(openSync(name, 'a', 0o600));
+  for (const name of [file, `${file}-owner`]) closeSync(openFile(name, 'a', 0o600));
   const owner = new DatabaseSync(`${file}-owner`, { timeout: 0 });
   try {
     owner.exec('pragma journal_mode = memory; begin exclusive');
@@ -149,27 +167,33 @@ interface Job {
 
 type Outcome = { readonly ok: true; readonly value: unknown } | { readonly ok: false; readonly error: unknown };
 
-/** Writers in the order they came; those who wait together are committed together. */
+/** Writers in the order they came; those who wait together are committed together, and then synced together. */
 class WriteQueue {
+  readonly #sync: WalSync | undefined;
   readonly #connection: DatabaseSync;
   readonly #database: Database;
   readonly #jobs: Job[] = [];
   #running: Promise<void> | undefined;
 
-  constructor({ connection, database }: Connection) {
+  constructor({ connection, database }: Connection, sync: WalSync | undefined) {
+    this.#sync = sync;
     this.#connection = connection;
     this.#database = database;
   }
 
-  add<T>(run: (tx: Database) => Promise<T>): Promise<T> {
-    return new Promise<T>((resolve, reject) => {
+  async add<T>(isDurable: boolean, run: (tx: Database) => Promise<T>): Promise<T> {
+    this.#sync?.check();
+    const value = await new Promise<T>((resolve, reject) => {
       this.#jobs.push({ run, resolve: (value) => resolve(value as T), reject });
       this.#running ??= this.#drain();
     });
+    if (isDurable) await this.#sync?.sync();
+    return value;
   }
 
   async idle(): Promise<void> {
     while (this.#running !== undefined) await this.#running;
+    await this.#sync?.idle();
   }
 
   async #drain(): Promise<void> {

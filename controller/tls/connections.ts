@@ -1,5 +1,5 @@
 import { X509Certificate } from 'node:crypto';
-import type { TLSSocket } from 'node:tls';
+import type { PeerCertificate, TLSSocket } from 'node:tls';
 import type { Logger } from 'pino';
 import type { Material } from './files.ts';
 
@@ -89,12 +89,25 @@ export function chainOf(socket: TLSSocket): X509Certificate[] {
   const chain: X509Certificate[] = [];
   let at = socket.getPeerCertificate(true);
   while (at?.raw !== undefined && chain.length < MAX_CHAIN) {
-    chain.push(new X509Certificate(at.raw));
+    chain.push(chain.length === 0 ? new X509Certificate(at.raw) : authorityOf(at));
     // The last one is its own issuer.
     if (at.issuerCertificate === at) break;
     at = at.issuerCertificate;
   }
   return chain;
+}
+
+/** Above thousands of certificates stand a few, and each takes OpenSSL some KiB. More than a handful are of no honest trust. */
+const MAX_AUTHORITIES = 64;
+const authorities = new Map<string, X509Certificate>();
+
+function authorityOf({ raw, fingerprint256 }: Pick<PeerCertificate, 'raw' | 'fingerprint256'>): X509Certificate {
+  const known = authorities.get(fingerprint256);
+  if (known !== undefined) return known;
+  const authority = new X509Certificate(raw);
+  if (authorities.size >= MAX_AUTHORITIES) authorities.clear();
+  authorities.set(fingerprint256, authority);
+  return authority;
 }
 
 /** Why TLS would not let this chain in, when it let it in by the files of before. `anew`: other authorities than then. */

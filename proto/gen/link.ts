@@ -11,6 +11,7 @@ import type { Heartbeat as _exhibit_controller_v1_Heartbeat, Heartbeat__Output a
 import type { Hello as _exhibit_controller_v1_Hello, Hello__Output as _exhibit_controller_v1_Hello__Output } from './exhibit/controller/v1/Hello.ts';
 import type { Lookup as _exhibit_controller_v1_Lookup, Lookup__Output as _exhibit_controller_v1_Lookup__Output } from './exhibit/controller/v1/Lookup.ts';
 import type { LookupAnswer as _exhibit_controller_v1_LookupAnswer, LookupAnswer__Output as _exhibit_controller_v1_LookupAnswer__Output } from './exhibit/controller/v1/LookupAnswer.ts';
+import type { PodDigests as _exhibit_controller_v1_PodDigests, PodDigests__Output as _exhibit_controller_v1_PodDigests__Output } from './exhibit/controller/v1/PodDigests.ts';
 import type { Received as _exhibit_controller_v1_Received, Received__Output as _exhibit_controller_v1_Received__Output } from './exhibit/controller/v1/Received.ts';
 import type { Refusal as _exhibit_controller_v1_Refusal, Refusal__Output as _exhibit_controller_v1_Refusal__Output } from './exhibit/controller/v1/Refusal.ts';
 import type { Requester as _exhibit_controller_v1_Requester, Requester__Output as _exhibit_controller_v1_Requester__Output } from './exhibit/controller/v1/Requester.ts';
@@ -57,6 +58,7 @@ export interface ProtoGrpcType {
         Hello: MessageTypeDefinition<_exhibit_controller_v1_Hello, _exhibit_controller_v1_Hello__Output>
         Lookup: MessageTypeDefinition<_exhibit_controller_v1_Lookup, _exhibit_controller_v1_Lookup__Output>
         LookupAnswer: MessageTypeDefinition<_exhibit_controller_v1_LookupAnswer, _exhibit_controller_v1_LookupAnswer__Output>
+        PodDigests: MessageTypeDefinition<_exhibit_controller_v1_PodDigests, _exhibit_controller_v1_PodDigests__Output>
         Received: MessageTypeDefinition<_exhibit_controller_v1_Received, _exhibit_controller_v1_Received__Output>
         Refusal: MessageTypeDefinition<_exhibit_controller_v1_Refusal, _exhibit_controller_v1_Refusal__Output>
         Requester: MessageTypeDefinition<_exhibit_controller_v1_Requester, _exhibit_controller_v1_Requester__Output>

@@ -1,4 +1,5 @@
 import { beforeEach, expect, test } from 'vitest';
+import type { DiffDocument } from '../../evidence/diff/document.ts';
 import { runCli, startAgent } from '../lab/agent.ts';
 import { startNode } from '../lab/node.ts';
 import { requireLab, requireS3 } from '../lab/requires.ts';
@@ -12,7 +13,7 @@ beforeEach((context) => {
 test('a capture goes into S3 and is verified from there', async () => {
   await using node = await startNode();
   await using s3 = await startS3();
-  await node.runPod({ namespace: 'prod', name: 'web-0', containers: [{ name: 'web' }] });
+  const pod = await node.runPod({ namespace: 'prod', name: 'web-0', containers: [{ name: 'web' }] });
   const env = { AWS_ACCESS_KEY_ID: s3.accessKeyId, AWS_SECRET_ACCESS_KEY: s3.secretAccessKey, AWS_REGION: s3.region };
   const sink = {
     url: `s3://${s3.bucket}/cases`,
@@ -33,6 +34,21 @@ test('a capture goes into S3 and is verified from there', async () => {
   expect(verified.code, verified.stdout + verified.stderr).toBe(0);
   const extracted = await runCli(['extract', bundle, 'spec', 'target.json', ...where.slice(1)], env);
   expect(JSON.parse(extracted.stdout)).toMatchObject({ pod: { name: 'web-0' } });
+
+  await pod.exec('web', ['sh', '-c', 'echo dropped > /tmp/dropped']);
+  const later = await agent.exhibit(
+    'capture',
+    'prod/web-0',
+    '--artifacts',
+    'processes,rootfs',
+    '--consistency',
+    'live',
+  );
+  const second = /s3:\/\/\S+/.exec(later.stdout)?.[0] ?? 'no bundle';
+  const differs = await runCli(['diff', bundle, second, '--json', ...where.slice(1)], env);
+  expect(differs.code, differs.stderr).toBe(4);
+  const { kinds } = JSON.parse(differs.stdout) as DiffDocument;
+  expect(kinds.files?.new.map(({ key }) => key)).toEqual(['/tmp/dropped']);
 
   const { PutObjectCommand } = await import('@aws-sdk/client-s3');
   const key = `${bundle.split(`${s3.bucket}/`)[1]}/logs.tar.zst`;

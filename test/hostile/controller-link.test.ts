@@ -142,9 +142,11 @@ describe('an agent that the controller should not believe', () => {
     const captureId = uuidv7();
     const error = `\u0000${'x'.repeat(500_000)}`;
     const stages = Array.from({ length: 500 }, (_, index) => ({ stage: `s${index}`, reason: 'y'.repeat(300) }));
+    const kinds = Array.from({ length: 500 }, () => ({ kind: 'k'.repeat(300), new: 1 }));
+    const changes = { baseline: 'b'.repeat(100_000), kinds };
     agent.say({
       news: {
-        event: { captureId, atMs: 1, ended: { captureId, state: 'failed', error, stages } },
+        event: { captureId, atMs: 1, ended: { captureId, state: 'failed', error, stages, changes } },
         trigger: 'schedule',
       },
     });
@@ -152,6 +154,8 @@ describe('an agent that the controller should not believe', () => {
     expect(row.error.length).toBe(4_000);
     expect(row.error.startsWith('\uFFFDx')).toBe(true);
     expect(row.told?.stages.length).toBe(64);
+    expect(row.told?.changes?.baseline.length).toBe(256);
+    expect(row.told?.changes?.kinds.map(({ kind }) => kind.length)).toEqual(Array(32).fill(256));
   });
 
   test('cannot make the controller hold what it does not read', { timeout: 60_000 }, async () => {

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
+import { CONTROLLER_ENVIRONMENT } from '../../controller/environment.ts';
 import { type ApiClient, apiClient } from './controller-client.ts';
 import { type LabPki, labPki } from './pki.ts';
 
@@ -66,7 +67,7 @@ export async function startController(options: LabControllerOptions = {}): Promi
   writeFileSync(configFile, stringify(config));
   rmSync(logFile, { force: true });
   const child = spawn(process.execPath, [MAIN, '--config', configFile], {
-    env: { ...process.env, ...options.env },
+    env: { ...process.env, ...CONTROLLER_ENVIRONMENT, ...options.env },
     stdio: ['ignore', 'ignore', 'pipe'],
   });
   child.stderr.pipe(createWriteStream(logFile));

@@ -100,6 +100,28 @@ describe('a baseline', () => {
     expect(sumOf(third as Changes)?.kinds).toEqual(FACT_KINDS.map((kind) => ({ kind, new: 0, gone: 0, changed: 0 })));
   });
 
+  test('is said to be one, also by the next agent, until another takes its place', async () => {
+    const agent = await open();
+    await capture(agent, { id: '1' });
+    await capture(agent, { id: '2', contents: evil, trigger: 'controller' });
+    await capture(agent, { id: '3', container: 'other' });
+    const isOne = ({ baselines }: Agent) => ['1', '2', '3'].filter((id) => baselines.isBaseline(id));
+    expect(isOne(agent)).toEqual(['1', '3']);
+    const next = await open();
+    expect(isOne(next)).toEqual(['1', '3']);
+    await capture(next, { id: '2' });
+    expect(isOne(next)).toEqual(['2', '3']);
+  });
+
+  test('that was written with a key that is gone is let go, and the next snapshot is one', async () => {
+    await capture(await open(), { id: '1' });
+    const reboot = await started(await openVault(folder, Buffer.alloc(32, 2)), 1024 * 1024);
+    expect(JSON.stringify(logged)).toContain('baselines cannot be read, and are begun anew');
+    expect(await capture(reboot, { id: '2' })).toMatchObject({ why: expect.any(String) });
+    expect((await capture(reboot, { id: '3' }))?.diff?.before.captureId).toBe('2');
+    expect(JSON.stringify(logged)).not.toContain('baseline not kept');
+  });
+
   test('is what an incident is compared with, and an incident becomes none', async () => {
     const agent = await open();
     await capture(agent, { id: '1' });
@@ -133,7 +155,9 @@ describe('a baseline', () => {
   test('that was tampered with is none', async () => {
     const agent = await open();
     await capture(agent, { id: '1' });
-    for (const name of await agent.vault.list('baselines')) await writeFile(path.join(folder, name), Buffer.alloc(100));
+    const files = (await agent.vault.list('baselines')).filter((name) => name !== 'baselines/index');
+    expect(files).toHaveLength(1);
+    for (const name of files) await writeFile(path.join(folder, name), Buffer.alloc(100));
     expect(await capture(await open(), { id: '2' })).toMatchObject({ why: expect.any(String) });
     expect(logged.map(({ msg }) => msg)).toContain('baseline cannot be read, and is left alone');
   });

@@ -54,6 +54,17 @@ describe('exhibit pki', () => {
     );
   });
 
+  test('makes what OpenSSL believes of nodes and people whose names could be DNS names', async () => {
+    await prepare();
+    const node = 'ip-10-0-0-7.eu-central-1.compute.internal';
+    expect((await run('agent', 'eu.prod.example', node, '--pki', pki)).code).toBe(0);
+    expect((await run('operator', 'ada.lovelace', '--pki', pki)).code).toBe(0);
+    const agent = at('agents', 'nodes', 'eu.prod.example', `${node}.pem`);
+    expect((await verify('agents', 'sslclient', agent)).stdout).toContain('OK');
+    const operator = at('operators', 'people', 'ada.lovelace.pem');
+    expect((await verify('operators', 'sslclient', operator)).stdout).toContain('OK');
+  });
+
   test('makes authorities that may sign leaves of their trust domain, and nothing else', async () => {
     await run('init', '--out', pki, '--trust-domain', 'forensics.example');
     for (const authority of ['agents', 'operators']) {

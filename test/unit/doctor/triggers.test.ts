@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { checkRequestFolder, checkSchedules } from '../../../agent/doctor/triggers.ts';
+import { checkExits, checkRequestFolder, checkSchedules } from '../../../agent/doctor/triggers.ts';
 import { folderFault } from '../../../agent/host/trusted-folder.ts';
 import type { ScheduleStatus } from '../../../agent/trigger/schedule.ts';
 
@@ -53,5 +53,27 @@ describe('the line of the schedules', () => {
       ...{ status: 'warning', meaning: 'base: nobody answers; keepDays of base reaches no bucket' },
       mend: expect.stringContaining('set tags: true'),
     });
+  });
+});
+
+describe('the line of containers that end', () => {
+  const counts = { matched: 5, captured: 4, known: 1, dropped: 0, failed: 0 };
+
+  test('says what became of those that a rule fitted', () => {
+    expect(checkExits(2, 'cri', { counts, trouble: undefined })).toMatchObject({
+      status: 'ok',
+      found: '2 rules; 5 ended, 4 captured, 1 known before, 0 dropped, 0 failed',
+    });
+    expect(checkExits(1, 'cri', undefined)).toMatchObject({ status: 'ok', found: '1 rule' });
+  });
+
+  test('warns where some were not captured, where nobody listens, and where there are none', () => {
+    const some = checkExits(1, 'cri', { counts: { ...counts, dropped: 3, failed: 1 }, trouble: 'no such socket' });
+    expect(some).toMatchObject({
+      status: 'warning',
+      meaning:
+        "the runtime's events are not followed: no such socket; 3 ended while too many waited; 1 could not be captured",
+    });
+    expect(checkExits(1, 'host', undefined)).toMatchObject({ status: 'warning' });
   });
 });

@@ -33,7 +33,7 @@ class FakeCall extends EventEmitter {
   cancel(): void {}
 }
 
-function held(call: FakeCall, signal: AbortSignal): Promise<string> {
+function held(call: FakeCall, signal: AbortSignal, pods: () => readonly number[] = () => []): Promise<string> {
   const commands = new Commands({
     captures: {} as never,
     read: () => {
@@ -48,6 +48,7 @@ function held(call: FakeCall, signal: AbortSignal): Promise<string> {
     ...{ hello: {}, commands, debts: new Debts(), log: quiet, now: Date.now, onWelcome: () => undefined },
     answerLookup: async () => ({}),
     load: () => ({ running: 0, waiting: 0 }),
+    pods: async () => pods(),
   };
   return holdStream(call as unknown as Call, parts, signal);
 }
@@ -62,6 +63,25 @@ describe('a stream to the controller', () => {
     expect(await why).toBe('the agent is stopping');
     // One with the welcome, and one every 15 s.
     expect(call.heard.filter(({ heartbeat }) => heartbeat).length).toBe(41);
+  });
+
+  test('tells the pods of the node at once, and again only when they are others', async () => {
+    const stop = new AbortController();
+    const call = new FakeCall(true);
+    let pods = [1, 2];
+    const why = held(call, stop.signal, () => pods);
+    const told = () => call.heard.flatMap(({ heartbeat }) => (heartbeat?.pods ? [heartbeat.pods.digests] : []));
+    await vi.advanceTimersByTimeAsync(100);
+    expect(told()).toEqual([[1, 2]]);
+    await vi.advanceTimersByTimeAsync(MINUTE_MS);
+    pods = [2, 3];
+    await vi.advanceTimersByTimeAsync(MINUTE_MS);
+    expect(told()).toEqual([
+      [1, 2],
+      [2, 3],
+    ]);
+    stop.abort();
+    await why;
   });
 
   test('is let go where no welcome comes', async () => {

@@ -207,6 +207,16 @@ describe('a schedule', () => {
     expect(lab.schedules.status()[0]?.trouble).toBe('1 more targets than maxTargets (2)');
   });
 
+  test('asks for light artifacts where none are named, which the policy may then narrow, and for named ones as they are', async () => {
+    await using lab = await startLab({ schedules: [{}, { name: 'named', artifacts: ['processes'] }] });
+    await lab.clock.to('10:10:00');
+    const light = lab.begun.find(({ requester }) => requester.identity === 'base');
+    expect(light).toMatchObject({ artifacts: ['processes', 'network', 'node', 'rootfs'], artifactsByDefault: true });
+    const named = lab.begun.find(({ requester }) => requester.identity === 'named');
+    expect(named?.artifacts).toEqual(['processes']);
+    expect(named).not.toHaveProperty('artifactsByDefault');
+  });
+
   test('never runs twice at a time: what comes meanwhile is left out and counted', async () => {
     const { execute, release } = held();
     await using lab = await startLab({ execute, isHeld: true });
@@ -388,8 +398,7 @@ describe('the configuration', () => {
     const read = config(good);
     expect(read.schedules).toMatchObject([
       {
-        ...{ timeZone: 'UTC', jitterMs: 60_000, artifacts: ['processes', 'network', 'node', 'rootfs'] },
-        ...{ consistency: 'live', missed: 'once', maxTargets: 50 },
+        ...{ timeZone: 'UTC', jitterMs: 60_000, consistency: 'live', missed: 'once', maxTargets: 50 },
       },
     ]);
     expect(read.scheduleBudget).toMatchObject({ concurrent: 1, capturesPerHour: 120 });
