@@ -66,14 +66,16 @@ const bundles = (): string[] => {
   return readdirSync(base).map((id) => path.join(base, id));
 };
 
-/** It ends as it should, and there is one bundle more, which verifies. */
-async function endsOnce(captureId: string, before: readonly string[]): Promise<void> {
-  const watched = await operator.exhibit(controller, 'watch', captureId);
-  expect(watched.stdout, watched.stderr).toContain('complete');
+/** They end as they should, and there is one bundle more for each, which verifies. */
+async function endOnce(captureIds: readonly string[], before: readonly string[]): Promise<void> {
+  for (const captureId of captureIds) {
+    const watched = await operator.exhibit(controller, 'watch', captureId);
+    expect(watched.stdout, watched.stderr).toContain('complete');
+    expect(agent.log().match(new RegExp(`${captureId}.*"capture sealed"`, 'g'))).toHaveLength(1);
+  }
   const made = bundles().filter((bundle) => !before.includes(bundle));
-  expect(made.map((bundle) => path.basename(bundle))).toEqual([captureId]);
-  expect(await runCli(['verify', made[0] ?? ''])).toMatchObject({ code: 0 });
-  expect(agent.log().match(new RegExp(`${captureId}.*"capture sealed"`, 'g'))).toHaveLength(1);
+  expect(made.map((bundle) => path.basename(bundle)).sort()).toEqual([...captureIds].sort());
+  for (const bundle of made) expect(await runCli(['verify', bundle])).toMatchObject({ code: 0 });
 }
 
 describe('a capture through a network that is against us', () => {
@@ -99,7 +101,7 @@ describe('a capture through a network that is against us', () => {
     expect(code, stderr).toBe(0);
     await connected(false);
     box.set({});
-    await endsOnce(idIn(stdout), before);
+    await endOnce([idIn(stdout)], before);
   });
 
   test('waits for an agent whose connections are reset in their TLS handshake', async () => {
@@ -111,7 +113,7 @@ describe('a capture through a network that is against us', () => {
     const { resets } = box;
     await vi.waitFor(() => expect(box.resets).toBeGreaterThan(resets + 3), 60_000);
     box.set({});
-    await endsOnce(idIn(stdout), before);
+    await endOnce([idIn(stdout)], before);
   });
 
   test('outlasts a middlebox that takes everything and passes nothing on', async () => {
@@ -119,14 +121,12 @@ describe('a capture through a network that is against us', () => {
     const { stdout, stderr, code } = await capture('--detach');
     box.set({ stalled: true });
     expect(code, stderr).toBe(0);
-    const beginMs = Date.now();
-    const refused = await capture();
-    expect(refused.code).toBe(1);
-    expect(refused.stderr).toMatch(/plain/);
-    expect(Date.now() - beginMs).toBeLessThan(20_000);
+    // The stream looks as if it were there: the command is stored, and told when the agent is back.
+    const meanwhile = await capture('--detach');
+    expect(meanwhile.code, meanwhile.stderr).toBe(0);
     await connected(false);
     box.set({});
-    await endsOnce(idIn(stdout), before);
+    await endOnce([idIn(stdout), idIn(meanwhile.stdout)], before);
   }, 180_000);
 });
 
