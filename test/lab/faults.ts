@@ -64,10 +64,7 @@ export function processFaults({ replicas, agents, postgres }: CutsLab, random: R
       },
     };
   };
-  const kills = [
-    ...replicas.map((part) => kill(part, agents)),
-    ...agents.map((part) => kill(part, [part])),
-  ];
+  const kills = [...replicas.map((part) => kill(part, agents)), ...agents.map((part) => kill(part, [part]))];
   const stops = replicas.map((part): Fault => {
     const lengthMs = 2 * pause();
     return {
