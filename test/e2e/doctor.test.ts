@@ -110,6 +110,7 @@ describe('on a node where all is well', () => {
       'system-calls': 'ok',
       state: 'ok',
       settings: 'ok',
+      policy: 'ok',
       sink: 'ok',
       'append-only': 'warning',
       spool: 'ok',

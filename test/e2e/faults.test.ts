@@ -71,7 +71,12 @@ describe('a target that cannot be captured is a sentence', () => {
   test.each([
     ['a pod that is not here', ['prod/nowhere'], 1, /nowhere/],
     ['two containers and none named', ['prod/api-0'], 1, /prod\/api-0\/api[\s\S]*prod\/api-0\/sidecar/],
-    ['a container that has exited', ['prod/api-0/done'], 1, /exited|ended|not running/],
+    [
+      'processes of a container that has exited',
+      ['prod/api-0/done', '--artifacts', 'processes'],
+      1,
+      /exited|ended|not running/,
+    ],
     ['an artifact that does not exist', ['prod/api-0/api', '--artifacts', 'memroy'], 2, /memroy[\s\S]*memory/],
     ['a pid that does not exist', ['pid:4194304'], 1, /4194304/],
     ['nonsense for a target', ['//'], 2, /\/\//],
