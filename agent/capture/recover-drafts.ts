@@ -24,7 +24,7 @@ export async function recoverDrafts(drafts: readonly Draft[], parts: RecoverDraf
     const waiting = waitingSinks(draft.state);
     if (ended === undefined) await endTruncated(draft, parts);
     else if (waiting.length > 0) await draft.note({ kind: 'event' }, takenOver(nameOf(parts), waiting));
-    const entry = parts.journal.get(captureId) ?? unjournalled(draft);
+    const entry = parts.journal.get(captureId) ?? unjournalled(draft, ended === undefined);
     if (entry !== undefined) await parts.journal.put({ ...entry, state: stateOf(entry, draft), waiting });
     // Sealed everywhere, by an agent that died before it could remove it.
     if (waiting.length === 0) await draft.remove();
@@ -43,11 +43,12 @@ async function endTruncated(draft: Draft, parts: RecoverDraftsParts): Promise<vo
 }
 
 /**
- * Its agent died between the draft and the journal. Without an entry the same id would be captured a second time, into the bundle
- * that is sealed here.
+ * Its agent died between the draft and the journal, or the node was started anew and the spool is on a disk. Without an entry the
+ * same id would be captured a second time, into the bundle that is sealed here.
  */
-function unjournalled({ state: { entry, lastAt } }: Draft): JournalEntry | undefined {
-  return entry && { ...entry, state: 'interrupted', finishedAtMs: Date.parse(lastAt), error: ENDED };
+function unjournalled({ state: { entry, ended, lastAt } }: Draft, wasCut: boolean): JournalEntry | undefined {
+  const finishedAtMs = Date.parse(ended?.finishedAt ?? lastAt);
+  return entry && { ...entry, state: 'interrupted', finishedAtMs, error: wasCut ? ENDED : entry.error };
 }
 
 /** Of an entry that nobody could bring to its end. */
