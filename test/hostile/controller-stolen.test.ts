@@ -206,6 +206,9 @@ describe('a stolen controller', () => {
     await until(() => lab.heard.filter(({ lookup }) => lookup).length === 5_000);
     const limited = lab.heard.filter(({ lookup }) => lookup?.code === 'rate-limited').length;
     expect(limited).toBeGreaterThan(4_000);
-    expect(lab.listings()).toBe(5_000 - limited);
+    // And the one or two by which the agent learns what pods to tell of.
+    const beside = lab.listings() - (5_000 - limited);
+    expect(beside).toBeGreaterThanOrEqual(0);
+    expect(beside).toBeLessThanOrEqual(2);
   });
 });
