@@ -13,7 +13,7 @@ import { createChain } from './capture/chain.ts';
 import { openDelivery } from './capture/delivery.ts';
 import { readDrafts } from './capture/drafts.ts';
 import { startFreezer } from './capture/freeze.ts';
-import { spawnGuard } from './capture/guard-link.ts';
+import { openGuardReserve, spawnGuard } from './capture/guard-link.ts';
 import { countIncidents } from './capture/incidents.ts';
 import { openJournal } from './capture/journal.ts';
 import { recover, tidyDumps } from './capture/recover.ts';
@@ -24,6 +24,7 @@ import { type Config, loadConfig } from './config.ts';
 import type { Check } from './doctor/check.ts';
 import { examine } from './doctor/doctor.ts';
 import { openEncryption } from './encryption.ts';
+import { openThreadReserve, rehearseThreads } from './host/copy-threads.ts';
 import { cleanStaleFifos } from './host/fifo.ts';
 import { makeFolder } from './host/folder.ts';
 import { memoryFileSystem } from './host/folder-facts.ts';
@@ -105,7 +106,12 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   stack.use(delivery);
 
   const codeCache = codeCacheOf(host, stateDir);
-  const collectors = allCollectors(stateDir, config);
+  const [guards, threads] = [stack.use(openGuardReserve({ codeCache })), stack.use(openThreadReserve({ codeCache }))];
+  const refill = () => {
+    guards.refill();
+    threads.refill();
+  };
+  const collectors = allCollectors(stateDir, { ...config, takeThread: threads.take });
   const baselines = config.baselines.enabled
     ? await openBaselines({ config: config.baselines, vault, log })
     : undefined;
@@ -121,7 +127,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     vault,
     delivery,
     baselines,
-    startFreezer: (spec, signal, options) => startFreezer(spec, signal, { codeCache, ...options }),
+    startFreezer: (spec, signal, options) => startFreezer(spec, signal, { guard: guards.take, ...options }),
     version,
     now: Date.now,
     log,
@@ -129,7 +135,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   const rehearsing = new AbortController();
   const { execute, incidents } = countIncidents((...args) => {
     rehearsing.abort(new Error('a capture has begun'));
-    return capture(...args);
+    return capture(...args).finally(refill);
   });
   const captures: Captures = createCaptures({ journal, execute, now: Date.now, log });
   const triggers = stack.use(
@@ -151,7 +157,10 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   delivery.resume(drafts);
   stack.use(askSinks(sinks, log));
   const more = {
+    // The first ones leave their compiled code for those that wait, which so have half the memory.
     guard: () => spawnGuard({ codeCache }).dismiss(),
+    threads: () => rehearseThreads(threads.take),
+    refill: async () => refill(),
     command: (signal: AbortSignal) => runOwnCommand(config.socket, signal),
   };
   const parts = { config, host, collectors, runtimes, sinks, encrypt, vault, version, log, more };

@@ -47,6 +47,8 @@ const START_MS = 20_000;
 export interface FreezerOptions extends GuardOptions {
   /** The /proc whose pids the agent uses. Registers are read where it is of the guard's own pid namespace. */
   readonly procRoot?: string;
+  /** One that is up already, see openGuardReserve; a new one unless told. */
+  readonly guard?: () => Guard;
   /** For tests; OVERDUE_MS unless told. */
   readonly overdueMs?: number;
 }
@@ -61,10 +63,10 @@ const LISTEN_MS = 500;
 export async function startFreezer(
   spec: FreezeSpec,
   signal: AbortSignal,
-  { procRoot = '/proc', overdueMs = OVERDUE_MS, ...options }: FreezerOptions = {},
+  { procRoot = '/proc', overdueMs = OVERDUE_MS, guard: take, ...options }: FreezerOptions = {},
 ): Promise<Freezer> {
   if (signal.aborted) throw cancelledBefore(signal);
-  const guard = spawnGuard(options);
+  const guard = take?.() ?? spawnGuard(options);
   const [done, late] = [new AbortController(), AbortSignal.timeout(START_MS)];
   const given = AbortSignal.any([signal, late, done.signal]);
   const stopped = new Promise<Heard>((resolve) => {

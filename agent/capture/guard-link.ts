@@ -5,6 +5,7 @@ import { createInterface } from 'node:readline';
 import { Readable, type Writable } from 'node:stream';
 import { z } from 'zod';
 import { ExhibitError, explain } from '../../evidence/error.ts';
+import { openReserve, type Reserve } from '../host/reserve.ts';
 import { type SmallProcessOptions, spawnSmall } from '../host/small-process.ts';
 import type { Answer, Order } from './guard.ts';
 import { wireThread } from './register-wire.ts';
@@ -49,6 +50,8 @@ export type Heard = Answer | { type: 'ended'; reason: string };
 /** The agent's end of a guard. */
 export interface Guard {
   readonly pid: number | undefined;
+  /** Resolves when the process has ended, however. */
+  readonly ended: Promise<void>;
   send(order: Order): void;
   /** The next thing heard; things are heard once, in order, and `ended` for ever. */
   hear(): Promise<Heard>;
@@ -59,6 +62,15 @@ export interface Guard {
 }
 
 export type GuardOptions = SmallProcessOptions;
+
+/** A guard that is up before it is needed: the process takes a third of a second to start. It waits for its first order. */
+export const openGuardReserve = (options: GuardOptions): Reserve<Guard> =>
+  openReserve({
+    count: 1,
+    start: () => spawnGuard(options),
+    onEnd: (guard, ended) => void guard.ended.then(ended),
+    end: (guard) => guard.dismiss(),
+  });
 
 export function spawnGuard(options: GuardOptions = {}): Guard {
   const program = path.join(import.meta.dirname, 'guard.ts');
@@ -77,6 +89,7 @@ export function spawnGuard(options: GuardOptions = {}): Guard {
   });
   return {
     pid: child.pid,
+    ended,
     send: (order) => void stdin.write(`${JSON.stringify(order)}\n`),
     hear: inbox.take,
     kill: () => void child.kill('SIGKILL'),

@@ -19,6 +19,7 @@ import type { VolumesPolicy } from './volumes-policy.ts';
 /** What the configuration says of single artifacts. */
 export interface CollectorOptions {
   readonly memory: Pick<MemoryOptions, 'whenLarger' | 'include'>;
+  readonly takeThread?: MemoryOptions['takeThread'];
   readonly volumes: VolumesPolicy;
   readonly logs: LogsOptions;
 }
@@ -36,7 +37,7 @@ export function allCollectors(
     processes: processesCollector({ openReader: withCache }),
     network: networkCollector({ openReader: withCache }),
     node: nodeCollector({ openReader: withCache }),
-    memory: memoryCollector(options.memory),
+    memory: memoryCollector({ ...options.memory, takeThread: options.takeThread }),
     checkpoint: createCheckpointCollector({ runDir }),
     volumes: volumesCollector({ policy: options.volumes }),
     rootfs: rootfsCollector,

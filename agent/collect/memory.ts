@@ -3,7 +3,7 @@ import { explain } from '../../evidence/error.ts';
 import type { Frozen, Registers } from '../capture/freeze.ts';
 import { sharesPids } from '../host/cgroup.ts';
 import { CopyRoom } from '../host/copy-room.ts';
-import { type CopyThreads, startCopyThreads } from '../host/copy-threads.ts';
+import { type CopyThreads, type CopyThreadsOptions, startCopyThreads } from '../host/copy-threads.ts';
 import { kernelPageBytes } from '../host/memory.ts';
 import { type MemoryRoom, memoryRoom } from '../host/memory-room.ts';
 import { hasSoftDirty } from '../host/pagemap.ts';
@@ -46,6 +46,8 @@ export interface MemoryOptions {
   readonly whenLarger: WhenLarger;
   readonly include?: readonly Includable[] | undefined;
   readonly room: () => Promise<MemoryRoom>;
+  /** Threads that have started already, see openThreadReserve; new ones unless told. */
+  readonly takeThread?: CopyThreadsOptions['take'];
 }
 
 /** One capture of memory: what is the same from its beginning to its end. */
@@ -93,7 +95,7 @@ async function collect(context: CollectContext, options: MemoryOptions): Promise
   if (strategy.kind === 'live' && consistency === 'live') return await storeLive(session, archive, opened);
   const room = new CopyRoom(Math.min(bufferBytes, needs.neededBytes), options.pageBytes);
   context.fact('roomBytes', room.limitBytes);
-  await using threads = await startCopyThreads(room, options.pageBytes);
+  await using threads = await startCopyThreads(room, options.pageBytes, { take: options.takeThread });
   await threads.touch(strategy.kind === 'pre-copy' ? room.limitBytes / 2 : room.limitBytes);
   await rehearse(context, session.picture, surveys);
   const preCopied = strategy.kind === 'pre-copy' ? await preCopyNow(session, archive, threads) : new Map();

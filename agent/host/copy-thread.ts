@@ -5,12 +5,13 @@
 import { createCipheriv } from 'node:crypto';
 import fs from 'node:fs';
 import { constants, setPriority } from 'node:os';
-import { parentPort, workerData } from 'node:worker_threads';
+import { parentPort } from 'node:worker_threads';
 import { errnoOf } from '../../evidence/error.ts';
 import { copyBytes } from '../../evidence/zstd.ts';
 import { type RoomShare, reserve } from './copy-room.ts';
 import { vmCalls } from './vm.ts';
 
+/** The first message; the thread may have waited for it long. */
 export interface ThreadData {
   readonly room: RoomShare;
   readonly pageBytes: number;
@@ -233,4 +234,5 @@ function serve(port: NonNullable<typeof parentPort>, data: ThreadData): void {
   port.postMessage('ready');
 }
 
-if (parentPort !== null) serve(parentPort, workerData as ThreadData);
+const port = parentPort;
+port?.once('message', (data: ThreadData) => serve(port, data));

@@ -126,7 +126,7 @@ function checkSecond(domain: Domain, call: string, row: CaptureRow, caller: Call
   const { captureId } = row;
   if (caller.by === 'alert')
     throw forbidden(domain, { caller, call, captureId, why: 'An alert approves and denies nothing' });
-  if (caller.name !== row.requestedBy) return;
+  if (![caller.name, ...(caller.aliases ?? [])].includes(row.requestedBy)) return;
   const why = 'You asked for this capture: another person has to decide about it (you may cancel it)';
   throw forbidden(domain, { caller, call, captureId, why });
 }

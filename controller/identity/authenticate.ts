@@ -4,7 +4,7 @@ import { createBoundedLog } from '../tls/words.ts';
 import { operatorName } from './certificates.ts';
 import type { Caller, Credentials, Grant, Identity } from './identity.ts';
 import { createTokenCheck, type TokenCheckOptions } from './oidc.ts';
-import { grantsOfCertificate, grantsOfClaims, type IdentityConfig } from './operators.ts';
+import { aliasesOf, grantsOfCertificate, grantsOfClaims, type IdentityConfig, nameOfToken } from './operators.ts';
 import { createFailures } from './rate.ts';
 
 /** The same for everybody who is not let in: a stranger learns neither who is known nor how near they came. */
@@ -22,7 +22,8 @@ export function createIdentity(config: IdentityConfig, log: Logger, options: Tok
 
   const byCertificate = (raw: Uint8Array): Caller => {
     const name = operatorName({ raw }, config.trustDomain);
-    return known({ name, by: 'certificate', grants: grantsOfCertificate(config.operators, name) });
+    const grants = grantsOfCertificate(config.operators, name);
+    return known({ name, by: 'certificate', grants, aliases: aliasesOf(config.operators, name) });
   };
   const byToken = async (authorization: string): Promise<Caller> => {
     // RFC 6750, 2.1; the scheme in any case, RFC 9110, 11.1.
@@ -30,7 +31,8 @@ export function createIdentity(config: IdentityConfig, log: Logger, options: Tok
     if (token === undefined) throw new ExhibitError('unauthenticated', 'authorization is no bearer token');
     const claims = await tokens.claims(token);
     const grants = grantsOfClaims(config.operators, claims);
-    return known({ name: `${claims.issuer}#${claims.subject}`, by: 'oidc', grants });
+    const name = nameOfToken(claims);
+    return known({ name, by: 'oidc', grants, aliases: aliasesOf(config.operators, name) });
   };
 
   return {
@@ -63,7 +65,8 @@ function known(caller: {
   readonly name: string;
   readonly by: 'certificate' | 'oidc';
   readonly grants: readonly Grant[];
-}) {
+  readonly aliases: readonly string[];
+}): Caller {
   if (caller.grants.length > 0) return caller;
   throw new ExhibitError('unauthenticated', `no operator of the configuration is ${caller.name.slice(0, 300)}`);
 }

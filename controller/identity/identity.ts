@@ -17,6 +17,8 @@ export interface Caller {
   readonly name: string;
   readonly by: 'certificate' | 'oidc' | 'alert';
   readonly grants: readonly Grant[];
+  /** Other names of the same person, by another certificate or a token: whoever asked by one of them asked. */
+  readonly aliases?: readonly string[];
 }
 
 /** What a call brings with it, over gRPC or HTTP. */

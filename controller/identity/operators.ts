@@ -36,8 +36,10 @@ const operatorSchema = z
     oidc: oidcSchema.optional(),
     grants: z.array(grantSchema).min(1).max(100),
   })
-  .refine(({ certificate, oidc }) => (certificate === undefined) !== (oidc === undefined), {
-    error: 'either certificate or oidc',
+  .refine(({ certificate, oidc }) => certificate !== undefined || oidc !== undefined, { error: 'certificate or oidc' })
+  // A group is many people, and whose an address is only their token says.
+  .refine(({ certificate, oidc }) => certificate === undefined || oidc === undefined || oidc.subject !== undefined, {
+    error: 'beside a certificate, oidc by subject: both name one person',
   });
 
 /** More are better told by groups. */
@@ -70,6 +72,26 @@ export interface Claims {
   readonly groups: readonly string[];
   /** Only a verified one. */
   readonly email?: string;
+}
+
+/** How the audit log calls the bearer of such a token. */
+export const nameOfToken = ({ issuer, subject }: { issuer: string; subject: string }): string => `${issuer}#${subject}`;
+
+/** The other names of one person, from the entries that have both a certificate and a token's subject. */
+export function aliasesOf(operators: Operators, name: string): string[] {
+  const people = operators.flatMap(({ certificate, oidc }) =>
+    certificate === undefined || oidc?.subject === undefined
+      ? []
+      : [[certificate, nameOfToken({ issuer: oidc.issuer, subject: oidc.subject })]],
+  );
+  const known = new Set([name]);
+  // Until nothing is added: a person may have several certificates.
+  for (let before = 0; before < known.size; ) {
+    before = known.size;
+    for (const names of people) if (names.some((one) => known.has(one))) for (const one of names) known.add(one);
+  }
+  known.delete(name);
+  return [...known];
 }
 
 /** All grants of the entries that name this certificate; none: nobody knows it. */

@@ -77,7 +77,7 @@ async function withCopier(
   work: (bench: Bench) => Promise<void>,
 ): Promise<void> {
   const room = new CopyRoom(options.roomBytes, PAGE);
-  await using threads = await startCopyThreads(room, PAGE, 2);
+  await using threads = await startCopyThreads(room, PAGE, { count: 2 });
   const moment = { isOver: options.isOver ?? (() => false) };
   const copier = new Copier({ threads, room, moment, pageBytes: PAGE, jobBytes: 4 << 20 });
   await work({ room, threads, copier, captured: { extents: [], gaps: [] } });
@@ -317,7 +317,7 @@ describe('the room', () => {
 
   test('gives its memory back as it is taken', async () => {
     const room = new CopyRoom(256 << 20, PAGE);
-    await using threads = await startCopyThreads(room, PAGE, 2);
+    await using threads = await startCopyThreads(room, PAGE, { count: 2 });
     const resident = (): number => process.memoryUsage.rss();
     const before = resident();
     await threads.touch(256 << 20);

@@ -54,6 +54,7 @@ describe('an approval', () => {
 
   test.each([
     ['of the one who asked', rob, 'forbidden', 'another person'],
+    ['of the one who asked by another name', { ...sue, aliases: ['rob'] }, 'forbidden', 'another person'],
     ['of a viewer', vic, 'forbidden', 'role responder'],
     ['of an alert', { ...admin, name: 'alert:falco/shell', by: 'alert' as const }, 'forbidden', 'An alert approves'],
     ['of who may see nothing there', caller('dee', grant('admin', ['*'], ['dev'])), 'capture-not-found', 'no capture'],

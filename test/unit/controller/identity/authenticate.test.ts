@@ -5,7 +5,7 @@ import { generateKeyPair, SignJWT, UnsecuredJWT } from 'jose';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createIdentity } from '../../../../controller/identity/authenticate.ts';
 import type { Caller, Identity } from '../../../../controller/identity/identity.ts';
-import { identitySchema } from '../../../../controller/identity/operators.ts';
+import { aliasesOf, identitySchema } from '../../../../controller/identity/operators.ts';
 import { ExhibitError } from '../../../../evidence/error.ts';
 import { AUDIENCE, type Issuer, startIssuer } from '../../../lab/issuer.ts';
 import { collectLog } from '../../../lab/log-lines.ts';
@@ -22,8 +22,12 @@ const grants = (role: string) => [{ role, clusters: ['*'], namespaces: ['*'] }];
 function configure(issuer: Issuer, over: object = {}) {
   return identitySchema.parse({
     operators: [
-      { name: 'Alice', certificate: 'alice', grants: grants('responder') },
-      { name: 'Alice by token', oidc: { issuer: issuer.url, subject: 'alice' }, grants: grants('responder') },
+      {
+        name: 'Alice',
+        certificate: 'alice',
+        oidc: { issuer: issuer.url, subject: 'alice' },
+        grants: grants('responder'),
+      },
       { name: 'On call', oidc: { issuer: issuer.url, group: 'on-call' }, grants: grants('admin') },
       { name: 'Bob', oidc: { issuer: issuer.url, email: 'bob@example.com' }, grants: grants('viewer') },
     ],
@@ -95,6 +99,29 @@ describe('a caller', () => {
     );
     for (const verified of [undefined, false, 'true', 1])
       await refusal(withToken(identity, await issuer.token({ ...claims, email_verified: verified })));
+  });
+
+  test('has the names of all their certificates and tokens, by entries that have both', async () => {
+    const oidc = { issuer: 'https://login.example', subject: 'a1' };
+    const { operators } = identitySchema.parse({
+      issuers: [{ issuer: oidc.issuer, audience: 'exhibit' }],
+      operators: [
+        { name: 'Alice', certificate: 'alice', oidc, grants: grants('responder') },
+        { name: 'Alice at home', certificate: 'alice-home', oidc, grants: grants('viewer') },
+        { name: 'Bob', certificate: 'bob', grants: grants('viewer') },
+      ],
+    });
+    const token = 'https://login.example#a1';
+    expect(aliasesOf(operators, 'alice').sort()).toEqual(['alice-home', token]);
+    expect(aliasesOf(operators, token).sort()).toEqual(['alice', 'alice-home']);
+    expect(aliasesOf(operators, 'bob')).toEqual([]);
+    await using issuer = await startIssuer();
+    const { identity } = open(issuer);
+    const certificate = peerCertificate(await pki.operator('alice'));
+    const byCertificate = await identity.authenticate({ certificate, peer: '10.0.0.1:1' });
+    const byToken = await withToken(identity, await issuer.token());
+    expect(byCertificate.aliases).toEqual([byToken.name]);
+    expect(byToken.aliases).toEqual([byCertificate.name]);
   });
 
   test('with both is refused, in words that say so', async () => {
@@ -270,7 +297,8 @@ describe('the configuration of identities', () => {
     operators: [{ name: 'a', certificate: 'a', grants: grants('viewer'), ...over }],
   });
   test.each([
-    ['both', one({ oidc })],
+    ['a certificate and a group, which is many people', one({ oidc: { issuer: oidc.issuer, group: 'g' } })],
+    ['a certificate and an address', one({ oidc: { issuer: oidc.issuer, email: 'a@example.com' } })],
     ['neither', one({ certificate: undefined })],
     ['two claims at once', one({ certificate: undefined, oidc: { ...oidc, group: 'g' } })],
     ['an issuer that is not there', one({ certificate: undefined, oidc: { issuer: 'https://other', subject: 'a' } })],

@@ -1,0 +1,43 @@
+/**
+ * Processes or threads that are up before they are needed, for what must not wait until they have started. They know nothing
+ * yet and hold nothing; each is used once, by whoever took it, and another takes its place when nothing is in a hurry.
+ */
+export interface Reserve<Item> extends AsyncDisposable {
+  /** One that waits, or a new one. It is the caller's, who ends it. */
+  take(): Item;
+  /** Starts as many as are missing. */
+  refill(): void;
+}
+
+export interface ReserveOptions<Item> {
+  readonly count: number;
+  readonly start: () => Item;
+  /** Calls back when it has ended by itself: it was killed, and whoever comes next must not get it. */
+  readonly onEnd: (item: Item, ended: () => void) => void;
+  readonly end: (item: Item) => Promise<unknown>;
+}
+
+export function openReserve<Item>({ count, start, onEnd, end }: ReserveOptions<Item>): Reserve<Item> {
+  const waiting = new Set<Item>();
+  let isClosed = false;
+  return {
+    take() {
+      const [item = start()] = waiting;
+      waiting.delete(item);
+      return item;
+    },
+    refill() {
+      while (!isClosed && waiting.size < count) {
+        const item = start();
+        waiting.add(item);
+        onEnd(item, () => waiting.delete(item));
+      }
+    },
+    async [Symbol.asyncDispose]() {
+      isClosed = true;
+      const rest = [...waiting];
+      waiting.clear();
+      await Promise.all(rest.map(end));
+    },
+  };
+}

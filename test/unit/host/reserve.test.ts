@@ -1,0 +1,124 @@
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { startFreezer } from '../../../agent/capture/freeze.ts';
+import { openGuardReserve } from '../../../agent/capture/guard-link.ts';
+import { CopyRoom } from '../../../agent/host/copy-room.ts';
+import { openThreadReserve, startCopyThreads } from '../../../agent/host/copy-threads.ts';
+import { openReserve } from '../../../agent/host/reserve.ts';
+
+/** Things that are counted, and end when they are told. */
+function counted(count: number) {
+  interface Thing {
+    readonly name: number;
+    isEnded: boolean;
+    endByItself: () => void;
+  }
+  const started: Thing[] = [];
+  const reserve = openReserve({
+    count,
+    start: () => {
+      const item: Thing = { name: started.length, isEnded: false, endByItself: () => undefined };
+      started.push(item);
+      return item;
+    },
+    onEnd: (item, ended) => {
+      item.endByItself = ended;
+    },
+    end: async (item) => {
+      item.isEnded = true;
+    },
+  });
+  return { started, reserve };
+}
+
+describe('a reserve', () => {
+  test('starts as many as are missing, and no more', () => {
+    const { started, reserve } = counted(2);
+    reserve.refill();
+    reserve.refill();
+    expect(started).toHaveLength(2);
+    reserve.take();
+    reserve.refill();
+    expect(started).toHaveLength(3);
+  });
+
+  test('hands each out once, and a new one where none waits', () => {
+    const { reserve } = counted(2);
+    reserve.refill();
+    expect([reserve.take().name, reserve.take().name, reserve.take().name]).toEqual([0, 1, 2]);
+  });
+
+  test('never hands out one that ended while it waited', () => {
+    const { started, reserve } = counted(1);
+    reserve.refill();
+    started[0]?.endByItself();
+    expect(reserve.take().name).toBe(1);
+  });
+
+  test('ends those that wait when it is closed, leaves those that were taken, and starts no more', async () => {
+    const { started, reserve } = counted(2);
+    reserve.refill();
+    reserve.take();
+    await reserve[Symbol.asyncDispose]();
+    reserve.refill();
+    expect(started.map(({ isEnded }) => isEnded)).toEqual([false, true]);
+  });
+});
+
+describe('the guard that waits', () => {
+  test('takes its first order as a new one does', async () => {
+    await using guards = openGuardReserve({});
+    guards.refill();
+    const nobody = startFreezer({ kind: 'signal', pids: [2 ** 22] }, new AbortController().signal, {
+      guard: guards.take,
+    });
+    await expect(nobody).rejects.toMatchObject({ code: 'freeze-failed' });
+  });
+
+  test('is not handed out when it was killed', async () => {
+    await using guards = openGuardReserve({});
+    guards.refill();
+    const first = guards.take();
+    await first.dismiss();
+    guards.refill();
+    const waits = guards.take();
+    process.kill(waits.pid ?? 0, 'SIGKILL');
+    await waits.ended;
+    expect(waits.pid).not.toBe(first.pid);
+  });
+
+  test('ends with its reserve', async () => {
+    const guards = openGuardReserve({});
+    guards.refill();
+    const guard = guards.take();
+    guards.refill();
+    await guards[Symbol.asyncDispose]();
+    await guard.dismiss();
+    await guard.ended;
+    expect(() => process.kill(guard.pid ?? 0, 0)).toThrow('ESRCH');
+  });
+});
+
+describe('threads that wait', () => {
+  test('copy for whoever takes them, with room and stop of their own', async () => {
+    await using reserve = openThreadReserve();
+    reserve.refill();
+    const file = path.join(mkdtempSync(path.join(tmpdir(), 'exhibit-reserve-')), 'memory');
+    writeFileSync(file, Buffer.alloc(4096, 'exhibit'));
+    const fd = openSync(file, 'r');
+    for (let round = 0; round < 2; round += 1) {
+      const room = new CopyRoom(64 * 1024, 4096);
+      await using threads = await startCopyThreads(room, 4096, { take: reserve.take });
+      const source = { pid: 0, fd, ranges: BigUint64Array.of(0n, 4096n) };
+      expect((await threads.copy(source, 0, 4096)).failures).toEqual([]);
+      threads.stop();
+      expect((await threads.copy(source, 4096, 4096)).failures).toEqual([{ start: 0n, bytes: 4096, reason: 'left' }]);
+      expect(Buffer.concat([...room.take(0, 4096)]).equals(readFileSync(file))).toBe(true);
+      reserve.refill();
+    }
+    closeSync(fd);
+    rmSync(path.dirname(file), { recursive: true });
+  });
+});
