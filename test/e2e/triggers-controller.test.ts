@@ -251,7 +251,7 @@ describe('an agent that is told to stop', () => {
     for (const outcome of outcomes) expect(['cancelled', 'complete', 'partial']).toContain(outcome);
     using ada = await controller.client('ada');
     for (const [index, captureId] of begun.entries())
-      expect(await ada.call('GetCapture', { captureId })).toMatchObject({ state: outcomes[index] });
+      await expect.poll(async () => (await ada.call('GetCapture', { captureId })).state, WAIT).toBe(outcomes[index]);
     // In a container that stands still nothing can be run.
     expect((await victim.pod.exec(victim.container, ['true'])).code).toBe(0);
   });

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdtemp, writeFile } from 'node:fs/promises';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import https from 'node:https';
 import type { AddressInfo } from 'node:net';
@@ -77,8 +77,8 @@ export async function startKubernetes(pki: LabPki, cluster: LabCluster): Promise
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
-  const folder = path.join(pki.folder, `cluster-${port}`);
-  await mkdir(folder);
+  // Of its own: the port may be that of an earlier one.
+  const folder = await mkdtemp(path.join(pki.folder, 'cluster-'));
   const ca = readFileSync(pki.caFile('controller'));
   const files = { token: TOKEN, 'ca.crt': ca, namespace: 'exhibit', kubeconfig: kubeconfigOf(port, ca) };
   for (const [name, text] of Object.entries(files)) await writeFile(path.join(folder, name), text);
