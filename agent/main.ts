@@ -133,9 +133,17 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     log,
   });
   const rehearsing = new AbortController();
-  const { execute, incidents } = countIncidents((...args) => {
+  let running = 0;
+  const { execute, incidents } = countIncidents(async (...args) => {
     rehearsing.abort(new Error('a capture has begun'));
-    return capture(...args).finally(refill);
+    running += 1;
+    try {
+      return await capture(...args);
+    } finally {
+      running -= 1;
+      // Another one may have stopped its target, which is not to wait for a processor.
+      if (running === 0) refill();
+    }
   });
   const captures: Captures = createCaptures({ journal, execute, now: Date.now, log });
   const triggers = stack.use(
@@ -165,8 +173,8 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   };
   const parts = { config, host, collectors, runtimes, sinks, encrypt, vault, version, log, more };
   stack.use(startRehearsal(parts, rehearsing));
-  const running = stack.move();
-  return { socket: triggers.socket, [Symbol.asyncDispose]: () => running.disposeAsync() };
+  const open = stack.move();
+  return { socket: triggers.socket, [Symbol.asyncDispose]: () => open.disposeAsync() };
 }
 
 /** The files outlive it, and nobody can read them. */
