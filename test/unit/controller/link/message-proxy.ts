@@ -4,6 +4,7 @@
  */
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import type { Socket } from 'node:net';
 import tls, { type TLSSocket } from 'node:tls';
 
 export interface Files {
@@ -48,6 +49,8 @@ export async function startMessageProxy(options: {
   const pem = ({ certFile, keyFile }: Files) => ({ cert: readFileSync(certFile), key: readFileSync(keyFile) });
   const counts = { 'to-controller': 0, 'to-agent': 0 };
   const pairs = new Set<() => void>();
+  /** Also those whose handshake is not done, which no pair knows. */
+  const sockets = new Set<Socket>();
   let cut: Cut | undefined;
   let away = false;
   let muted = false;
@@ -58,6 +61,10 @@ export async function startMessageProxy(options: {
     ca: readFileSync(options.clientCaFile),
     requestCert: true,
     ALPNProtocols: ['h2'],
+  });
+  server.on('connection', (socket: Socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
   });
   server.on('secureConnection', (near) => {
     connections += 1;
@@ -149,6 +156,7 @@ export async function startMessageProxy(options: {
     [Symbol.asyncDispose]: async () => {
       for (const end of [...pairs]) end();
       server.close();
+      for (const socket of sockets) socket.destroy();
       await once(server, 'close');
     },
   };
