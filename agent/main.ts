@@ -8,7 +8,7 @@ import { MANIFEST_OBJECT, storedName } from '../evidence/layout.ts';
 import { openAdmission } from './capture/admission.ts';
 import { openBaselines } from './capture/baselines.ts';
 import { captureExecutor } from './capture/capture.ts';
-import { type Captures, createCaptures } from './capture/captures.ts';
+import { type Captures, createCaptures, type Execute } from './capture/captures.ts';
 import { createChain } from './capture/chain.ts';
 import { openDelivery } from './capture/delivery.ts';
 import { readDrafts } from './capture/drafts.ts';
@@ -30,6 +30,7 @@ import { makeFolder } from './host/folder.ts';
 import { memoryFileSystem } from './host/folder-facts.ts';
 import { type Host, reach } from './host/host.ts';
 import { runOwnCommand } from './host/own-command.ts';
+import { followedBy } from './host/reserve.ts';
 import { codeCacheOf } from './host/small-process.ts';
 import { cleanStaleTmpfs } from './host/tmpfs.ts';
 import { openContainerd } from './runtime/containerd.ts';
@@ -133,18 +134,12 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     log,
   });
   const rehearsing = new AbortController();
-  let running = 0;
-  const { execute, incidents } = countIncidents(async (...args) => {
-    rehearsing.abort(new Error('a capture has begun'));
-    running += 1;
-    try {
+  const { execute, incidents } = countIncidents(
+    followedBy(async (...args: Parameters<Execute>) => {
+      rehearsing.abort(new Error('a capture has begun'));
       return await capture(...args);
-    } finally {
-      running -= 1;
-      // Another one may have stopped its target, which is not to wait for a processor.
-      if (running === 0) refill();
-    }
-  });
+    }, refill),
+  );
   const captures: Captures = createCaptures({ journal, execute, now: Date.now, log });
   const triggers = stack.use(
     await openTriggers({

@@ -41,3 +41,20 @@ export function openReserve<Item>({ count, start, onEnd, end }: ReserveOptions<I
     },
   };
 }
+
+/** The same work, and `then` once none of it runs any more: whoever still works may not be made to wait for a processor. */
+export function followedBy<Given extends readonly unknown[], Result>(
+  work: (...given: Given) => Promise<Result>,
+  then: () => void,
+): (...given: Given) => Promise<Result> {
+  let running = 0;
+  return async (...given) => {
+    running += 1;
+    try {
+      return await work(...given);
+    } finally {
+      running -= 1;
+      if (running === 0) then();
+    }
+  };
+}

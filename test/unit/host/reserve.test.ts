@@ -1,12 +1,14 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { startFreezer } from '../../../agent/capture/freeze.ts';
 import { openGuardReserve } from '../../../agent/capture/guard-link.ts';
 import { CopyRoom } from '../../../agent/host/copy-room.ts';
 import { openThreadReserve, startCopyThreads } from '../../../agent/host/copy-threads.ts';
-import { openReserve } from '../../../agent/host/reserve.ts';
+import { followedBy, openReserve } from '../../../agent/host/reserve.ts';
 
 /** Things that are counted, and end when they are told. */
 function counted(count: number) {
@@ -67,6 +69,30 @@ describe('a reserve', () => {
   });
 });
 
+describe('what follows work', () => {
+  test('comes when the last of it has ended, however it ended', async () => {
+    const ends = [0, 1, 2].map(() => Promise.withResolvers<number>());
+    let followed = 0;
+    const work = followedBy(
+      async (at: number) => await ends[at]?.promise,
+      () => {
+        followed += 1;
+      },
+    );
+    const running = [work(0), work(1)];
+    ends[0]?.resolve(7);
+    expect(await running[0]).toBe(7);
+    expect(followed).toBe(0);
+    running.push(work(2));
+    ends[1]?.reject(new Error('no'));
+    await expect(running[1]).rejects.toThrow('no');
+    expect(followed).toBe(0);
+    ends[2]?.resolve(9);
+    expect(await running[2]).toBe(9);
+    expect(followed).toBe(1);
+  });
+});
+
 describe('the guard that waits', () => {
   test('takes its first order as a new one does', async () => {
     await using guards = openGuardReserve({});
@@ -87,6 +113,23 @@ describe('the guard that waits', () => {
     process.kill(waits.pid ?? 0, 'SIGKILL');
     await waits.ended;
     expect(waits.pid).not.toBe(first.pid);
+  });
+
+  test('ends when the process that started it is killed', async () => {
+    const link = path.resolve('agent/capture/guard-link.ts');
+    const program = `import { openGuardReserve } from ${JSON.stringify(link)};
+      const guards = openGuardReserve({});
+      guards.refill();
+      console.log(guards.take().pid);
+      setInterval(() => undefined, 1e6);`;
+    const owner = spawn(process.execPath, ['--input-type=module', '-e', program], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const [line] = (await once(owner.stdout, 'data')) as [Buffer];
+    const pid = Number(line.toString());
+    expect(readFileSync(`/proc/${pid}/cmdline`, 'latin1')).toContain('guard.ts');
+    owner.kill('SIGKILL');
+    await vi.waitFor(() => expect(() => readFileSync(`/proc/${pid}/stat`)).toThrow('ENOENT'), 15_000);
   });
 
   test('ends with its reserve', async () => {
