@@ -8,6 +8,19 @@ const quick = (name: string) => ({
   test: { ...shared, name, include: [`test/${name}/**/*.test.ts`], testTimeout: 20_000, sequence: { groupOrder: 0 } },
 });
 
+/** These measure pauses, watch who runs and who stands still, or fill memory: nothing else may want the machine meanwhile. */
+const ALONE = ['freeze', 'docker-freeze', 'scope-pod', 'memory', 'checkpoint', 'preflight', 'capture-matrix', 'faults'];
+const alone = ALONE.map((name) => `test/e2e/${name}*.test.ts`);
+
+/** Each starts a whole node, or several. */
+const whole = (
+  name: string,
+  more: { include: string[]; exclude: string[]; maxWorkers: number; groupOrder: number },
+) => {
+  const { groupOrder, ...rest } = more;
+  return { test: { ...shared, ...rest, name, testTimeout: 120_000, hookTimeout: 120_000, sequence: { groupOrder } } };
+};
+
 export default defineConfig({
   test: {
     /** The machines that run this have two cores. */
@@ -16,18 +29,8 @@ export default defineConfig({
       quick('unit'),
       quick('contract'),
       quick('hostile'),
-      {
-        test: {
-          ...shared,
-          name: 'e2e',
-          include: ['test/e2e/**/*.test.ts'],
-          testTimeout: 120_000,
-          hookTimeout: 120_000,
-          /** Each starts a whole node and measures pauses: one at a time, after the others. */
-          maxWorkers: 1,
-          sequence: { groupOrder: 1 },
-        },
-      },
+      whole('e2e', { include: ['test/e2e/**/*.test.ts'], exclude: alone, maxWorkers: 2, groupOrder: 1 }),
+      whole('e2e-alone', { include: alone, exclude: [], maxWorkers: 1, groupOrder: 2 }),
     ],
   },
 });

@@ -5,7 +5,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Reporter, TestCase, TestModule } from 'vitest/node';
 import { startVitest } from 'vitest/node';
@@ -70,8 +70,19 @@ function countModule(module: TestModule, tally: Tally): void {
   for (const suite of module.children.allSuites()) if (suite.errors().length > 0) tally.failed += 1;
 }
 
-/** Counts at the end of the run. The words about failures are vitest's own reporter's. */
-function counter(tally: Tally): Reporter {
+/** So many files that failed may have met a machine that had no time for them; more are no accident. */
+const RUN_AGAIN = 3;
+
+const hasFailed = (module: TestModule): boolean =>
+  module.errors().length > 0 ||
+  [...module.children.allTests('failed')].length > 0 ||
+  [...module.children.allSuites()].some((suite) => suite.errors().length > 0);
+
+/**
+ * Counts at the end of the run. The words about failures are vitest's own reporter's. A few files that failed are not counted but
+ * put into `again`, where there is such a list.
+ */
+function counter(tally: Tally, again: string[] | undefined): Reporter {
   return {
     onTestModuleEnd(module) {
       const failed = [...module.children.allTests('failed')].length + module.errors().length;
@@ -81,20 +92,23 @@ function counter(tally: Tally): Reporter {
       );
     },
     onTestRunEnd(modules, unhandled) {
-      for (const module of modules) countModule(module, tally);
+      const failed = modules.filter(hasFailed);
+      const isFew = again !== undefined && failed.length <= RUN_AGAIN && unhandled.length === 0;
+      if (isFew) again.push(...failed.map(({ moduleId }) => moduleId));
+      for (const module of modules) if (!isFew || !failed.includes(module)) countModule(module, tally);
       tally.failed += unhandled.length;
     },
   };
 }
 
-async function runTests(filters: string[], tally: Tally): Promise<void> {
+async function runTests(filters: string[], tally: Tally, again?: string[]): Promise<void> {
   const failures = ['agent'] as const;
   const vitest = await startVitest(filters, {
     root: PROJECT,
     watch: false,
     run: true,
     passWithNoTests: true,
-    reporters: [...failures, counter(tally)],
+    reporters: [...failures, counter(tally, again)],
   });
   await vitest.close();
   // vitest sets process.exitCode; the sum below is what decides.
@@ -107,6 +121,7 @@ function report(tally: Tally, filters: readonly string[]): void {
     tally.failed += 1;
   }
   for (const { name, reason } of tally.skipped) say(`skipped: ${name}: ${reason}`);
+  for (const file of again) say(`run twice, because it failed at first: ${relative(PROJECT, file)}`);
   say(`Tests: ${tally.passed} passed, ${tally.failed} failed, ${tally.skipped.length} skipped`);
   process.exitCode = tally.failed > 0 ? 1 : 0;
 }
@@ -114,8 +129,14 @@ function report(tally: Tally, filters: readonly string[]): void {
 const tally: Tally = { passed: 0, failed: 0, skipped: [] };
 const filters = process.argv.slice(2);
 if (filters.length === 0) await runChecks(tally);
+const again: string[] = [];
 try {
-  await runTests(filters, tally);
+  await runTests(filters, tally, again);
+  if (again.length > 0) {
+    for (const file of again)
+      say(`again   ${relative(PROJECT, file)}: it failed, as told above, and is run once more, alone`);
+    await runTests(again, tally);
+  }
 } catch (error) {
   say(`FAILED  vitest: ${error instanceof Error ? (error.stack ?? error.message) : error}`);
   tally.failed += 1;
