@@ -16,9 +16,8 @@ export const GRANTS = {
   'cap:FOWNER': 'leave access times of files of other users alone',
   'cap:NET_ADMIN': 'read packet filters and the connections that the kernel follows',
   'cap:KILL': 'stop processes of other users that have no cgroup of their own',
-  'cap:SYS_NICE': 'come before the workload while a target stands still',
+  'cap:SYS_NICE': 'come before the workload while a target stands still, and read the timer slack of processes',
   'cap:SYSLOG': 'read the log of the kernel where kernel.dmesg_restrict is set',
-  seccompProfile: 'make the system calls that a default profile refuses',
   appArmorProfile: 'mount and trace where a default profile refuses it',
   'mount:/host': "reach the node's files, /proc, control groups and kernel log",
   'mount:/run/exhibit':
