@@ -23,6 +23,7 @@ import { allCollectors } from './collect/all.ts';
 import { type Config, loadConfig } from './config.ts';
 import type { Check } from './doctor/check.ts';
 import { examine } from './doctor/doctor.ts';
+import { captureLooks } from './doctor/looks.ts';
 import { openEncryption } from './encryption.ts';
 import { openThreadReserve, rehearseThreads } from './host/copy-threads.ts';
 import { cleanStaleFifos } from './host/fifo.ts';
@@ -32,6 +33,7 @@ import { type Host, reach } from './host/host.ts';
 import { runOwnCommand } from './host/own-command.ts';
 import { codeCacheOf } from './host/small-process.ts';
 import { cleanStaleTmpfs } from './host/tmpfs.ts';
+import { openReadiness, type Readiness } from './readiness.ts';
 import { openContainerd } from './runtime/containerd.ts';
 import { openCri } from './runtime/cri.ts';
 import { openDocker } from './runtime/docker.ts';
@@ -53,6 +55,7 @@ import { openTriggers } from './trigger/main.ts';
 
 export interface Agent extends AsyncDisposable {
   readonly socket: string;
+  readonly readiness: Readiness;
 }
 
 /** Starts everything; disposal stops taking captures, lets the running ones end within the grace time, and closes. */
@@ -132,13 +135,21 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     now: Date.now,
     log,
   });
+  const readiness = stack.use(
+    openReadiness(captureLooks({ config, host, runtime, sinks }), { onChange: (state) => tellReadiness(log, state) }),
+  );
   const rehearsing = new AbortController();
   let running = 0;
   const { execute, incidents } = countIncidents(async (...args) => {
     rehearsing.abort(new Error('a capture has begun'));
     running += 1;
     try {
-      return await capture(...args);
+      const end = await capture(...args);
+      readiness.saw(undefined);
+      return end;
+    } catch (error) {
+      readiness.saw(error);
+      throw error;
     } finally {
       running -= 1;
       // Another one may have stopped its target, which is not to wait for a processor.
@@ -174,7 +185,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   const parts = { config, host, collectors, runtimes, sinks, encrypt, vault, version, log, more };
   stack.use(startRehearsal(parts, rehearsing));
   const open = stack.move();
-  return { socket: triggers.socket, [Symbol.asyncDispose]: () => open.disposeAsync() };
+  return { socket: triggers.socket, readiness, [Symbol.asyncDispose]: () => open.disposeAsync() };
 }
 
 /** The files outlive it, and nobody can read them. */
@@ -198,6 +209,12 @@ function askSinks(sinks: readonly NamedSink[], log: Logger): AsyncDisposable {
       await Promise.all(asked);
     },
   };
+}
+
+/** Once for each change: what a node that is not ready waits for is in its log. */
+function tellReadiness(log: Logger, { ready, reasons }: ReturnType<Readiness['now']>): void {
+  if (ready) log.info('a capture would work');
+  else log.warn({ reasons }, 'a capture would not work');
 }
 
 /** The manifest of the newest bundle that was sealed in this sink. */
