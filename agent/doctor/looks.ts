@@ -16,6 +16,7 @@ import { checkMemory, checkProcesses, checkState } from './agent.ts';
 import type { Check } from './check.ts';
 import { checkSigning, checkSinks } from './evidence.ts';
 import { checkMemoryOfOthers } from './kernel.ts';
+import { runtimeSockets, unreachableWords } from './node.ts';
 import { checkRuntime } from './runtime.ts';
 import { SPOOL_LEAST_BYTES, spoolRoomBytes } from './spool.ts';
 
@@ -67,16 +68,19 @@ const about =
   (failure: unknown): string | undefined =>
     codes.some((code) => isExhibitError(failure, code)) ? explain(failure) : undefined;
 
-function runtimeLook({ config, runtime }: LookParts): Look {
+function runtimeLook(parts: LookParts): Look {
+  const { config, runtime } = parts;
   const facts = { kind: runtime.kind, socket: config.runtime.socket, description: undefined, programs: [] };
   return {
     ...near,
     name: 'runtime',
     async ask(signal) {
-      const why = await runtime.identify(signal).then(() => undefined, explain);
-      return why === undefined ? [] : [checkRuntime({ ...facts, answer: { why } })];
+      const why = await runtime.identify(signal).then(() => undefined, unreachableWords);
+      return why === undefined
+        ? []
+        : [checkRuntime({ ...facts, answer: { why }, sockets: await runtimeSockets(parts) })];
     },
-    concerns: about('runtime-unreachable'),
+    concerns: (failure) => (isExhibitError(failure, 'runtime-unreachable') ? failure.message : undefined),
   };
 }
 

@@ -1,3 +1,4 @@
+import type { RuntimeSocket } from '../host/runtime-sockets.ts';
 import type { Runtime, RuntimeDescription, RuntimeIdentity, SnapshotterFinding } from '../runtime/runtime.ts';
 import { type Check, count, line } from './check.ts';
 
@@ -8,6 +9,8 @@ export interface RuntimeFacts {
   /** Its answer, or why there was none. */
   readonly answer: { readonly identity: RuntimeIdentity; readonly containers: number } | { readonly why: string };
   readonly description: RuntimeDescription | undefined;
+  /** Sockets of runtimes that the node has, where the configured one does not answer. */
+  readonly sockets?: readonly RuntimeSocket[];
   /** What starts containers, with versions where they can be known. */
   readonly programs: ReadonlyArray<{ readonly name: string; readonly version: string | undefined }>;
 }
@@ -24,8 +27,8 @@ export function checkRuntime(facts: RuntimeFacts): Check {
   if ('why' in answer) {
     return say.failure(
       answer.why,
-      'no container can be captured, only plain processes',
-      `start the runtime, check runtime.socket (${facts.socket}), and that the agent may open it`,
+      'no container can be captured, only plain processes; the agent waits for it',
+      mendSocket(facts),
     );
   }
   const { name, version } = answer.identity;
@@ -46,6 +49,27 @@ export function checkRuntime(facts: RuntimeFacts): Check {
     );
   }
   return say.ok(parts.join('; '), 'containers can be named, looked into and stopped');
+}
+
+/** Where each kind's manifests are. */
+const MANIFESTS = { cri: 'manifests/base', docker: 'manifests/overlays/docker' } as const;
+
+/** A runtime of another kind, or at another place, is what most nodes without the expected one have. */
+function mendSocket({ kind, socket, sockets = [] }: RuntimeFacts): string {
+  const mine = kind === 'docker' ? 'docker' : 'cri';
+  const isConfigured = ({ path }: RuntimeSocket) =>
+    path.replace(/^\/var\/run\//, '/run/') === socket.replace(/^\/var\/run\//, '/run/');
+  if (sockets.some(isConfigured)) {
+    return `the node has ${socket}: mount its folder into the agent's container (${MANIFESTS[mine]}), run the agent as root, and see the runtime's own log`;
+  }
+  const [other] = sockets.filter((one) => one.kind === mine);
+  if (other !== undefined) return `the node has ${other.path}: set runtime.socket to it, and mount its folder`;
+  const [foreign] = sockets;
+  if (foreign !== undefined) {
+    const name = foreign.kind === 'docker' ? 'Docker' : 'containerd';
+    return `the node has ${name} (${foreign.path}): set runtime.kind: ${foreign.kind}, or install ${MANIFESTS[foreign.kind]}`;
+  }
+  return `start the runtime, check runtime.socket (${socket}), and that the agent may open it`;
 }
 
 /** Snapshotters that fetch files of the image when somebody first reads them. */

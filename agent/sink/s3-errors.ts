@@ -1,5 +1,6 @@
 import type { ClockOffset } from '../../evidence/custody.ts';
 import { ExhibitError, explain, isExhibitError } from '../../evidence/error.ts';
+import { IdentityError } from '../aws-identity.ts';
 import { skewWords } from './s3-clock.ts';
 
 /** Where a request went, for messages. Never holds credentials. */
@@ -159,6 +160,13 @@ export function noLockError(place: S3Place): ExhibitError {
 /** `sink-failed` with a sentence that says what to do; keeps errors that already are one of ours. */
 export function s3Error(error: unknown, action: string, place: S3Place): ExhibitError {
   if (isExhibitError(error)) return error;
+  if (error instanceof IdentityError) {
+    return new ExhibitError('sink-failed', `cannot ${action}: ${error.message}`, { cause: error });
+  }
+  if (error instanceof Error && error.message === 'Region is missing') {
+    const words = 'no region is known; set sink.region, or AWS_REGION, which EKS Pod Identity and IRSA set in the pod';
+    return new ExhibitError('sink-failed', `cannot ${action}: ${words}`, { cause: error });
+  }
   const known = errorNames(error).find((name) => Object.hasOwn(REMEDIES, name));
   const remedy = wantsLock(error) ? noLock : known === undefined ? undefined : REMEDIES[known];
   const status = httpStatus(error);
