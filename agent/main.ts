@@ -30,6 +30,7 @@ import { cleanStaleFifos } from './host/fifo.ts';
 import { makeFolder } from './host/folder.ts';
 import { memoryFileSystem } from './host/folder-facts.ts';
 import { type Host, reach } from './host/host.ts';
+import { memoryRoom } from './host/memory-room.ts';
 import { runOwnCommand } from './host/own-command.ts';
 import { codeCacheOf } from './host/small-process.ts';
 import { cleanStaleTmpfs } from './host/tmpfs.ts';
@@ -182,7 +183,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     refill: async () => refill(),
     command: (signal: AbortSignal) => runOwnCommand(config.socket, signal),
   };
-  const parts = { config, host, collectors, runtimes, sinks, encrypt, vault, version, log, more };
+  const parts = { config, host, collectors, runtimes, sinks, encrypt, vault, version, log, more, room: memoryRoom };
   stack.use(startRehearsal(parts, rehearsing));
   const open = stack.move();
   return { socket: triggers.socket, readiness, [Symbol.asyncDispose]: () => open.disposeAsync() };

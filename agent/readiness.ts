@@ -55,7 +55,8 @@ export function openReadiness(looks: readonly Look[], parts: ReadinessParts = {}
   const tell = () => {
     const { ready, reasons } = state();
     if (watched.some((one) => !one.wasLookedAt) || end.signal.aborted) return;
-    const text = reasons.join('\n');
+    // Numbers in them change from look to look, and are no news.
+    const text = reasons.join('\n').replaceAll(/[\d.]+/g, '#');
     if (text === told) return;
     told = text;
     onChange?.({ ready, reasons });

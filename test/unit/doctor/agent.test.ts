@@ -90,8 +90,8 @@ describe('memory for the copy', () => {
     ['a byte too little', 2047, undefined, 'warning', 'lower memory.bufferBytes'],
     ['a limit that leaves room', 8192, 1024 + 192, 'ok', ''],
     ['a limit that does not', 8192, 1024 + 191, 'warning', 'raise the memory limit'],
-    ['a limit that the smallest capture fits into', 8192, 96, 'warning', 'raise the memory limit'],
-    ['a limit that no capture fits into', 8192, 64, 'failure', 'raise the memory limit'],
+    ['a limit that the smallest capture fits into', 8192, 128, 'warning', 'raise the memory limit'],
+    ['a limit that no capture fits into', 8192, 127, 'failure', 'raise the memory limit'],
     ['a node that no capture fits into', 64, 512, 'failure', 'free memory on the node'],
     ['nothing at all', 0, 0, 'failure', 'memory'],
   ])('%s', (_what, availableMib, limitMib, status, mend) => {
