@@ -1,6 +1,7 @@
 import type { RuntimeSocket } from '../host/runtime-sockets.ts';
 import type { Runtime, RuntimeDescription, RuntimeIdentity, SnapshotterFinding } from '../runtime/runtime.ts';
 import { type Check, count, line } from './check.ts';
+import { granted } from './grants.ts';
 
 export interface RuntimeFacts {
   readonly kind: Runtime['kind'];
@@ -51,25 +52,25 @@ export function checkRuntime(facts: RuntimeFacts): Check {
   return say.ok(parts.join('; '), 'containers can be named, looked into and stopped');
 }
 
-/** Where each kind's manifests are. */
+/** In the pod each kind of socket comes by a mount of its folder. */
 const MANIFESTS = { cri: 'manifests/base', docker: 'manifests/overlays/docker' } as const;
+const mounted = { cri: () => granted('mount:/run/containerd'), docker: () => `see ${MANIFESTS.docker}` } as const;
 
 /** A runtime of another kind, or at another place, is what most nodes without the expected one have. */
 function mendSocket({ kind, socket, sockets = [] }: RuntimeFacts): string {
   const mine = kind === 'docker' ? 'docker' : 'cri';
-  const isConfigured = ({ path }: RuntimeSocket) =>
-    path.replace(/^\/var\/run\//, '/run/') === socket.replace(/^\/var\/run\//, '/run/');
-  if (sockets.some(isConfigured)) {
-    return `the node has ${socket}: mount its folder into the agent's container (${MANIFESTS[mine]}), run the agent as root, and see the runtime's own log`;
+  const plain = (path: string) => path.replace(/^\/var\/run\//, '/run/');
+  if (sockets.some(({ path }) => plain(path) === plain(socket))) {
+    return `the node has ${socket}: see its log, and in a pod mount the folder of the socket: ${mounted[mine]()}`;
   }
-  const [other] = sockets.filter((one) => one.kind === mine);
-  if (other !== undefined) return `the node has ${other.path}: set runtime.socket to it, and mount its folder`;
+  const other = sockets.find((one) => one.kind === mine);
+  if (other !== undefined) return `the node has ${other.path}: set runtime.socket to it, and in a pod mount its folder`;
   const [foreign] = sockets;
   if (foreign !== undefined) {
     const name = foreign.kind === 'docker' ? 'Docker' : 'containerd';
-    return `the node has ${name} (${foreign.path}): set runtime.kind: ${foreign.kind}, or install ${MANIFESTS[foreign.kind]}`;
+    return `the node has ${name} (${foreign.path}): set runtime.kind: ${foreign.kind}, as ${MANIFESTS[foreign.kind]} does`;
   }
-  return `start the runtime, check runtime.socket (${socket}), and that the agent may open it`;
+  return `start the runtime, check runtime.socket (${socket}), and that the agent may open it: ${mounted[mine]()}`;
 }
 
 /** Snapshotters that fetch files of the image when somebody first reads them. */
