@@ -121,7 +121,7 @@ export function checkState({ folder, memoryFileSystem, shared, obstacle }: State
       'no capture can be noted before it begins, so none begins',
       obstacle === 'ENOSPC'
         ? `make room on the file system of stateDir (${folder})`
-        : `set stateDir to a folder on a tmpfs that root can write, and mount it read-write`,
+        : `set stateDir to a folder on a tmpfs that root can write, and mount it read-write: ${granted('mount:/run/exhibit')}`,
     );
   }
   const found = `${folder} is on ${memoryFileSystem ?? 'a disk'}`;

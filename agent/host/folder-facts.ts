@@ -51,3 +51,10 @@ export async function folderObstacle(folder: string): Promise<string | undefined
     return errno;
   }
 }
+
+/** The same for a folder that is made when it is missing, as the agent does at its start. */
+export async function placeObstacle(folder: string): Promise<string | undefined> {
+  const obstacle = await folderObstacle(folder);
+  const above = path.dirname(folder);
+  return obstacle === 'ENOENT' && above !== folder ? await placeObstacle(above) : obstacle;
+}

@@ -101,7 +101,10 @@ const REMEDIES: Readonly<Record<string, Remedy>> = {
   ETIMEDOUT: noAnswer,
   EHOSTUNREACH: unreachable,
   ENETUNREACH: unreachable,
-  CERT_HAS_EXPIRED: (place) => `the certificate of ${server(place)} has expired; renew it`,
+  CERT_HAS_EXPIRED: (place) =>
+    `the certificate of ${server(place)} has expired by this node's clock; renew it, or set the clock (chronyc tracking)`,
+  CERT_NOT_YET_VALID: (place) =>
+    `the certificate of ${server(place)} is not valid yet by this node's clock; set the clock (chronyc tracking)`,
   DEPTH_ZERO_SELF_SIGNED_CERT: (place) => `the certificate of ${server(place)} is not trusted; set NODE_EXTRA_CA_CERTS`,
   SELF_SIGNED_CERT_IN_CHAIN: (place) => `the certificate of ${server(place)} is not trusted; set NODE_EXTRA_CA_CERTS`,
   UNABLE_TO_VERIFY_LEAF_SIGNATURE: (place) =>
