@@ -81,6 +81,20 @@ describe('where the agent keeps its state', () => {
   ])('on %s, the runtime sees it: %s: %s', (memoryFileSystem, shared, status) => {
     expect(checkState({ folder: '/run/exhibit', memoryFileSystem, shared }).status).toBe(status);
   });
+
+  test.each([
+    ['ENOENT', 'is not there', /the mount of \/run\/exhibit is granted by manifests\/base\/agent\/daemonset.yaml:\d+/],
+    ['EROFS', 'is read-only', /mount it read-write/],
+    ['EACCES', 'cannot be written (EACCES)', /that root can write/],
+    ['ENOSPC', 'is full', /make room/],
+  ])('a folder that cannot be used (%s) is a failure', (obstacle, found, mend) => {
+    const check = checkState({ folder: '/run/exhibit', memoryFileSystem: undefined, shared: undefined, obstacle });
+    expect(check).toMatchObject({
+      status: 'failure',
+      found: `/run/exhibit ${found}`,
+      mend: expect.stringMatching(mend),
+    });
+  });
 });
 
 describe('memory for the copy', () => {
