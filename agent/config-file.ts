@@ -65,7 +65,8 @@ export function faultLines(issue: z.core.$ZodIssue, given: unknown, words: Fault
   const path = issue.path.join('.');
   if (issue.code === 'unrecognized_keys') {
     return issue.keys.map(
-      (key) => `${[...issue.path, key].join('.')}: unknown key, expected one of the keys in ${words.document}`,
+      (key) =>
+        `${[...issue.path, key].join('.')}: unknown key, expected one of the keys in ${words.document}; if a newer exhibit wrote it, take it out before going back to this one`,
     );
   }
   if (issue.code === 'invalid_key') {

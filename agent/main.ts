@@ -24,16 +24,19 @@ import { type Config, loadConfig } from './config.ts';
 import type { Check } from './doctor/check.ts';
 import { examine } from './doctor/doctor.ts';
 import { type GrantId, granted } from './doctor/grants.ts';
+import { captureLooks } from './doctor/looks.ts';
 import { openEncryption } from './encryption.ts';
 import { openThreadReserve, rehearseThreads } from './host/copy-threads.ts';
 import { cleanStaleFifos } from './host/fifo.ts';
 import { makeFolder } from './host/folder.ts';
 import { memoryFileSystem } from './host/folder-facts.ts';
 import { type Host, reach } from './host/host.ts';
+import { memoryRoom } from './host/memory-room.ts';
 import { runOwnCommand } from './host/own-command.ts';
 import { followedBy } from './host/reserve.ts';
 import { codeCacheOf } from './host/small-process.ts';
 import { cleanStaleTmpfs } from './host/tmpfs.ts';
+import { openReadiness, type Readiness } from './readiness.ts';
 import { openContainerd } from './runtime/containerd.ts';
 import { openCri } from './runtime/cri.ts';
 import { openDocker } from './runtime/docker.ts';
@@ -55,6 +58,7 @@ import { openTriggers } from './trigger/main.ts';
 
 export interface Agent extends AsyncDisposable {
   readonly socket: string;
+  readonly readiness: Readiness;
 }
 
 /** Starts everything; disposal stops taking captures, lets the running ones end within the grace time, and closes. */
@@ -131,11 +135,21 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     now: Date.now,
     log,
   });
+  const readiness = stack.use(
+    openReadiness(captureLooks({ config, host, runtime, sinks }), { onChange: (state) => tellReadiness(log, state) }),
+  );
   const rehearsing = new AbortController();
   const { execute, incidents } = countIncidents(
     followedBy(async (...args: Parameters<Execute>) => {
       rehearsing.abort(new Error('a capture has begun'));
-      return await capture(...args);
+      try {
+        const end = await capture(...args);
+        readiness.saw(undefined);
+        return end;
+      } catch (error) {
+        readiness.saw(error);
+        throw error;
+      }
     }, refill),
   );
   const captures: Captures = createCaptures({ journal, execute, now: Date.now, log });
@@ -164,10 +178,10 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     refill: async () => refill(),
     command: (signal: AbortSignal) => runOwnCommand(config.socket, signal),
   };
-  const parts = { config, host, collectors, runtimes, sinks, encrypt, vault, version, log, more };
+  const parts = { config, host, collectors, runtimes, sinks, encrypt, vault, version, log, more, room: memoryRoom };
   stack.use(startRehearsal(parts, rehearsing));
   const open = stack.move();
-  return { socket: triggers.socket, [Symbol.asyncDispose]: () => open.disposeAsync() };
+  return { socket: triggers.socket, readiness, [Symbol.asyncDispose]: () => open.disposeAsync() };
 }
 
 /** In a pod, a file or folder that is not there, or is read-only, is a mount that is missing: says what grants it. */
@@ -200,6 +214,12 @@ function askSinks(sinks: readonly NamedSink[], log: Logger): AsyncDisposable {
       await Promise.all(asked);
     },
   };
+}
+
+/** Once for each change: what a node that is not ready waits for is in its log. */
+function tellReadiness(log: Logger, { ready, reasons }: ReturnType<Readiness['now']>): void {
+  if (ready) log.info('a capture would work');
+  else log.warn({ reasons }, 'a capture would not work');
 }
 
 /** The manifest of the newest bundle that was sealed in this sink. */

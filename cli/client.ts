@@ -110,6 +110,14 @@ const HOW_TO_START =
   'start it with `exhibit agent --config FILE`, name its socket with --socket, or in a cluster run this inside the ' +
   "agent's pod with `kubectl exec`";
 
+/** Inside the agent's own pod, which its manifest names so, nobody has to start it. */
+function whatToDo({ EXHIBIT_POD: pod = '' }: NodeJS.ProcessEnv): string {
+  const [namespace, name] = pod.split('/');
+  if (name === undefined || name === '') return HOW_TO_START;
+  const logs = `kubectl -n ${namespace} logs ${name}`;
+  return `the agent of this pod is starting or has ended: see \`${logs}\`, and \`${logs} --previous\` for why it ended`;
+}
+
 /** Why nobody can be reached on a socket, from connect(2)'s errno. */
 function socketError(error: Error, socket: string): ExhibitError {
   const errno = errnoOf(error);
@@ -117,14 +125,14 @@ function socketError(error: Error, socket: string): ExhibitError {
   switch (errno) {
     case 'ENOENT':
     case 'ENOTDIR':
-      return say(`No agent is here, there is no socket ${socket}: ${HOW_TO_START}.`);
+      return say(`No agent is here, there is no socket ${socket}: ${whatToDo(process.env)}.`);
     case 'EACCES':
     case 'EPERM':
       return say(`Only root may ask the agent on ${socket}: run this again as root.`);
     case 'ECONNREFUSED':
     case 'ENOTSOCK':
     case 'EPROTOTYPE':
-      return say(`No agent listens on ${socket}: ${HOW_TO_START}.`);
+      return say(`No agent listens on ${socket}: ${whatToDo(process.env)}.`);
     default:
       return say(`The agent on ${socket} cannot be reached (${error.message}): ${HOW_TO_START}.`);
   }

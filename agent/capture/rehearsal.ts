@@ -4,6 +4,7 @@ import { type Logger, pino } from 'pino';
 import { v7 as uuidv7 } from 'uuid';
 import { explain } from '../../evidence/error.ts';
 import { sharesPids } from '../host/cgroup.ts';
+import { leastRoomBytes, type MemoryRoom } from '../host/memory-room.ts';
 import { asPid, type Runtime, type Target } from '../runtime/runtime.ts';
 import type { Sink } from '../sink/sink.ts';
 import type { Vault } from '../sink/vault.ts';
@@ -24,6 +25,8 @@ export interface RehearsalParts
     'config' | 'host' | 'collectors' | 'runtimes' | 'sinks' | 'encrypt' | 'vault' | 'version'
   > {
   readonly log: Logger;
+  /** What memory there is, asked before it begins. */
+  readonly room?: () => Promise<MemoryRoom>;
   /** What else of the agent starts late. */
   readonly more?: Readonly<Record<string, (signal: AbortSignal) => Promise<void>>>;
 }
@@ -31,6 +34,12 @@ export interface RehearsalParts
 /** Larger than what the vault leaves to Node's own cipher (vault.ts). */
 const VAULT_BYTES = 1024 * 1024;
 const VAULT_FILE = 'rehearsal';
+
+/**
+ * At its height it takes 110 MiB beside the agent, the programs that it starts included (docs/bench.md): with less the kernel would
+ * end the agent, which would begin anew, and end again.
+ */
+const LEAST_ROOM_BYTES = 160 * 1024 * 1024;
 
 /** Whoever waited for the agent to be there asks at once, and is not to wait for this. */
 const REST_MS = 500;
@@ -58,6 +67,14 @@ export async function rehearse(parts: RehearsalParts, signal: AbortSignal): Prom
     capture: () => captureSelf(parts, signal),
     ...Object.fromEntries(Object.entries(parts.more ?? {}).map(([name, step]) => [name, () => step(signal)])),
   };
+  const room = await parts.room?.();
+  if (room !== undefined && leastRoomBytes(room) < LEAST_ROOM_BYTES) {
+    parts.log.info(
+      { roomBytes: leastRoomBytes(room), neededBytes: LEAST_ROOM_BYTES },
+      'not rehearsed for want of memory',
+    );
+    return;
+  }
   const begin = performance.now();
   for (const [step, take] of Object.entries(steps)) {
     if (signal.aborted) return;

@@ -2,7 +2,7 @@ import { affordBuffer } from '../collect/memory-strategy.ts';
 import type { Config } from '../config.ts';
 import { type CapabilityName, NEEDED_CAPABILITIES } from '../host/capabilities.ts';
 import type { HostView } from '../host/host-view.ts';
-import type { MemoryRoom } from '../host/memory-room.ts';
+import { leastRoomBytes, type MemoryRoom } from '../host/memory-room.ts';
 import type { NativeCalls } from '../host/native-calls.ts';
 import { type Check, line, size } from './check.ts';
 import { type GrantId, granted } from './grants.ts';
@@ -102,10 +102,28 @@ export interface StateFacts {
   readonly memoryFileSystem: string | undefined;
   /** Whether the runtime sees the same folder under the same path; undefined: not known. */
   readonly shared: boolean | undefined;
+  /** See folderObstacle in host/folder-facts.ts. */
+  readonly obstacle?: string | undefined;
 }
 
-export function checkState({ folder, memoryFileSystem, shared }: StateFacts): Check {
+const OBSTACLES: Readonly<Record<string, string>> = {
+  ENOENT: 'is not there',
+  ENOTDIR: 'is no folder',
+  EROFS: 'is read-only',
+  ENOSPC: 'is full',
+};
+
+export function checkState({ folder, memoryFileSystem, shared, obstacle }: StateFacts): Check {
   const say = line('agent', 'state');
+  if (obstacle !== undefined) {
+    return say.failure(
+      `${folder} ${OBSTACLES[obstacle] ?? `cannot be written (${obstacle})`}`,
+      'no capture can be noted before it begins, so none begins',
+      obstacle === 'ENOSPC'
+        ? `make room on the file system of stateDir (${folder})`
+        : `set stateDir to a folder on a tmpfs that root can write, and mount it read-write: ${granted('mount:/run/exhibit')}`,
+    );
+  }
   const found = `${folder} is on ${memoryFileSystem ?? 'a disk'}`;
   if (shared === false) {
     return say.warning(
@@ -124,11 +142,25 @@ export function checkState({ folder, memoryFileSystem, shared }: StateFacts): Ch
   return say.ok(found, 'the journal does not touch the disk');
 }
 
+/**
+ * Of the smallest capture beyond an agent at rest (56 MiB were measured, the children that read for it included), and of the `exhibit`
+ * that asks for it inside the pod: docs/doctor.md#memory.
+ */
+const LEAST_MEMORY_BYTES = 128 * 2 ** 20;
+
 export function checkMemory(room: MemoryRoom, askedBytes: number): Check {
   const say = line('agent', 'memory');
   const limit =
     room.cgroupRoomBytes === undefined ? '' : `, ${size(room.cgroupRoomBytes)} left below the agent's own limit`;
   const found = `buffer of ${size(askedBytes)}; ${size(room.availableBytes)} available on the node${limit}`;
+  if (leastRoomBytes(room) < LEAST_MEMORY_BYTES) {
+    const isLimit = room.cgroupRoomBytes !== undefined && room.cgroupRoomBytes <= room.availableBytes;
+    return say.failure(
+      found,
+      `a capture needs ${size(LEAST_MEMORY_BYTES)} more than the agent has now: the kernel would end it in the middle`,
+      isLimit ? "raise the memory limit of the agent's container" : 'free memory on the node',
+    );
+  }
   const { bytes } = affordBuffer({ askedBytes, ...room });
   if (bytes >= askedBytes) return say.ok(found, 'targets up to the buffer are copied while they stand still');
   const byLimit = room.cgroupRoomBytes !== undefined && room.cgroupRoomBytes < room.availableBytes / 2;

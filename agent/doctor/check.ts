@@ -36,6 +36,10 @@ export function line(group: Group, name: string): Line {
   return { ok: (found, meaning) => make('ok')(found, meaning, ''), warning: make('warning'), failure: make('failure') };
 }
 
+/** A check as one sentence, for whoever has no columns: what was found, what it means, how to mend it. */
+export const reasonOf = ({ name, found, meaning, mend }: Check): string =>
+  `${name}: ${found}; ${meaning}${mend === '' ? '' : `. To mend it: ${mend}`}`;
+
 /** Binary sizes as people read them: `512 MiB`, `1.5 GiB`. */
 export function size(bytes: number): string {
   const mib = bytes / 2 ** 20;

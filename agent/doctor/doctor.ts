@@ -2,7 +2,7 @@ import { explain } from '../../evidence/error.ts';
 import { effectiveCapabilities } from '../host/capabilities.ts';
 import { surveyCgroups } from '../host/cgroup-survey.ts';
 import { findDaemons } from '../host/daemon.ts';
-import { isSame, memoryFileSystem } from '../host/folder-facts.ts';
+import { folderObstacle, isSame, memoryFileSystem, placeObstacle } from '../host/folder-facts.ts';
 import { reach } from '../host/host.ts';
 import { readHostView } from '../host/host-view.ts';
 import { hostIdentity } from '../host/identity.ts';
@@ -86,19 +86,22 @@ const EXAMINATIONS: ReadonlyArray<readonly [Group, name: string, Examination]> =
   ['evidence', 'append-only', examineRights],
   ['evidence', 'spool', examineSpool],
   ['evidence', 'signing', async ({ config, signal }) => [checkSigning(await tryKeys(config.signing, signal))]],
-  [
-    'evidence',
-    'timestamp',
-    async ({ config, signal }) => [checkTimestamp(await tryAuthorities(config.signing, signal))],
-  ],
-  ['evidence', 'clock', async ({ host }) => [checkClock(hostIdentity(host, Date.now).clock)]],
+  ['evidence', 'timestamp', async (_patient, shared) => [checkTimestamp(await shared.authorities)]],
+  ['evidence', 'clock', examineClock],
 ];
 
-function ask({ runtime, host, config, signal }: Patient): Shared {
+function ask({ runtime, host, config, sinks, signal }: Patient): Shared {
   const shared = {
     identity: inTime(runtime.identify(signal), signal),
     description: inTime(runtime.describe?.(signal) ?? Promise.resolve(undefined), signal),
     daemons: inTime(findDaemons(host, 'containerd', config.runtime.socket), signal),
+    stores: Promise.all(
+      sinks.map(async ({ name, sink }) => {
+        const why = await inTime(sink.check(signal), signal).then(() => undefined, explain);
+        return { name, url: sink.url, why };
+      }),
+    ),
+    authorities: inTime(tryAuthorities(config.signing, signal), signal),
   };
   for (const asked of Object.values(shared)) asked.catch(() => undefined);
   return shared;
@@ -109,21 +112,31 @@ async function examineView({ host }: Patient): Promise<Check[]> {
   return [checkProcesses(view, host.procRoot), checkHostRoot(view, host.hostRoot)];
 }
 
-async function examineState({ config, host }: Patient, shared: Shared): Promise<Check[]> {
+async function examineState({ config, host, waiting }: Patient, shared: Shared): Promise<Check[]> {
   const folder = config.stateDir;
   const mine = reach(host, asHostPath(folder));
+  // An agent that runs has made it.
+  const obstacle = await (waiting === undefined ? placeObstacle : folderObstacle)(mine);
+  if (obstacle !== undefined) return [checkState({ folder, memoryFileSystem: undefined, shared: undefined, obstacle })];
   const [daemon] = await shared.daemons.catch(() => []);
   const shares = daemon === undefined ? undefined : await isSame(mine, `${daemon.root}${folder}`);
   return [checkState({ folder, memoryFileSystem: await memoryFileSystem(mine), shared: shares })];
 }
 
 /** A sink that does not answer fails every capture, so here an overdue answer is a failure as well. */
-async function examineSinks({ sinks, signal }: Patient): Promise<Check[]> {
-  const found = sinks.map(async ({ name, sink }) => {
-    const why = await inTime(sink.check(signal), signal).then(() => undefined, explain);
-    return { name, url: sink.url, why };
-  });
-  return checkSinks(await Promise.all(found));
+async function examineSinks(_patient: Patient, { stores }: Shared): Promise<Check[]> {
+  return checkSinks(await stores);
+}
+
+/** Whoever was asked has a clock too: those of S3 and of the authorities are better than a node's that nobody keeps. */
+async function examineClock({ host, sinks }: Patient, { stores, authorities }: Shared): Promise<Check[]> {
+  await stores;
+  const told = [
+    ...sinks.map(({ sink }) => sink.clock?.()),
+    ...(await authorities.catch(() => [])).map(({ clock }) => clock),
+  ];
+  const others = told.filter((offset) => offset !== undefined);
+  return [checkClock(hostIdentity(host, Date.now).clock, others)];
 }
 
 async function examineRights({ sinks, storedKey, signal }: Patient): Promise<Check[]> {

@@ -1,5 +1,7 @@
+import type { ClockOffset } from '../../evidence/custody.ts';
 import type { HostRecord } from '../../evidence/manifest.ts';
 import type { Trial } from '../sign/trial.ts';
+import { S3_SKEW_LIMIT_MS, skewWords } from '../sink/s3-clock.ts';
 import type { SinkRights } from '../sink/sink.ts';
 import { type Check, line } from './check.ts';
 
@@ -138,17 +140,42 @@ export function checkTimestamp(authorities: readonly Trial[]): Check {
     failed.length === authorities.length
       ? 'bundles are sealed without a timestamp, and say so'
       : 'the others are asked, one after the other';
-  return say.warning(found, meaning, 'check the address, and that the node may reach it');
+  return say.warning(found, meaning, 'check the address, that the node may reach it, and the clock line');
 }
 
-export function checkClock({ wall, synchronised, estimatedErrorUs }: HostRecord['clock']): Check {
+/** Beyond it certificates, tokens and signatures of requests begin to fail; people who compare logs are misled long before. */
+const CLOCK_DOUBT_MS = 5_000;
+
+/** `others`: how the clock stands to those of stores and authorities, each with what it may be wrong by. */
+export function checkClock(
+  { wall, synchronised, estimatedErrorUs }: HostRecord['clock'],
+  others: readonly ClockOffset[] = [],
+): Check {
   const say = line('evidence', 'clock');
   const error = estimatedErrorUs === undefined ? '' : ` within ${estimatedErrorUs / 1000} ms as the kernel estimates`;
-  if (synchronised === true)
-    return say.ok(`synchronised${error}, ${wall}`, 'times can be compared with other machines');
+  const state =
+    synchronised === true
+      ? `synchronised${error}`
+      : synchronised === undefined
+        ? 'the kernel cannot be asked'
+        : 'not synchronised';
+  const off = others.find(({ offsetMs, uncertaintyMs }) => Math.abs(offsetMs) - uncertaintyMs > CLOCK_DOUBT_MS);
+  if (off !== undefined) {
+    const refused = Math.abs(off.offsetMs) - off.uncertaintyMs > S3_SKEW_LIMIT_MS;
+    return say.warning(
+      `the clock is ${skewWords(off)} that of ${off.source}; ${state}, ${wall}`,
+      `times in the bundle are off by that, which is recorded${refused ? '; S3 refuses what is signed by this clock, and tokens and certificates seem expired or not yet valid' : ''}`,
+      'set the clock of the node, and run chrony or systemd-timesyncd there (chronyc tracking; on EC2 169.254.169.123)',
+    );
+  }
+  const [agrees] = others;
+  const found = agrees === undefined ? `${state}, ${wall}` : `${state}, ${wall}, as ${agrees.source} has it`;
+  if (synchronised === true) return say.ok(found, 'times can be compared with other machines');
   return say.warning(
-    synchronised === undefined ? `the kernel cannot be asked; ${wall}` : `not synchronised, ${wall}`,
-    'times in the bundle may be off; the offset is not known',
+    found,
+    agrees === undefined
+      ? 'times in the bundle may be off; the offset is not known'
+      : 'times in the bundle are right now, and nobody keeps them so',
     'run chrony or systemd-timesyncd on the node',
   );
 }

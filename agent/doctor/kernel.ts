@@ -47,6 +47,10 @@ function softDirty({ softDirty }: KernelFacts): Check {
 }
 
 function processMemory({ memoryOfOthers, ptraceScope }: KernelFacts): Check {
+  return checkMemoryOfOthers(memoryOfOthers, ptraceScope);
+}
+
+export function checkMemoryOfOthers(memoryOfOthers: KernelFacts['memoryOfOthers'], ptraceScope?: number): Check {
   const say = line('kernel', 'process-memory');
   const { opened, refused, errno } = memoryOfOthers;
   const found = `the memory of ${opened} of ${opened + refused} other processes may be read`;

@@ -1,4 +1,4 @@
-import { explain } from '../../evidence/error.ts';
+import { explain, isExhibitError } from '../../evidence/error.ts';
 import { findProgram } from '../host/below.ts';
 import { readCriuSurroundings } from '../host/criu.ts';
 import type { Daemon } from '../host/daemon.ts';
@@ -6,6 +6,7 @@ import { type Host, reach } from '../host/host.ts';
 import { readCheckpointKernel } from '../host/kernel.ts';
 import { memoryRoom } from '../host/memory-room.ts';
 import { programVersion } from '../host/program-version.ts';
+import { findRuntimeSockets, type RuntimeSocket } from '../host/runtime-sockets.ts';
 import { asHostPath } from '../runtime/runtime.ts';
 import type { Check } from './check.ts';
 import {
@@ -27,7 +28,8 @@ export async function examineRuntime(patient: Patient, shared: Shared): Promise<
   const answer = await answerOf(patient, shared);
   const description = 'why' in answer ? undefined : await shared.description.catch(() => undefined);
   const programs = await versionsOf(host, await shared.daemons.catch(() => []), description?.programs ?? []);
-  const facts = { kind: runtime.kind, socket: config.runtime.socket, answer, description, programs };
+  const sockets = 'why' in answer ? await runtimeSockets(patient) : [];
+  const facts = { kind: runtime.kind, socket: config.runtime.socket, answer, description, programs, sockets };
   return [checkRuntime(facts), ...(description === undefined ? [] : [checkSnapshotter(description.snapshotters)])];
 }
 
@@ -36,9 +38,19 @@ async function answerOf({ runtime, signal }: Patient, shared: Shared): Promise<R
     const [identity, containers] = await Promise.all([shared.identity, inTime(runtime.list(signal), signal)]);
     return { identity, containers: containers.length };
   } catch (error) {
-    return { why: explain(error) };
+    return { why: unreachableWords(error) };
   }
 }
+
+/** What is on the node in place of a runtime that does not answer. */
+export function runtimeSockets({ config, host }: Pick<Patient, 'config' | 'host'>): Promise<RuntimeSocket[]> {
+  const { kind, socket: path } = config.runtime;
+  return findRuntimeSockets(host, { kind: kind === 'docker' ? 'docker' : 'cri', path });
+}
+
+/** Its sentence says which errno it was; gRPC's own words about it say no more. */
+export const unreachableWords = (error: unknown): string =>
+  isExhibitError(error, 'runtime-unreachable') ? error.message : explain(error);
 
 /** What systemd gives services without a PATH of their own, and shells too. */
 const USUAL_PATH = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'];

@@ -3,6 +3,7 @@ import type { Config } from '../config.ts';
 import type { Daemon } from '../host/daemon.ts';
 import type { Host } from '../host/host.ts';
 import type { Runtime, RuntimeDescription, RuntimeIdentity } from '../runtime/runtime.ts';
+import type { Trial } from '../sign/trial.ts';
 import type { NamedSink } from '../sink/several.ts';
 import type { Sink } from '../sink/sink.ts';
 import type { ControllerStatus } from '../trigger/controller.ts';
@@ -36,6 +37,11 @@ export interface Shared {
   readonly identity: Promise<RuntimeIdentity>;
   readonly description: Promise<RuntimeDescription | undefined>;
   readonly daemons: Promise<readonly Daemon[]>;
+  /** Every sink after it was tried. */
+  readonly stores: Promise<
+    readonly { readonly name: string; readonly url: string; readonly why: string | undefined }[]
+  >;
+  readonly authorities: Promise<readonly Trial[]>;
 }
 
 /** After the signal, for whoever has better words than "no answer". */

@@ -1,3 +1,4 @@
+import type { RuntimeSocket } from '../host/runtime-sockets.ts';
 import type { Runtime, RuntimeDescription, RuntimeIdentity, SnapshotterFinding } from '../runtime/runtime.ts';
 import { type Check, count, line } from './check.ts';
 import { granted } from './grants.ts';
@@ -9,6 +10,8 @@ export interface RuntimeFacts {
   /** Its answer, or why there was none. */
   readonly answer: { readonly identity: RuntimeIdentity; readonly containers: number } | { readonly why: string };
   readonly description: RuntimeDescription | undefined;
+  /** Sockets of runtimes that the node has, where the configured one does not answer. */
+  readonly sockets?: readonly RuntimeSocket[];
   /** What starts containers, with versions where they can be known. */
   readonly programs: ReadonlyArray<{ readonly name: string; readonly version: string | undefined }>;
 }
@@ -25,8 +28,8 @@ export function checkRuntime(facts: RuntimeFacts): Check {
   if ('why' in answer) {
     return say.failure(
       answer.why,
-      'no container can be captured, only plain processes',
-      `start the runtime, check runtime.socket (${facts.socket}), and that the agent may open it: ${granted('mount:/run/containerd')}`,
+      'no container can be captured, only plain processes; the agent waits for it',
+      mendSocket(facts),
     );
   }
   const { name, version } = answer.identity;
@@ -47,6 +50,27 @@ export function checkRuntime(facts: RuntimeFacts): Check {
     );
   }
   return say.ok(parts.join('; '), 'containers can be named, looked into and stopped');
+}
+
+/** In the pod each kind of socket comes by a mount of its folder. */
+const MANIFESTS = { cri: 'manifests/base', docker: 'manifests/overlays/docker' } as const;
+const mounted = { cri: () => granted('mount:/run/containerd'), docker: () => `see ${MANIFESTS.docker}` } as const;
+
+/** A runtime of another kind, or at another place, is what most nodes without the expected one have. */
+function mendSocket({ kind, socket, sockets = [] }: RuntimeFacts): string {
+  const mine = kind === 'docker' ? 'docker' : 'cri';
+  const plain = (path: string) => path.replace(/^\/var\/run\//, '/run/');
+  if (sockets.some(({ path }) => plain(path) === plain(socket))) {
+    return `the node has ${socket}: see its log, and in a pod mount the folder of the socket: ${mounted[mine]()}`;
+  }
+  const other = sockets.find((one) => one.kind === mine);
+  if (other !== undefined) return `the node has ${other.path}: set runtime.socket to it, and in a pod mount its folder`;
+  const [foreign] = sockets;
+  if (foreign !== undefined) {
+    const name = foreign.kind === 'docker' ? 'Docker' : 'containerd';
+    return `the node has ${name} (${foreign.path}): set runtime.kind: ${foreign.kind}, as ${MANIFESTS[foreign.kind]} does`;
+  }
+  return `start the runtime, check runtime.socket (${socket}), and that the agent may open it: ${mounted[mine]()}`;
 }
 
 /** Snapshotters that fetch files of the image when somebody first reads them. */

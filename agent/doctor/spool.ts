@@ -14,7 +14,11 @@ export interface SpoolFacts extends SpoolLook {
 }
 
 /** Eight parts of S3: less is full within a second or two of an outage. */
-const LITTLE_ROOM_BYTES = 64 * 2 ** 20;
+export const SPOOL_LEAST_BYTES = 64 * 2 ** 20;
+
+/** What still goes in. */
+export const spoolRoomBytes = ({ limitBytes, usedBytes, freeBytes }: SpoolLook): number =>
+  Math.max(0, Math.min(limitBytes - usedBytes, freeBytes));
 
 export function checkSpool(facts: SpoolFacts): Check {
   const say = line('evidence', 'spool');
@@ -51,7 +55,7 @@ function waitingWords({ waiting, sinks }: SpoolFacts): string {
 function doubtsOf(facts: SpoolFacts): (readonly [meaning: string, mend: string])[] {
   const { key, waiting = new Map<string, number>(), sinks } = facts;
   const isOnDisk = facts.memoryFileSystem === undefined;
-  const roomBytes = Math.max(0, Math.min(facts.limitBytes - facts.usedBytes, facts.freeBytes));
+  const roomBytes = spoolRoomBytes(facts);
   const doubts: (readonly [string, string])[] = [];
   if (isOnDisk && key === 'in memory') {
     const mend = 'set spool.keyFile to a file that outlives a reboot (openssl rand -out FILE 32)';
@@ -60,7 +64,7 @@ function doubtsOf(facts: SpoolFacts): (readonly [meaning: string, mend: string])
     const mend = 'set spool.keyFile to a file elsewhere, such as a mounted Secret';
     doubts.push(['the key lies on the node’s disk as well: whoever takes both reads what waits', mend]);
   }
-  if (roomBytes < LITTLE_ROOM_BYTES) {
+  if (roomBytes < SPOOL_LEAST_BYTES) {
     const mend = 'raise spool.bytes, the size of its file system, or the memory limit of the agent';
     doubts.push([`room for ${size(roomBytes)}: a sink that is away for seconds loses evidence`, mend]);
   }

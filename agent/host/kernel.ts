@@ -48,7 +48,7 @@ export async function readKernelFacts(host: Host): Promise<KernelFacts> {
     lockdown: /\[(\w+)\]/.exec(lockdown ?? '')?.[1],
     securityModules: modules === undefined || modules === '' ? [] : modules.split(','),
     selinux: await readSelinux(host),
-    memoryOfOthers: await tryMemoryOfOthers(host),
+    memoryOfOthers: await readMemoryOfOthers(host),
   };
 }
 
@@ -121,7 +121,7 @@ async function tryUnreadablePage(): Promise<KernelFacts['unreadablePages']> {
 const TRIED_PROCESSES = 32;
 
 /** Opens and closes; nothing is read. Kernel threads, which have no memory, do not count. */
-async function tryMemoryOfOthers(host: Host): Promise<KernelFacts['memoryOfOthers']> {
+export async function readMemoryOfOthers(host: Host): Promise<KernelFacts['memoryOfOthers']> {
   const self = await readlink(`${host.procRoot}/self`).catch(() => '');
   const pids = (await readdir(host.procRoot).catch(() => [])).filter((name) => /^\d+$/.test(name) && name !== self);
   let [opened, refused] = [0, 0];

@@ -9,6 +9,10 @@ export interface MemoryRoom {
   readonly cgroupRoomBytes: number | undefined;
 }
 
+/** What the node or the agent's own limit allows, whichever is less. */
+export const leastRoomBytes = ({ availableBytes, cgroupRoomBytes }: MemoryRoom): number =>
+  Math.min(availableBytes, cgroupRoomBytes ?? Number.POSITIVE_INFINITY);
+
 /** `procRoot`: a /proc in which `self` is the agent. */
 export async function memoryRoom(procRoot = '/proc'): Promise<MemoryRoom> {
   const textOf = (...names: string[]) => readFile(path.posix.join(procRoot, ...names), 'latin1').catch(() => '');
@@ -41,15 +45,29 @@ async function roomsUpTo(top: string, folder: string, version: 1 | 2): Promise<n
   return rooms;
 }
 
-/** cgroup-v2.rst memory.max and memory.current; cgroup-v1/memory.rst memory.limit_in_bytes and memory.usage_in_bytes. */
-const FILES = { 2: ['memory.max', 'memory.current'], 1: ['memory.limit_in_bytes', 'memory.usage_in_bytes'] } as const;
+/**
+ * cgroup-v2.rst memory.max and memory.current; cgroup-v1/memory.rst memory.limit_in_bytes and memory.usage_in_bytes. `cold`: a line of
+ * memory.stat, see below.
+ */
+const FILES = {
+  2: { limit: 'memory.max', usage: 'memory.current', cold: /^inactive_file (\d+)$/m },
+  1: { limit: 'memory.limit_in_bytes', usage: 'memory.usage_in_bytes', cold: /^total_inactive_file (\d+)$/m },
+} as const;
 /** v1 says "no limit" with a number near 2^63. */
 const NO_LIMIT = 2 ** 60;
 
+/**
+ * Pages of files that were read some time ago are the cgroup's too, and the kernel takes them back before it lacks anything: an agent
+ * that has read a large layer seems to be at its limit, and is not. kubelet counts the same way (its working set).
+ */
 async function roomOf(folder: string, version: 1 | 2): Promise<number | undefined> {
-  const [limit, usage] = await Promise.all(FILES[version].map((file) => numberIn(path.posix.join(folder, file))));
+  const files = FILES[version];
+  const at = (name: string) => path.posix.join(folder, name);
+  const [limit, usage] = await Promise.all([numberIn(at(files.limit)), numberIn(at(files.usage))]);
   if (limit === undefined || usage === undefined || limit >= NO_LIMIT) return undefined;
-  return Math.max(0, limit - usage);
+  const stat = await readFile(at('memory.stat'), 'latin1').catch(() => '');
+  const coldBytes = Math.min(usage, Number(files.cold.exec(stat)?.[1] ?? 0));
+  return Math.max(0, limit - (usage - coldBytes));
 }
 
 async function numberIn(file: string): Promise<number | undefined> {

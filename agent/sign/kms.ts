@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { ExhibitError, explain, isExhibitError } from '../../evidence/error.ts';
 import { parseTrustedKey, type Signer } from '../../evidence/seal.ts';
 import { algorithmOf, keyIdOf, kindOf } from '../../evidence/signing-key.ts';
+import { explainIdentity } from '../aws-identity.ts';
 
 /**
  * A key in AWS KMS that never leaves it: KeySpec ECC_NIST_P256, asked to sign a digest (`kms:Sign`), so that a statement of any
@@ -69,6 +70,7 @@ export async function openKms(key: KmsKey): Promise<Kms> {
       throwOnRequestTimeout: true,
     },
   });
+  explainIdentity(client);
   const options = (given: AbortSignal | undefined) => (given === undefined ? {} : { abortSignal: given });
   await client.config.region().catch((cause: unknown) => {
     client.destroy();

@@ -84,3 +84,21 @@ export function isAway(error: unknown): boolean {
   const status = statusAmongCauses(error);
   return status !== undefined && (status >= 500 || status === TOO_MANY_REQUESTS || status === REQUEST_TIMEOUT);
 }
+
+/** Among what passes, what a person has to see to all the same: identities and clocks. */
+const NEGLECTED = [
+  'ExpiredToken',
+  'ExpiredTokenException',
+  'TokenRefreshRequired',
+  'CredentialsProviderError',
+  'TokenProviderError',
+  'RequestTimeTooSkewed',
+  'RequestExpired',
+  'CERT_NOT_YET_VALID',
+  'CERT_HAS_EXPIRED',
+];
+
+/** As `isAway`, and nobody has to do anything about it on this node: evidence may wait for it in the spool. Pure. */
+export function waitsForNobody(error: unknown): boolean {
+  return isAway(error) && !errorNames(error).some((name) => NEGLECTED.includes(name));
+}

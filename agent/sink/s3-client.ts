@@ -1,4 +1,5 @@
 import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3';
+import { explainIdentity } from '../aws-identity.ts';
 import type { S3Clock } from './s3-clock.ts';
 import { Renewal } from './s3-credentials.ts';
 import { errorNames, httpStatus } from './s3-errors.ts';
@@ -32,7 +33,7 @@ export function createS3Client(options: ClientOptions): S3Client {
   const { endpoint, credentials, forcePathStyle } = options;
   // Servers other than AWS sign with any region; AWS' own must be known.
   const region = options.region ?? (endpoint === undefined ? undefined : 'us-east-1');
-  return new S3Client({
+  const client = new S3Client({
     ...(endpoint === undefined ? {} : { endpoint }),
     ...(region === undefined ? {} : { region }),
     ...(credentials === undefined ? {} : { credentials }),
@@ -52,6 +53,8 @@ export function createS3Client(options: ClientOptions): S3Client {
       throwOnRequestTimeout: true,
     },
   });
+  if (credentials === undefined) explainIdentity(client);
+  return client;
 }
 
 /** Errors of requests that came after an attempt whose outcome nobody knows. */

@@ -1,5 +1,6 @@
 import type { ClockOffset } from '../../evidence/custody.ts';
 import { ExhibitError, explain, isExhibitError } from '../../evidence/error.ts';
+import { IdentityError } from '../aws-identity.ts';
 import { skewWords } from './s3-clock.ts';
 
 /** Where a request went, for messages. Never holds credentials. */
@@ -100,7 +101,10 @@ const REMEDIES: Readonly<Record<string, Remedy>> = {
   ETIMEDOUT: noAnswer,
   EHOSTUNREACH: unreachable,
   ENETUNREACH: unreachable,
-  CERT_HAS_EXPIRED: (place) => `the certificate of ${server(place)} has expired; renew it`,
+  CERT_HAS_EXPIRED: (place) =>
+    `the certificate of ${server(place)} has expired by this node's clock; renew it, or set the clock (chronyc tracking)`,
+  CERT_NOT_YET_VALID: (place) =>
+    `the certificate of ${server(place)} is not valid yet by this node's clock; set the clock (chronyc tracking)`,
   DEPTH_ZERO_SELF_SIGNED_CERT: (place) => `the certificate of ${server(place)} is not trusted; set NODE_EXTRA_CA_CERTS`,
   SELF_SIGNED_CERT_IN_CHAIN: (place) => `the certificate of ${server(place)} is not trusted; set NODE_EXTRA_CA_CERTS`,
   UNABLE_TO_VERIFY_LEAF_SIGNATURE: (place) =>
@@ -159,6 +163,13 @@ export function noLockError(place: S3Place): ExhibitError {
 /** `sink-failed` with a sentence that says what to do; keeps errors that already are one of ours. */
 export function s3Error(error: unknown, action: string, place: S3Place): ExhibitError {
   if (isExhibitError(error)) return error;
+  if (error instanceof IdentityError) {
+    return new ExhibitError('sink-failed', `cannot ${action}: ${error.message}`, { cause: error });
+  }
+  if (error instanceof Error && error.message === 'Region is missing') {
+    const words = 'no region is known; set sink.region, or AWS_REGION, which EKS Pod Identity and IRSA set in the pod';
+    return new ExhibitError('sink-failed', `cannot ${action}: ${words}`, { cause: error });
+  }
   const known = errorNames(error).find((name) => Object.hasOwn(REMEDIES, name));
   const remedy = wantsLock(error) ? noLock : known === undefined ? undefined : REMEDIES[known];
   const status = httpStatus(error);

@@ -90,7 +90,10 @@ const codeOf = (error: unknown): string =>
 function wordsFor(error: unknown, { shaken, signal }: { shaken: boolean; signal: AbortSignal }): string {
   if (signal.aborted) return 'The controller does not answer';
   const code = codeOf(error);
-  if (code === 'CERT_HAS_EXPIRED') return 'The certificate of the controller has expired; renew it there';
+  if (code === 'CERT_HAS_EXPIRED')
+    return "The certificate of the controller has expired by this node's clock; renew it there, or set the clock";
+  if (code === 'CERT_NOT_YET_VALID')
+    return "The certificate of the controller is not valid yet by this node's clock: set the clock";
   if (code.startsWith('ERR_TLS_CERT_ALTNAME')) return 'The certificate of the controller has another name';
   if (/SELF_SIGNED|UNABLE_TO_(GET|VERIFY)/.test(code)) return 'The controller shows a certificate of another authority';
   if (shaken || /^ERR_SSL_.*ALERT/.test(code)) return "The controller does not take the agent's certificate";

@@ -10,6 +10,9 @@ export function registerAgent(program: Command, session: Session): void {
     .helpGroup(GROUPS.agent)
     .requiredOption('--config <file>', "the agent's YAML configuration")
     .action(async ({ config }: { config: string }) => {
+      // Before the agent's own code is read, which takes what may not be there.
+      const { demandStartRoom } = await import('../../agent/host/start-room.ts');
+      await demandStartRoom();
       const { enterNodeCgroups } = await import('../../agent/host/cgroup-namespace.ts');
       enterNodeCgroups();
       const { runAgent } = await import('../../agent/main.ts');

@@ -68,6 +68,14 @@ describe('a rehearsal', () => {
     expect(collected).toEqual(['processes', 'network']);
   });
 
+  test('is left out where it would take the last memory', async () => {
+    const { parts, collected, lines } = await setting();
+    const room = async () => ({ availableBytes: 2 ** 40, cgroupRoomBytes: 64 * 2 ** 20 });
+    await rehearse({ ...parts, room }, new AbortController().signal);
+    expect(lines.map(({ msg }) => msg)).toEqual(['not rehearsed for want of memory']);
+    expect(collected).toEqual([]);
+  });
+
   test('ends as soon as a capture begins', async () => {
     const end = new AbortController();
     const { parts, collected, lines } = await setting(async () => end.abort());

@@ -81,6 +81,20 @@ describe('where the agent keeps its state', () => {
   ])('on %s, the runtime sees it: %s: %s', (memoryFileSystem, shared, status) => {
     expect(checkState({ folder: '/run/exhibit', memoryFileSystem, shared }).status).toBe(status);
   });
+
+  test.each([
+    ['ENOENT', 'is not there', /the mount of \/run\/exhibit is granted by manifests\/base\/agent\/daemonset.yaml:\d+/],
+    ['EROFS', 'is read-only', /mount it read-write/],
+    ['EACCES', 'cannot be written (EACCES)', /that root can write/],
+    ['ENOSPC', 'is full', /make room/],
+  ])('a folder that cannot be used (%s) is a failure', (obstacle, found, mend) => {
+    const check = checkState({ folder: '/run/exhibit', memoryFileSystem: undefined, shared: undefined, obstacle });
+    expect(check).toMatchObject({
+      status: 'failure',
+      found: `/run/exhibit ${found}`,
+      mend: expect.stringMatching(mend),
+    });
+  });
 });
 
 describe('memory for the copy', () => {
@@ -90,7 +104,10 @@ describe('memory for the copy', () => {
     ['a byte too little', 2047, undefined, 'warning', 'lower memory.bufferBytes'],
     ['a limit that leaves room', 8192, 1024 + 192, 'ok', ''],
     ['a limit that does not', 8192, 1024 + 191, 'warning', 'raise the memory limit'],
-    ['nothing at all', 0, 0, 'warning', 'memory'],
+    ['a limit that the smallest capture fits into', 8192, 128, 'warning', 'raise the memory limit'],
+    ['a limit that no capture fits into', 8192, 127, 'failure', 'raise the memory limit'],
+    ['a node that no capture fits into', 64, 512, 'failure', 'free memory on the node'],
+    ['nothing at all', 0, 0, 'failure', 'memory'],
   ])('%s', (_what, availableMib, limitMib, status, mend) => {
     const room = {
       availableBytes: availableMib * MIB,

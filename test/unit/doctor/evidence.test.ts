@@ -90,6 +90,35 @@ describe('who signs, and when it was', () => {
     expect(check.status).toBe(status);
     expect(check.found).toContain(found);
   });
+
+  const wall = { wall: '2026-03-01T12:00:00.000Z', timezone: 'UTC', synchronised: true };
+  const s3 = (offsetMs: number, uncertaintyMs = 1_100) => ({ source: 'Amazon S3', offsetMs, uncertaintyMs });
+  test.each([
+    ['as S3 has it', [s3(900)], 'ok', 'as Amazon S3 has it'],
+    ['as far off as a Date header cannot tell', [s3(6_000)], 'ok', 'as Amazon S3 has it'],
+    ['20 minutes behind', [s3(1_203_000)], 'warning', 'the clock is 20 min 3 s behind that of Amazon S3'],
+    ['a year ahead', [s3(-31_536_000_000)], 'warning', 'the clock is 525600 min 0 s ahead of that of Amazon S3'],
+    [
+      'right by one and wrong by another',
+      [s3(0), { ...s3(9_000, 10), source: 'https://tsa/' }],
+      'warning',
+      '9 s behind that of https://tsa/',
+    ],
+  ])('a clock that is %s', (_what, others, status, found) => {
+    const check = checkClock(wall, others);
+    expect(check).toMatchObject({ status, found: expect.stringContaining(found) });
+  });
+
+  test('a clock by which S3 refuses everything says so, and what to do', () => {
+    expect(checkClock(wall, [s3(1_203_000)])).toMatchObject({
+      meaning: expect.stringContaining('S3 refuses what is signed by this clock'),
+      mend: expect.stringContaining('chronyc tracking'),
+    });
+    expect(checkClock(wall, [s3(60_000)]).meaning).not.toContain('refuses');
+    expect(checkClock({ ...wall, synchronised: false }, [s3(0)]).meaning).toContain(
+      'right now, and nobody keeps them so',
+    );
+  });
 });
 
 describe('versions', () => {

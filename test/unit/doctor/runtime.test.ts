@@ -36,6 +36,29 @@ describe('the runtime', () => {
     expect(check.mend).toContain(SOCKET);
   });
 
+  const grants = /the mount of \/run\/containerd is granted by manifests\/base\/agent\/daemonset.yaml:\d+/;
+  test.each([
+    ['nothing', 'cri', [], /start the runtime/],
+    ['the socket, which is not mounted', 'cri', [{ kind: 'cri', path: SOCKET }], grants],
+    ['another containerd', 'cri', [{ kind: 'cri', path: '/run/k3s/c.sock' }], /set runtime.socket to it/],
+    [
+      'Docker alone',
+      'cri',
+      [{ kind: 'docker', path: '/run/docker.sock' }],
+      /set runtime.kind: docker, as manifests\/overlays\/docker/,
+    ],
+    [
+      'containerd alone, and Docker is wanted',
+      'docker',
+      [{ kind: 'cri', path: SOCKET }],
+      /set runtime.kind: cri, as manifests\/base does/,
+    ],
+  ] as const)('that does not answer on a node with %s', (_what, kind, sockets, mend) => {
+    const socket = kind === 'docker' ? '/var/run/docker.sock' : SOCKET;
+    const check = checkRuntime({ ...facts, kind, socket, sockets, answer: { why: 'there is no socket' } });
+    expect(check).toMatchObject({ status: 'failure', mend: expect.stringMatching(mend) });
+  });
+
   test('that says itself that it is not ready is a warning', () => {
     const description = { unmet: ['NetworkReady: cni plugin not initialized'], snapshotters: [], programs: [] };
     const check = checkRuntime({ ...facts, description });

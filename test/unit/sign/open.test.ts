@@ -110,7 +110,9 @@ describe('trying what vouches for a bundle', () => {
     await using tsa = await startTsa();
     const url = [tsa.url, 'http://127.0.0.1:1/?token=x'];
     const [good, bad] = await tryAuthorities({ timestamp: { url, timeoutMs: 10_000 } }, idle);
-    expect(good).toEqual({ name: tsa.url });
+    expect(good).toEqual({ name: tsa.url, clock: expect.objectContaining({ source: tsa.url }) });
+    // Its clock is this machine's.
+    expect(Math.abs(good?.clock?.offsetMs ?? Number.NaN)).toBeLessThan(5_000);
     expect(bad).toMatchObject({ name: 'http://127.0.0.1:1/', why: expect.stringMatching(/^http:\/\/127.0.0.1:1\/: /) });
     expect(await tryAuthorities({}, idle)).toEqual([]);
   });
