@@ -17,6 +17,7 @@ import { openapi } from '../../controller/api/openapi.ts';
 import { loadController, loadExhibit, loadLink } from '../../proto/load.ts';
 import { runCli, startAgent } from './agent.ts';
 import { labRoot } from './cache.mjs';
+import { configSchemas } from './config-schemas.ts';
 import { type LabController, startController } from './controller.ts';
 import { type LabNode, startNode } from './node.ts';
 import type { LabPod } from './pod.ts';
@@ -269,6 +270,7 @@ class Recorder implements AsyncDisposable {
     put('controller-calls.json', this.#api.calls.map(writtenCall));
     put('commands.json', this.#commands);
     put('proto.json', currentDescriptor());
+    writeFileSync(join(this.#out, 'config.json'), `${JSON.stringify(configSchemas())}\n`);
     writeFileSync(join(this.#out, 'openapi.json'), `${JSON.stringify(openapi())}\n`);
     const file = join(this.#work, 'controller.db');
     const database = new DatabaseSync(join(this.#controller.folder, 'controller.db'));
@@ -322,7 +324,9 @@ const { version } = JSON.parse(readFileSync(new URL('../../package.json', import
 const out = join(RECORDED, version.split('.').slice(0, 2).join('.'));
 if (readdirSync(RECORDED).includes(basename(out)) && !process.argv.includes('--again'))
   throw new Error(`${out} is there: a release is recorded once`);
-rmSync(out, { recursive: true, force: true });
+mkdirSync(out, { recursive: true });
+// Configurations that people of this release have are written by hand.
+for (const name of readdirSync(out)) if (name !== 'config') rmSync(join(out, name), { recursive: true });
 {
   await using recorder = new Recorder(out);
   await recorder.start();
