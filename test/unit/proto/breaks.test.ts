@@ -1,7 +1,8 @@
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import protobuf from 'protobufjs';
 import { describe, expect, test } from 'vitest';
+import { packageVersion } from '../../../cli/version.ts';
 import { openapi } from '../../../controller/api/openapi.ts';
 import { configSchemas } from '../../lab/config-schemas.ts';
 import { protoBreaks } from '../../lab/proto-changes.ts';
@@ -13,6 +14,14 @@ import { type Json, schemaBreaks } from '../../lab/schema-changes.ts';
 
 const recorded = (release: Release, file: string): Json =>
   JSON.parse(readFileSync(join(RECORDED, release, file), 'utf8')) as Json;
+
+test('the release before this one is recorded', () => {
+  expect(readdirSync(RECORDED).sort()).toEqual([...RELEASES].sort());
+  const [major = 0, minor = 0] = packageVersion().split('.').map(Number);
+  // 0.1 was the first.
+  const before = major === 0 && minor === 1 ? [] : [`${major}.${minor - 1}`];
+  expect([...RELEASES]).toEqual(expect.arrayContaining(before));
+});
 
 describe.each(RELEASES)('since %s', (release) => {
   test('no message, field, number or call of the .proto files was taken away or given another meaning', () => {
