@@ -7,21 +7,21 @@
  * message; then what the two have on disk. Names are neutral, so that nothing of the machine gets into the repository.
  */
 import { generateKeyPairSync } from 'node:crypto';
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { hostname, tmpdir } from 'node:os';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
+import { zstdCompressSync } from 'node:zlib';
 import grpc from '@grpc/grpc-js';
 import { openapi } from '../../controller/api/openapi.ts';
 import { loadController, loadExhibit, loadLink } from '../../proto/load.ts';
 import { runCli, startAgent } from './agent.ts';
-import { labRoot } from './cache.mjs';
 import { configSchemas } from './config-schemas.ts';
 import { type LabController, startController } from './controller.ts';
 import { type LabNode, startNode } from './node.ts';
 import type { LabPod } from './pod.ts';
 import { RECORDED, writtenCall } from './recorded-call.ts';
+import { checkRecording } from './recorded-check.ts';
 import { currentDescriptor } from './recorded-descriptor.ts';
 import { type RecordingRelay, startRecordingRelay } from './recording-relay.ts';
 import { labObstacle } from './requires.ts';
@@ -32,8 +32,6 @@ const CASE = 'INC-1';
 const CLUSTER = 'lab';
 const NODE = 'node-1';
 const PATIENCE_MS = 60_000;
-/** Of one fixture, of all of a release. */
-const MAX_BYTES = { file: 100_000, all: 500_000 };
 
 interface RecordedCommand {
   readonly argv: readonly string[];
@@ -288,34 +286,6 @@ class Recorder implements AsyncDisposable {
 const idIn = (printed: string): string =>
   /[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}/.exec(printed)?.[0] ?? '';
 
-/** What is in it: messages and archives as well. */
-function readable(file: string): Buffer {
-  const bytes = read(file);
-  if (file.endsWith('.zst')) return zstdDecompressSync(bytes);
-  const messages = file.endsWith('-calls.json') ? bytes.toString().matchAll(/"bytes": "([^"]*)"/g) : [];
-  return Buffer.concat([bytes, ...Array.from(messages, ([, base64 = '']) => Buffer.from(base64, 'base64'))]);
-}
-
-/** Nothing of this machine, and nothing large, gets into the repository. */
-function check(out: string): void {
-  const cgroups = readFileSync('/proc/self/cgroup', 'latin1').matchAll(/:(\/.+)$/gm);
-  const words = [hostname(), process.cwd(), labRoot(), ...[...cgroups].map(([, path = '']) => path)].filter(
-    (word) => word.length > 3,
-  );
-  let total = 0;
-  for (const entry of readdirSync(out, { recursive: true, withFileTypes: true })) {
-    if (!entry.isFile()) continue;
-    const file = join(entry.parentPath, entry.name);
-    const { size } = statSync(file);
-    total += size;
-    const text = readable(file).toString('latin1');
-    const found = words.filter((word) => text.includes(word));
-    if (found.length > 0) console.error(`${file} holds ${found.join(', ')}`);
-    if (size > MAX_BYTES.file) console.error(`${file} has ${size} bytes`);
-  }
-  console.log(`${out}: ${total} bytes of at most ${MAX_BYTES.all}`);
-}
-
 const obstacle = labObstacle();
 if (obstacle !== undefined) throw new Error(obstacle);
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
@@ -336,4 +306,4 @@ for (const name of readdirSync(out)) if (name !== 'config') rmSync(join(out, nam
   await recorder.killed();
   await recorder.write();
 }
-check(out);
+checkRecording(out);

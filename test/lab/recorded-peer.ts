@@ -6,16 +6,7 @@ import { readFileSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import grpc from '@grpc/grpc-js';
 import { loadLink } from '../../proto/load.ts';
-import {
-  endAs,
-  type RawCall,
-  type RecordedCall,
-  type Release,
-  rawCall,
-  readCalls,
-  type Said,
-  startRawServer,
-} from './recorded-call.ts';
+import { type RawCall, type Release, rawCall, readCalls, type Said, startRawServer } from './recorded-call.ts';
 import { recordedTypes } from './recorded-descriptor.ts';
 
 /** A message as the release reads it: names as in its .proto files, only what was on the wire. */
@@ -239,39 +230,6 @@ export async function recordedController(
       say(withIds(line.bytes, new Map([[String((line.message.cancel as Message).capture_id), captureId]])));
     },
     lookup: () => say(byServer(({ message }) => message.lookup !== undefined).bytes),
-    [Symbol.asyncDispose]: () => raw[Symbol.asyncDispose](),
-  };
-}
-
-/** A server of that release for the command line: each call gets the answer that the same call got, in the order of recording. */
-export async function recordedServer(
-  release: Release,
-  file: 'agent' | 'controller',
-  where: {
-    readonly services: readonly grpc.ServiceDefinition[];
-    readonly address: string;
-    readonly credentials: grpc.ServerCredentials;
-  },
-): Promise<{ readonly port: number; play(during: string): void } & AsyncDisposable> {
-  const calls = readCalls(release, file);
-  let left: RecordedCall[] = [];
-  const raw = await startRawServer({
-    ...where,
-    onCall(call) {
-      call.on('data', () => undefined);
-      call.on('end', () => {
-        const at = left.findIndex(({ path }) => path === call.getPath());
-        const [recorded] = at < 0 ? [] : left.splice(at, 1);
-        for (const { by, bytes } of recorded?.said ?? []) if (by === 'server') call.write(bytes);
-        endAs(call, recorded?.end ?? { code: grpc.status.UNIMPLEMENTED, details: 'not recorded', exhibitCode: '' });
-      });
-    },
-  });
-  return {
-    port: raw.port,
-    play(during) {
-      left = calls.filter((one) => one.during === during);
-    },
     [Symbol.asyncDispose]: () => raw[Symbol.asyncDispose](),
   };
 }

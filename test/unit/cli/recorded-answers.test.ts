@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { loadController, loadExhibit } from '../../../proto/load.ts';
 import { type LabPki, labPki } from '../../lab/pki.ts';
 import { RECORDED, RELEASES } from '../../lab/recorded-call.ts';
-import { recordedServer } from '../../lab/recorded-peer.ts';
+import { recordedServer } from '../../lab/recorded-server.ts';
 import { exhibit, TEST_TIMEOUT_MS } from './run.ts';
 
 /** The command line as it is now, answered by agents and controllers of earlier releases: it prints what theirs printed, or more. */
