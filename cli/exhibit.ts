@@ -1,5 +1,7 @@
 import { CommanderError } from 'commander';
 import { ExhibitError } from '../evidence/error.ts';
+import { FORMAT_VERSION } from '../evidence/layout.ts';
+import { PROTOCOL } from '../proto/compatibility.ts';
 import { describeCauses, describeFailure, failureOf } from './failure.ts';
 import { escapeLines, toJson } from './print.ts';
 import { buildProgram, type Printed } from './program.ts';
@@ -62,7 +64,10 @@ async function conclude(error: unknown): Promise<number> {
 async function concludeParsing(error: CommanderError): Promise<ExhibitError | undefined> {
   switch (error.code) {
     case 'commander.version':
-      return await print({ version: printed.text.trimEnd() }, printed.text);
+      return await print(
+        { version: printed.text.trimEnd(), protocol: PROTOCOL, formatVersion: FORMAT_VERSION },
+        printed.text,
+      );
     case 'commander.helpDisplayed':
       return await print({ help: printed.text.trimEnd() }, printed.text);
     case 'commander.help':

@@ -25,7 +25,7 @@ const MOST_LABELS = 50;
 
 /** Nodes of clusters where the caller may see something. */
 export async function listNodes(
-  { store }: Domain,
+  { store, version }: Domain,
   request: ListNodesRequest__Output,
   { caller }: CallContext,
 ): Promise<ListNodesResponse> {
@@ -38,7 +38,7 @@ export async function listNodes(
     (row) => mayIn(caller, 'see', row.cluster),
     { limit: pageSize(request.pageSize, NODES), ...token },
   );
-  return { nodes: rows.map(wireNode), nextPageToken: next ?? '' };
+  return { nodes: rows.map(wireNode), nextPageToken: next ?? '', controllerVersion: version };
 }
 
 function wireNode({ sessionId: _, replicaId, bootId: __, artifacts, sinks, ...row }: NodeRow): Node {

@@ -15,8 +15,8 @@ const INDEX = `${FOLDER}/index`;
 const MAX_UNPACKED_BYTES = 256 * 1024 * 1024;
 
 const indexSchema = z.array(
-  /** `captureId` is not there in what an older agent wrote. */
-  z.strictObject({ name: z.string(), at: z.string(), sizeBytes: z.number(), captureId: z.string().optional() }),
+  /** `captureId` is not there in what an older agent wrote; what a newer one adds is no reason to begin anew. */
+  z.object({ name: z.string(), at: z.string(), sizeBytes: z.number(), captureId: z.string().optional() }),
 );
 type Index = z.infer<typeof indexSchema>;
 

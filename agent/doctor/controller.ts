@@ -44,7 +44,14 @@ export function checkController(address: string, { trial, status, nowMs }: Contr
     );
   }
   const since = status?.upSinceMs === undefined ? '' : `, stream since ${new Date(status.upSinceMs).toISOString()}`;
-  const found = `${address} answers${since}; ${certificates}`;
+  const release = status?.version === undefined ? '' : `, release ${status.version}`;
+  const found = `${address} answers${since}${release}; ${certificates}`;
+  if (status?.apart !== undefined)
+    return say.warning(
+      `${found}; ${status.apart}`,
+      'nobody has tried whether the two understand each other',
+      'see docs/compatibility.md',
+    );
   const soon = [
     ...(isSoon(ownUntilMs, nowMs) ? ["the agent's certificate (controller.certFile)"] : []),
     ...(isSoon(controllerUntilMs, nowMs) ? ["the controller's certificate"] : []),

@@ -1,17 +1,17 @@
 import type grpc from '@grpc/grpc-js';
 import type { Logger } from 'pino';
 import { ExhibitError, explain } from '../../evidence/error.ts';
+import { PROTOCOL } from '../../proto/compatibility.ts';
 import type { AgentMessage } from '../../proto/gen/exhibit/controller/v1/AgentMessage.ts';
 import type { ControllerMessage__Output } from '../../proto/gen/exhibit/controller/v1/ControllerMessage.ts';
 import type { Heartbeat } from '../../proto/gen/exhibit/controller/v1/Heartbeat.ts';
 import type { Hello } from '../../proto/gen/exhibit/controller/v1/Hello.ts';
 import type { Welcome__Output } from '../../proto/gen/exhibit/controller/v1/Welcome.ts';
+import { Patience } from '../../proto/patience.ts';
 import type { Commands } from './controller-commands.ts';
 import type { Debts } from './controller-debts.ts';
 import type { AnswerLookup } from './controller-lookup.ts';
 import { Outbox } from './controller-outbox.ts';
-
-export const PROTOCOL = 1;
 
 /** Longer than a controller needs that takes a whole fleet back at once. */
 const WELCOME_TIMEOUT_MS = 20_000;
@@ -19,7 +19,7 @@ const WELCOME_TIMEOUT_MS = 20_000;
 const HEARTBEAT_MS = { least: 100, most: 300_000 };
 /** Heartbeats without an answer, after which the stream is let go. */
 const MISSED_HEARTBEATS = 2;
-/** Each begins a capture, which the registry bounds, or asks the runtime, which the lookups bound. */
+/** What no controller of any version says: welcome twice, answers to no heartbeat. Commands are bounded where they are carried out. */
 const MAX_NONSENSE = 10;
 
 export type Call = grpc.ClientDuplexStream<AgentMessage, ControllerMessage__Output>;
@@ -53,6 +53,8 @@ class AgentStream {
   #welcomed = false;
   #heartbeats: NodeJS.Timeout | undefined;
   #nonsense = 0;
+  readonly #unknown = new Patience();
+  #saidUnknown = false;
   /** As they were looked at last, and what the controller was told of them. */
   #pods: readonly number[] | undefined;
   #toldPods = '';
@@ -101,7 +103,8 @@ class AgentStream {
     else if (lookup)
       this.#carryOut(this.#parts.answerLookup(lookup).then((answer) => this.#outbox.send({ lookup: answer })));
     else if (heartbeat) this.#confirm();
-    else this.#puzzled();
+    else if (welcome) this.#puzzled();
+    else this.#passOver();
   }
 
   #carryOut(work: Promise<void>): void {
@@ -112,7 +115,9 @@ class AgentStream {
 
   #onWelcome(welcome: Welcome__Output): void {
     if (welcome.protocol !== PROTOCOL) {
-      this.#end(`the controller speaks protocol ${welcome.protocol}, this agent ${PROTOCOL}`);
+      this.#end(
+        `the controller speaks protocol ${welcome.protocol}, this agent ${PROTOCOL}: update the older of the two`,
+      );
       return;
     }
     this.#welcomed = true;
@@ -161,7 +166,15 @@ class AgentStream {
     this.#tellPods();
   }
 
-  /** A newer controller may say something that this agent does not know; one that says nothing else is none. */
+  /** Of a newer controller, to which it has to mean no more than if it had not been said. */
+  #passOver(): void {
+    if (!this.#unknown.bears(this.#parts.now())) this.#end('the controller sends more than makes sense');
+    else if (!this.#saidUnknown) {
+      this.#saidUnknown = true;
+      this.#parts.log.info('the controller says what this agent does not know, which is passed over: it is newer');
+    }
+  }
+
   #puzzled(): void {
     this.#nonsense += 1;
     if (this.#nonsense > MAX_NONSENSE) this.#end('the controller sends what makes no sense');

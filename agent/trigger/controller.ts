@@ -1,6 +1,7 @@
 import { setTimeout as sleepMs } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { explain } from '../../evidence/error.ts';
+import { apartWords, PROTOCOL } from '../../proto/compatibility.ts';
 import type { Hello } from '../../proto/gen/exhibit/controller/v1/Hello.ts';
 import type { CaptureEvent, Captures, Told } from '../capture/captures.ts';
 import type { JournalEntry } from '../capture/journal.ts';
@@ -11,7 +12,7 @@ import { Debts } from './controller-debts.ts';
 import { dialController } from './controller-dial.ts';
 import { openLookups, podDigests } from './controller-lookup.ts';
 import type { Outbox } from './controller-outbox.ts';
-import { holdStream, PROTOCOL } from './controller-stream.ts';
+import { holdStream } from './controller-stream.ts';
 import { type RequestDefaults, readRequest } from './request.ts';
 import { type WireOptions, wireEvent } from './wire.ts';
 
@@ -28,6 +29,10 @@ export interface ControllerStatus {
   readonly upSinceMs: number | undefined;
   /** Why the last stream ended or none came to be; undefined before the first. */
   readonly why: string | undefined;
+  /** Of the controller that has taken the agent in. */
+  readonly version?: string | undefined;
+  /** That it and the agent are too far apart, in words; undefined where they are not. */
+  readonly apart?: string | undefined;
 }
 
 export interface ControllerOptions extends WireOptions {
@@ -141,8 +146,9 @@ class Dialler {
             pods: () => podDigests(this.#options.runtimes),
             onWelcome: (outbox, { controllerVersion }) => {
               log.info({ controller: config.address, controllerVersion }, 'stream to the controller is up');
+              const apart = this.#apartFrom(controllerVersion);
               this.#outbox = outbox;
-              this.status = { upSinceMs: now(), why: undefined };
+              this.status = { upSinceMs: now(), why: undefined, version: controllerVersion, apart };
               this.#tellDebts();
             },
           },
@@ -155,6 +161,13 @@ class Dialler {
     } catch (error) {
       return explain(error);
     }
+  }
+
+  #apartFrom(controllerVersion: string): string | undefined {
+    const agent = { name: 'agent', version: this.#options.self.agentVersion ?? '' };
+    const apart = apartWords(agent, { name: 'controller', version: controllerVersion });
+    if (apart !== undefined) this.#options.log.warn({ controllerVersion, version: agent.version }, apart);
+    return apart;
   }
 
   async #hello(): Promise<Hello> {

@@ -1,9 +1,7 @@
+import { PROTOCOL } from '../../proto/compatibility.ts';
 import type { Hello__Output } from '../../proto/gen/exhibit/controller/v1/Hello.ts';
 import type { AgentIdentity } from '../identity/identity.ts';
 import type { NodeRow } from '../store/store.ts';
-
-/** The protocol that this controller speaks. */
-export const PROTOCOL = 1;
 
 /** Versions, names, ids: all on one line of a table. */
 const MAX_TEXT_CHARS = 256;

@@ -4,6 +4,7 @@ import type { PeerCertificate, TLSSocket } from 'node:tls';
 import grpc from '@grpc/grpc-js';
 import type { Logger } from 'pino';
 import { ExhibitError, explain, isExhibitError } from '../../evidence/error.ts';
+import { apartWords, PROTOCOL } from '../../proto/compatibility.ts';
 import type { AgentMessage__Output } from '../../proto/gen/exhibit/controller/v1/AgentMessage.ts';
 import type { Hello__Output } from '../../proto/gen/exhibit/controller/v1/Hello.ts';
 import { loadLink } from '../../proto/load.ts';
@@ -11,7 +12,7 @@ import type { AgentIdentity } from '../identity/identity.ts';
 import type { NodeName, Store } from '../store/store.ts';
 import { Refusals } from './audit.ts';
 import { type DispatchParts, dispatch } from './dispatch.ts';
-import { PROTOCOL, readHello } from './hello.ts';
+import { readHello } from './hello.ts';
 import type { AgentLinks, Answer, Question } from './link.ts';
 import { LookupDesk } from './lookup.ts';
 import { NewsDesk } from './news.ts';
@@ -41,6 +42,8 @@ const HEARTBEAT_MS = 15_000;
 const LOOKUP_TIMEOUT_MS = 2_000;
 /** Agents that are taken in, or told what is open, at the same time: a fleet that comes back must not bury the store. */
 const AT_ONCE = 32;
+/** Of a fleet that is updated there are some; a hostile agent may have a new one at each greeting. */
+const MAX_APART = 20;
 /** For what the store is told last; one that hangs is not waited for. */
 const LAST_WORDS_MS = 2_000;
 
@@ -87,6 +90,8 @@ class Links implements OpenLinks {
     onEnd: (session) => this.#onEnd(session),
   };
   readonly #owned = new DisposableStack();
+  /** Versions of agents that were told to be too far from this one. */
+  readonly #apart = new Set<string>();
   readonly #work = new Set<Promise<void>>();
 
   constructor(options: LinkOptions) {
@@ -161,7 +166,7 @@ class Links implements OpenLinks {
     else if (heartbeat) session.send({ heartbeat });
     else if (refusal) await this.#news.refused(session, refusal);
     else if (news) await this.#news.take(session, news);
-    else if (!received) session.puzzled();
+    else if (!received) session.passOver();
   }
 
   async #takeIn(session: Session, hello: Hello__Output): Promise<void> {
@@ -190,7 +195,18 @@ class Links implements OpenLinks {
     if (session.ended) return;
     session.send({ welcome: { protocol: PROTOCOL, controllerVersion: version, heartbeatMs: this.#heartbeatMs } });
     log.debug({ ...session.node, peer: session.peer }, 'agent connected');
+    this.#noteVersion(session, greeting.row.agentVersion);
     this.#wake(session, false);
+  }
+
+  /** Once for each version: a fleet that is too old is one line. */
+  #noteVersion({ node }: Session, agentVersion: string): void {
+    const { version, log } = this.#options;
+    if (this.#apart.has(agentVersion) || this.#apart.size >= MAX_APART) return;
+    const apart = apartWords({ name: 'agent', version: agentVersion }, { name: 'controller', version });
+    if (apart === undefined) return;
+    this.#apart.add(agentVersion);
+    log.warn({ ...node, agentVersion, version }, `${apart}; of all agents of this version, only this one is told of`);
   }
 
   #wakeAll(): void {

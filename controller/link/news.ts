@@ -9,7 +9,7 @@ import { adopted, originOf } from './adopted.ts';
 import { actorOf, type Refusals } from './audit.ts';
 import type { CaptureMessage } from './link.ts';
 import type { Known, Session } from './session.ts';
-import { clip, clipCapture, foldEvent, sameEnd, type ToldEnd, toldEnd } from './told.ts';
+import { clip, clipCapture, endOf, foldEvent, sameEnd, type ToldEnd, toldEnd } from './told.ts';
 
 export interface NewsParts {
   readonly store: Store;
@@ -43,8 +43,12 @@ export class NewsDesk {
   async take(session: Session, news: CaptureNews__Output): Promise<void> {
     const { event } = news;
     const captureId = event?.captureId.toLowerCase() ?? '';
-    if (event === null || event.event === undefined || !isUuid(captureId)) {
+    if (event === null || !isUuid(captureId)) {
       session.puzzled();
+      return;
+    }
+    if (event.event === undefined) {
+      session.passOver();
       return;
     }
     if (event.stageProgress) {
@@ -172,7 +176,7 @@ export class NewsDesk {
 
   async #ended(session: Session, { captureId, known, news }: Of, event: CaptureEvent__Output): Promise<void> {
     const told = event.ended ? clipCapture(event.ended) : undefined;
-    const state = toldEnd(told?.state ?? '');
+    const state = endOf(told?.state ?? '');
     if (told === undefined || state === undefined) {
       session.puzzled();
       return;

@@ -2,6 +2,7 @@ import grpc from '@grpc/grpc-js';
 import type { AgentMessage__Output } from '../../proto/gen/exhibit/controller/v1/AgentMessage.ts';
 import type { ControllerMessage } from '../../proto/gen/exhibit/controller/v1/ControllerMessage.ts';
 import type { Capture__Output } from '../../proto/gen/exhibit/v1/Capture.ts';
+import { Patience } from '../../proto/patience.ts';
 import type { AgentIdentity } from '../identity/identity.ts';
 import type { CaptureRow, CaptureState, NodeTouch } from '../store/store.ts';
 
@@ -15,7 +16,7 @@ const MAX_INBOX = 16;
 const MAX_KNOWN = 2_000;
 /** Pods of one node whose digests are kept; EKS runs 250 on one at most. */
 const MAX_PODS = 1_000;
-/** Messages that say nothing, of an agent that is newer than we are or hostile. */
+/** Messages that no agent of any version sends: ids that are none, refusals of what is not its own. */
 const MAX_NONSENSE = 20;
 
 /** What this stream knows of a capture, so that most of what it tells needs no question to the store. */
@@ -67,6 +68,7 @@ export class Session {
   #known: Map<string, Known> | undefined;
   #room: PromiseWithResolvers<void> | undefined;
   #nonsense = 0;
+  #unknown: Patience | undefined;
   #pods: Uint32Array | undefined;
 
   constructor(call: AgentCall, node: AgentIdentity, id: string, events: SessionEvents, now: () => number) {
@@ -121,6 +123,12 @@ export class Session {
   puzzled(): void {
     this.#nonsense += 1;
     if (this.#nonsense > MAX_NONSENSE) this.end(grpc.status.INVALID_ARGUMENT, 'These messages make no sense');
+  }
+
+  /** Of a newer agent, to which it has to mean no more than if it had not been said. */
+  passOver(): void {
+    this.#unknown ??= new Patience();
+    if (!this.#unknown.bears(this.#now())) this.end(grpc.status.INVALID_ARGUMENT, 'There is more than makes sense');
   }
 
   known(captureId: string): Known | undefined {

@@ -19,6 +19,13 @@ export type ToldEnd = (typeof TOLD_ENDS)[number];
 
 export const toldEnd = (state: string): ToldEnd | undefined => TOLD_ENDS.find((one) => one === state);
 
+/**
+ * An end that only a newer agent knows: evidence may be there, so it is not `failed`; and nobody here knows that nothing is
+ * missing, so it is not `complete`. Were it passed over, the capture would seem to run for ever. Undefined: it says no end.
+ */
+export const endOf = (state: string): ToldEnd | undefined =>
+  toldEnd(state) ?? (state === '' || state === 'running' ? undefined : 'partial');
+
 /** An agent's own stages are some fifteen, its sinks eight at most. */
 const MAX_STAGES = 64;
 const MAX_SINKS = 32;

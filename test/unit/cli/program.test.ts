@@ -48,7 +48,8 @@ describe('help', () => {
     const help = await exhibit(['capture', '--help', '--json']);
     expect(Object.keys(JSON.parse(help.stdout.toString()))).toEqual(['help']);
     const version = await exhibit(['--version', '--json']);
-    expect(JSON.parse(version.stdout.toString())).toEqual({ version: expect.stringMatching(/^\d+\.\d+\.\d+/) });
+    const numbers = { version: expect.stringMatching(/^\d+\.\d+\.\d+/), protocol: 1, formatVersion: 1 };
+    expect(JSON.parse(version.stdout.toString())).toEqual(numbers);
   });
 
   test('runs by the file itself, as an installed command does', async () => {

@@ -22,6 +22,20 @@ describe('the line of the controller', () => {
     expect(check({})).toMatchObject({ status: 'ok', found: expect.stringMatching(/^c:7443 answers; own/) });
   });
 
+  test('says its release, and warns where the two are too far apart', () => {
+    const up = { upSinceMs: NOW_MS, why: undefined, version: '0.2.0' };
+    expect(check({ status: up })).toMatchObject({
+      status: 'ok',
+      found: expect.stringContaining('Z, release 0.2.0; own'),
+    });
+    const apart = 'the agent is 0.1.0 and the controller 0.3.0, more than one minor version apart: update the agent';
+    expect(check({ status: { ...up, version: '0.3.0', apart } })).toMatchObject({
+      status: 'warning',
+      found: expect.stringContaining(apart),
+      mend: 'see docs/compatibility.md',
+    });
+  });
+
   test('is a failure where it cannot be dialled, and says that other triggers work', () => {
     const down = check({ trial: { why: 'The controller cannot be reached: connect ECONNREFUSED' } });
     expect(down).toMatchObject({ status: 'failure', meaning: expect.stringContaining('other triggers work') });

@@ -84,6 +84,30 @@ describe('a stream to the controller', () => {
     await why;
   });
 
+  test('holds through what a newer controller says, and not through a flood of it', async () => {
+    const call = new FakeCall(true);
+    let ended: string | undefined;
+    const why = held(call, new AbortController().signal);
+    void why.then((words) => {
+      ended = words;
+    });
+    await vi.advanceTimersByTimeAsync(100);
+    for (let minute = 0; minute < 5; minute += 1) {
+      for (let count = 0; count < 500; count += 1) call.emit('data', {});
+      await vi.advanceTimersByTimeAsync(MINUTE_MS);
+    }
+    expect(ended).toBeUndefined();
+    for (let count = 0; count < 601; count += 1) call.emit('data', {});
+    expect(await why).toBe('the controller sends more than makes sense');
+  });
+
+  test('ends with a welcome of another protocol, and says whom to update', async () => {
+    const call = new FakeCall(false);
+    const why = held(call, new AbortController().signal);
+    call.emit('data', { welcome: { protocol: 2, controllerVersion: '0.9.0', heartbeatMs: 15_000 } });
+    expect(await why).toBe('the controller speaks protocol 2, this agent 1: update the older of the two');
+  });
+
   test('is let go where no welcome comes', async () => {
     const why = held(new FakeCall(false), new AbortController().signal);
     await vi.advanceTimersByTimeAsync(20_000);
