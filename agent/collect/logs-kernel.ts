@@ -2,13 +2,14 @@ import { errnoOf, explain, isErrno } from '../../evidence/error.ts';
 import { type KernelRecord, microsecondTime } from '../../evidence/log-records.ts';
 import { jsonLine, worded } from '../host/decode.ts';
 import { wallMinusMonotonicUs } from '../host/identity.ts';
-import { type KernelLog, type KernelMessage, KMSG_PATH, parseKernelMessage, readKernelLog } from '../host/kmsg.ts';
+import { type KernelLog, type KernelMessage, KMSG_PATH, parseKernelMessage } from '../host/kmsg.ts';
+import { readNodeKernelLog } from '../host/kmsg-outside.ts';
 import type { NodeLogs } from './logs-node.ts';
 
 /** `kmsg.txt` and `kmsg.jsonl`: all that the kernel's ring buffer still has, from before the window too, for it is small. */
 export async function takeKernelLog(logs: NodeLogs): Promise<void> {
   const { context, sought, room } = logs;
-  const log = readLog(logs);
+  const log = await readLog(logs);
   if (log === undefined) return;
   const offsetUs = wallMinusMonotonicUs(context.now);
   const text = logs.parts('kmsg', '.txt');
@@ -27,9 +28,9 @@ export async function takeKernelLog(logs: NodeLogs): Promise<void> {
   report(logs, log, taken.length);
 }
 
-function readLog({ context }: NodeLogs): KernelLog | undefined {
+async function readLog({ context }: NodeLogs): Promise<KernelLog | undefined> {
   try {
-    return readKernelLog(context.host);
+    return await readNodeKernelLog(context.host, context.signal);
   } catch (error) {
     const errno = errnoOf(error);
     if (errno === undefined) throw error;

@@ -1,10 +1,11 @@
 import { affordBuffer } from '../collect/memory-strategy.ts';
 import type { Config } from '../config.ts';
-import { NEEDED_CAPABILITIES } from '../host/capabilities.ts';
+import { type CapabilityName, NEEDED_CAPABILITIES } from '../host/capabilities.ts';
 import type { HostView } from '../host/host-view.ts';
 import type { MemoryRoom } from '../host/memory-room.ts';
 import type { NativeCalls } from '../host/native-calls.ts';
 import { type Check, line, size } from './check.ts';
+import { type GrantId, granted } from './grants.ts';
 
 /** What the agent may do and see from where it runs. */
 
@@ -14,7 +15,7 @@ export function checkProcesses({ init, initPids, ownPids }: HostView, procRoot: 
     return say.failure(
       `${procRoot} shows no process 1`,
       'no process can be found',
-      'set runtime.procRoot to a /proc of the node, and hostPID: true in the DaemonSet',
+      `set runtime.procRoot to a /proc of the node: ${granted('hostPID', 'mount:/host')}`,
     );
   }
   const found = `process 1 below ${procRoot} is ${JSON.stringify(init)}`;
@@ -22,21 +23,21 @@ export function checkProcesses({ init, initPids, ownPids }: HostView, procRoot: 
     return say.warning(
       `${found}; its namespaces cannot be read`,
       'processes of other users will be gaps',
-      'run the agent as root with CAP_SYS_PTRACE',
+      `run the agent as root with CAP_SYS_PTRACE: ${granted('cap:SYS_PTRACE')}`,
     );
   }
   if (procRoot === '/proc' && ownPids !== initPids) {
     return say.failure(
       `${found}, in another pid namespace than the agent`,
       'pids from the runtime would name the wrong processes',
-      'set hostPID: true in the DaemonSet, or runtime.procRoot',
+      `set hostPID: true in the DaemonSet, or runtime.procRoot: ${granted('hostPID')}`,
     );
   }
   if (ownPids !== initPids) {
     return say.warning(
       `${found}, in another pid namespace than the agent`,
       'registers are not read, and processes cannot be stopped by signals',
-      'set hostPID: true in the DaemonSet',
+      `set hostPID: true in the DaemonSet: ${granted('hostPID')}`,
     );
   }
   return say.ok(found, 'pids from the runtime are found there');
@@ -49,7 +50,7 @@ export function checkHostRoot({ system }: HostView, hostRoot: string): Check {
     return say.warning(
       `no os-release below ${where}`,
       'the writable layer and logs may not be found',
-      'set runtime.hostRoot to where the node is mounted, for example /proc/1/root',
+      `set runtime.hostRoot to where the node is mounted: ${granted('mount:/host')}`,
     );
   }
   return say.ok(`${system.name} at ${where}`, 'layers and logs of the node can be reached');
@@ -68,9 +69,12 @@ export function checkCapabilities(held: bigint): Check {
   return say.warning(
     `missing ${missing.map(({ name, use }) => `${name} (${use})`).join('; ')}`,
     'what they are for will be gaps',
-    'run as root, or add them in the securityContext',
+    `run as root, or add them in the securityContext: ${granted(...missing.map(({ name }) => grantIdOf(name)))}`,
   );
 }
+
+const grantIdOf = (name: CapabilityName): GrantId => `cap:${name.replace('CAP_', '') as Bare<CapabilityName>}`;
+type Bare<Name> = Name extends `CAP_${infer Rest}` ? Rest : never;
 
 export function checkSystemCalls({ libc, readProcess }: NativeCalls, seccomp: string | undefined): Check {
   const say = line('agent', 'system-calls');
@@ -86,7 +90,7 @@ export function checkSystemCalls({ libc, readProcess }: NativeCalls, seccomp: st
     return say.warning(
       `${filter}process_vm_readv is ${readProcess === 'missing' ? 'missing' : `refused (${readProcess})`}`,
       'memory is read through /proc/PID/mem, at half the speed: freezes are longer',
-      'run the agent without a seccomp profile (seccompProfile.type: Unconfined)',
+      `run the agent without a seccomp profile (type: Unconfined): ${granted('seccompProfile')}`,
     );
   }
   return say.ok(`${filter}what the agent calls is allowed`, 'memory is read at full speed');
@@ -107,7 +111,7 @@ export function checkState({ folder, memoryFileSystem, shared }: StateFacts): Ch
     return say.warning(
       `${found}; the runtime has another folder there`,
       'checkpoints cannot come through a FIFO: the checkpoint artifact will fail',
-      'mount the same folder of the node into the agent under the same path, or set runtime.hostRoot',
+      `mount the same folder of the node into the agent under the same path, or set runtime.hostRoot: ${granted('mount:/run/exhibit', 'mount:/host')}`,
     );
   }
   if (memoryFileSystem === undefined) {

@@ -1,6 +1,7 @@
 import type { tryMountCopy } from '../host/mount-copy.ts';
 import type { NodeLogFacts } from '../host/node-logs.ts';
 import { type Check, line } from './check.ts';
+import { granted } from './grants.ts';
 
 /** What single artifacts need that no other line says: copies of mounts, and the node's logs. */
 
@@ -19,7 +20,7 @@ export function checkVolumes(copy: Awaited<ReturnType<typeof tryMountCopy>>): Ch
     'volumes, emptyDir and /dev/shm will be gaps: their mounts are listed alone',
     copy.errno === 'ENOSYS'
       ? 'run a kernel of 5.2 or newer, or the agent without a seccomp profile'
-      : 'give the agent CAP_SYS_ADMIN and CAP_SYS_CHROOT, and no seccomp profile',
+      : `give the agent CAP_SYS_ADMIN and CAP_SYS_CHROOT, and no seccomp profile: ${granted('cap:SYS_ADMIN', 'cap:SYS_CHROOT', 'seccompProfile')}`,
   );
 }
 
@@ -38,6 +39,6 @@ export function checkNodeLogs({ kernelLog, folders }: NodeLogFacts): Check {
   return say.warning(
     found,
     'what is refused will be a gap',
-    'run the agent as root with CAP_DAC_READ_SEARCH, and with CAP_SYSLOG where kernel.dmesg_restrict is set',
+    `run the agent as root with CAP_DAC_READ_SEARCH, and with CAP_SYSLOG where kernel.dmesg_restrict is set: ${granted('cap:DAC_READ_SEARCH', 'cap:SYSLOG')}`,
   );
 }

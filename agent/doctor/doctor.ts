@@ -73,7 +73,7 @@ const EXAMINATIONS: ReadonlyArray<readonly [Group, name: string, Examination]> =
   ['agent', 'capabilities', async () => [checkCapabilities(await effectiveCapabilities())]],
   ['agent', 'system-calls', async () => [checkSystemCalls(tryNativeCalls(), await seccompMode())]],
   ['agent', 'volumes', async () => [checkVolumes(await tryMountCopy())]],
-  ['agent', 'node-logs', async ({ host }) => [checkNodeLogs(await lookAtNodeLogs(host))]],
+  ['agent', 'node-logs', async ({ host, signal }) => [checkNodeLogs(await lookAtNodeLogs(host, signal))]],
   ['agent', 'state', examineState],
   ['agent', 'memory', async ({ config }) => [checkMemory(await memoryRoom(), config.memory.bufferBytes)]],
   ['agent', 'settings', async ({ config }) => [checkSettings(config)]],

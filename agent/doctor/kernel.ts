@@ -1,6 +1,7 @@
 import type { CgroupSurvey } from '../host/cgroup-survey.ts';
 import type { KernelFacts } from '../host/kernel.ts';
 import { type Check, line } from './check.ts';
+import { granted } from './grants.ts';
 import { isAtLeast, versionOf } from './version.ts';
 
 /** What the kernel can do for a capture. */
@@ -55,7 +56,7 @@ function processMemory({ memoryOfOthers, ptraceScope }: KernelFacts): Check {
   const mend =
     ptraceScope === 3
       ? 'see the yama line'
-      : 'run the agent as root with CAP_SYS_PTRACE (privileged: true), and see the selinux and processes lines';
+      : `run the agent as root with CAP_SYS_PTRACE, and see the selinux and processes lines: ${granted('cap:SYS_PTRACE')}`;
   if (opened > 0)
     return say.warning(`${found} (${errno})`, 'processes that are protected like the others are gaps', mend);
   return say.failure(`${found} (${errno})`, 'the memory artifact would be empty', mend);
@@ -123,7 +124,7 @@ export function checkCgroup({ mode, freezer }: CgroupSurvey): Check {
     return say.warning(
       `${mode === 'none' ? 'no control groups are' : `cgroup ${mode}, and no freezer is`} mounted where the agent can see it`,
       "containers are stopped by the runtime's pause, processes by signals, which their parents can see",
-      "mount the node's /sys/fs/cgroup into the agent, or set runtime.hostRoot to /proc/1/root",
+      `mount the node's root into the agent, and set runtime.hostRoot: ${granted('mount:/host')}`,
     );
   }
   if (mode !== 'v2') {
@@ -137,7 +138,7 @@ export function checkCgroup({ mode, freezer }: CgroupSurvey): Check {
     return say.warning(
       `cgroup v2, not writable at ${freezer.folder}`,
       "containers are stopped by the runtime's pause, which is slower; processes by signals, which their parents can see",
-      'run the agent privileged, or reach the cgroups through runtime.hostRoot',
+      `reach the cgroups through runtime.hostRoot: ${granted('mount:/host')}`,
     );
   }
   return say.ok(

@@ -1,5 +1,6 @@
 import type { Runtime, RuntimeDescription, RuntimeIdentity, SnapshotterFinding } from '../runtime/runtime.ts';
 import { type Check, count, line } from './check.ts';
+import { granted } from './grants.ts';
 
 export interface RuntimeFacts {
   readonly kind: Runtime['kind'];
@@ -25,7 +26,7 @@ export function checkRuntime(facts: RuntimeFacts): Check {
     return say.failure(
       answer.why,
       'no container can be captured, only plain processes',
-      `start the runtime, check runtime.socket (${facts.socket}), and that the agent may open it`,
+      `start the runtime, check runtime.socket (${facts.socket}), and that the agent may open it: ${granted('mount:/run/containerd')}`,
     );
   }
   const { name, version } = answer.identity;

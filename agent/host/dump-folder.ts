@@ -1,5 +1,5 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
-import { open, readdir, rm, truncate } from 'node:fs/promises';
+import { mkdir, open, readdir, rm, truncate } from 'node:fs/promises';
 import path from 'node:path';
 import { errnoOf, isErrno } from '../../evidence/error.ts';
 import { asHostPath, type DumpFolders, type HostPath } from '../runtime/runtime.ts';
@@ -22,7 +22,8 @@ export interface DumpRoom extends AsyncDisposable {
 }
 
 /**
- * Two tmpfs, because CRIU's log has to say it when the images do not fit. The folder of the images is the runtime's to make.
+ * Two tmpfs, because CRIU's log has to say it when the images do not fit. runc would make the folder of the images without the
+ * right to pass through it (0600), and an agent with few capabilities could then remove nothing in it.
  * Fails as `mountTmpfs` does.
  */
 export async function makeDumpRoom(
@@ -35,6 +36,7 @@ export async function makeDumpRoom(
     await mountTmpfs(host, runDir, { purpose: 'checkpoint', id, sizeBytes: imagesBytes, hugePages }),
   );
   const work = stack.use(await mountTmpfs(host, runDir, { purpose: 'log', id, sizeBytes: WORK_BYTES }));
+  await mkdir(path.join(room.folder, IMAGES), { mode: 0o700 });
   const owned = stack.move();
   return {
     folders: { images: asHostPath(path.posix.join(room.path, IMAGES)), work: work.path },

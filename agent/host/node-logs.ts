@@ -2,7 +2,7 @@ import { opendir } from 'node:fs/promises';
 import { errnoOf } from '../../evidence/error.ts';
 import { asHostPath, type HostPath } from '../runtime/runtime.ts';
 import { type Host, reach } from './host.ts';
-import { tryKernelLog } from './kmsg.ts';
+import { tryNodeKernelLog } from './kmsg-outside.ts';
 
 /** Of `/dev/kmsg`, and of each folder where a node keeps logs: undefined where it can be read, else the errno. */
 export interface NodeLogFacts {
@@ -12,7 +12,7 @@ export interface NodeLogFacts {
 
 const FOLDERS: readonly HostPath[] = ['/run/log/journal', '/var/log/journal', '/var/log/audit'].map(asHostPath);
 
-export async function lookAtNodeLogs(host: Host): Promise<NodeLogFacts> {
+export async function lookAtNodeLogs(host: Host, signal: AbortSignal): Promise<NodeLogFacts> {
   const folders = await Promise.all(
     FOLDERS.map(async (folder) => {
       try {
@@ -23,5 +23,5 @@ export async function lookAtNodeLogs(host: Host): Promise<NodeLogFacts> {
       }
     }),
   );
-  return { kernelLog: tryKernelLog(host), folders };
+  return { kernelLog: await tryNodeKernelLog(host, signal), folders };
 }

@@ -10,6 +10,8 @@ export function registerAgent(program: Command, session: Session): void {
     .helpGroup(GROUPS.agent)
     .requiredOption('--config <file>', "the agent's YAML configuration")
     .action(async ({ config }: { config: string }) => {
+      const { enterNodeCgroups } = await import('../../agent/host/cgroup-namespace.ts');
+      enterNodeCgroups();
       const { runAgent } = await import('../../agent/main.ts');
       session.releaseSignals();
       await runAgent(config);

@@ -56,6 +56,20 @@ export const LOG_JUDGE_PACKAGES = ['systemd', 'systemd-journal-remote', 'auditd'
 /** The shared store of the controller. Unpacked, never installed: the package would start a server. */
 export const POSTGRES_PACKAGES = ['postgresql'];
 
+/** What Google's distroless image of Node holds of Debian, where it comes from this machine's own suite; its gcc-*-base is found by libgcc-s1. */
+export const IMAGE_PACKAGES = [
+  'base-files',
+  'netbase',
+  'tzdata',
+  'ca-certificates',
+  'libc6',
+  'libgcc-s1',
+  'libstdc++6',
+];
+
+/** The npm of the lab's build image. */
+export const NPM_VERSION = '11.19.1';
+
 /** kubectl of DEBIAN_SUITE, which needs nothing but a C library; unpacked, so that the machine's own programs stay as they are. */
 export const KUBECTL_PACKAGES = ['kubectl'];
 
@@ -121,3 +135,18 @@ export const postgresFolder = (env = process.env) =>
 export const kubectlFolder = (env = process.env) =>
   env.EXHIBIT_KUBECTL ||
   join(cacheFolder(env), `lab-kubectl-${digest(RECIPE, DEBIAN_SUITE, arch(), KUBECTL_PACKAGES)}`);
+
+/** Counts changes of how setup.mjs makes the parts of the base images. */
+const IMAGE_RECIPE = 1;
+
+/**
+ * What stands in for the base images of the Dockerfile, and for the registry of npm: `runtime` and `npm` are folders of files, `cache`
+ * holds the packages of the lock file. @param {NodeJS.ProcessEnv} [env]
+ */
+export function imageParts(env = process.env) {
+  const lock = createHash('sha256')
+    .update(readFileSync(new URL('../../package-lock.json', import.meta.url)))
+    .digest('hex');
+  const recipe = [IMAGE_RECIPE, arch(), IMAGE_PACKAGES, NPM_VERSION, lock];
+  return env.EXHIBIT_IMAGE_PARTS || join(cacheFolder(env), `lab-image-parts-${digest(...recipe)}`);
+}

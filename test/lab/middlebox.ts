@@ -37,8 +37,12 @@ const RESET = 'reset';
 
 const PROGRAM = fileURLToPath(import.meta.url);
 
-/** Listens on a port of `host`, or on the Unix socket `path`, and passes on to `target`, HOST:PORT. */
-export async function startMiddlebox(host: NetHost, target: string, path?: string): Promise<Middlebox> {
+/** Listens on a port of `host`, or on the Unix socket `path`, and passes on to `target`: HOST:PORT, or a Unix socket's path. */
+export async function startMiddlebox(
+  host: Pick<NetHost, 'name' | 'address' | 'enter'>,
+  target: string,
+  path?: string,
+): Promise<Middlebox> {
   const argv = [...host.enter, process.execPath, PROGRAM, path ?? host.address, target];
   const child = spawn(argv[0] ?? '', argv.slice(1), { stdio: ['pipe', 'pipe', 'inherit'] });
   const gone = once(child, 'close');
@@ -118,9 +122,14 @@ function between(client: Socket, server: Socket): void {
   passOn(server, client, passed);
 }
 
-async function serve(listen: string, target: string): Promise<void> {
+function placeOf(target: string): { host: string; port: number } | { path: string } {
+  if (target.startsWith('/')) return { path: target };
   const colon = target.lastIndexOf(':');
-  const to = { host: target.slice(0, colon), port: Number(target.slice(colon + 1)), allowHalfOpen: true };
+  return { host: target.slice(0, colon), port: Number(target.slice(colon + 1)) };
+}
+
+async function serve(listen: string, target: string): Promise<void> {
+  const to = { ...placeOf(target), allowHalfOpen: true };
   const server = createServer({ allowHalfOpen: true }, (client) => between(client, dial(to)));
   server.listen(listen.startsWith('/') ? { path: listen } : { host: listen, port: 0 });
   await once(server, 'listening');

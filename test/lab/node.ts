@@ -52,6 +52,8 @@ export interface LabNode extends AsyncDisposable {
   /** The pid on this machine of a process that is `nsPid` inside. */
   hostPid(nsPid: number): number;
   runPod(spec: PodSpec): Promise<LabPod>;
+  /** Imports the images of an OCI layout tar. */
+  importImage(tar: string): Promise<void>;
   /** SIGKILLs containerd and waits until it is reaped; shims and containers go on. */
   killContainerd(): Promise<void>;
   startContainerd(): Promise<void>;
@@ -169,14 +171,14 @@ export async function startNode(options: NodeOptions = {}): Promise<LabNode> {
   const images = await imageFiles(root);
   const stateFolder = '/var/lib/containerd';
   const machine = await startMachine({ root, hostname, stateFolder, cgroup, disk, ownNetwork: true });
-  const node = new RunningNode(machine, hostname);
+  const node = new RunningNode(machine, hostname, release);
   try {
     const runc = installRunc(machine.hostRoot, cgroup);
     writeInside(machine.hostRoot, '/etc/containerd/config.toml', CONFIGS[release](runc));
     writeInside(machine.hostRoot, '/etc/cni/net.d/10-lab.conflist', JSON.stringify(CNI));
     await node.startContainerd();
-    await importImage(machine, images.pause, release);
-    await importImage(machine, images.workload, release);
+    await node.importImage(images.pause);
+    await node.importImage(images.workload);
   } catch (error) {
     await node[Symbol.asyncDispose]();
     throw error;
@@ -192,11 +194,13 @@ class RunningNode implements LabNode {
   readonly socket: string;
   readonly cgroupParent: string;
   readonly #machine: Machine;
+  readonly #release: Release;
   readonly cri: CriClient;
   #containerd: Service | undefined;
 
-  constructor(machine: Machine, hostname: string) {
+  constructor(machine: Machine, hostname: string, release: Release) {
     this.#machine = machine;
+    this.#release = release;
     this.hostname = hostname;
     this.initPid = machine.initPid;
     this.hostRoot = machine.hostRoot;
@@ -221,6 +225,10 @@ class RunningNode implements LabNode {
 
   runPod(spec: PodSpec): Promise<LabPod> {
     return runPod(this.cri, spec, this.cgroupParent);
+  }
+
+  importImage(tar: string): Promise<void> {
+    return importImage(this.#machine, tar, this.#release);
   }
 
   async startContainerd(): Promise<void> {

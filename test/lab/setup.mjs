@@ -11,6 +11,8 @@ import {
   DEBIAN_SUITE,
   DOCKER_PACKAGES,
   dockerRoot,
+  IMAGE_PACKAGES,
+  imageParts,
   KUBECTL_PACKAGES,
   kubectlFolder,
   LOG_JUDGE_PACKAGES,
@@ -18,6 +20,7 @@ import {
   logJudges,
   NODE_PACKAGES,
   NODE_VERSION,
+  NPM_VERSION,
   nodeFolder,
   OLD_PACKAGES,
   OLD_SUITE,
@@ -552,6 +555,65 @@ function compileZoo(partial, node) {
   run('cp', ['-L', node, join(partial, ZOO, 'node')]);
 }
 
+/**
+ * What the container image is built from in the lab, where neither a registry of images nor npm's is reachable: Debian's packages as
+ * distroless has them, npm, and a cache of npm with the packages of the lock file. @param {string} node
+ */
+function buildImageParts(node) {
+  const folder = imageParts();
+  if (existsSync(folder)) return;
+  step(`parts of the container image (a few seconds, kept in ${dirname(folder)})`, () => {
+    const partial = beginFolder(folder);
+    unpackRuntime(partial, node);
+    const env = { ...process.env, npm_config_cache: join(partial, 'cache') };
+    const trial = join(partial, 'trial');
+    mkdirSync(trial);
+    for (const name of ['package.json', 'package-lock.json'])
+      writeFileSync(join(trial, name), readFileSync(join(PROJECT, name)));
+    const packages = run('npm', ['ci', ...QUICK, '--omit=dev', '--ignore-scripts'], { cwd: trial, env });
+    if (!packages.ok) throw npmError('the container image', packages.text);
+    rmSync(trial, { recursive: true });
+    const npm = run('npm', ['install', ...QUICK, '--prefix', join(partial, 'npm'), `npm@${NPM_VERSION}`]);
+    if (!npm.ok) throw npmError('npm itself', npm.text);
+    finishFolder(partial, folder);
+  });
+}
+
+/** As distroless lays them out: each package's control file below status.d, and one file of certificates. @param {string} partial @param {string} node */
+function unpackRuntime(partial, node) {
+  const [root, archives] = [join(partial, 'runtime'), join(partial, 'archives')];
+  const status = join(root, 'var/lib/dpkg/status.d');
+  for (const path of [status, archives, join(root, 'etc/ssl/certs'), join(root, 'nodejs')])
+    mkdirSync(path, { recursive: true });
+  const base = /gcc-\d+-base/.exec(run('apt-cache', ['depends', 'libgcc-s1']).stdout)?.[0] ?? [];
+  const download = () => run('apt-get', ['-q', 'download', ...IMAGE_PACKAGES, ...[base].flat()], { cwd: archives });
+  let fetched = download();
+  if (!fetched.ok) {
+    apt(['update']);
+    fetched = download();
+  }
+  if (!fetched.ok) throw new SetupError(`cannot fetch ${IMAGE_PACKAGES.join(' ')}:\n  ${lastLines(fetched.text)}`);
+  for (const name of readdirSync(archives)) {
+    const archive = join(archives, name);
+    const { ok, text } = run('dpkg-deb', ['-x', archive, root]);
+    if (!ok) throw new SetupError(`cannot unpack ${name}: ${lastLines(text)}`);
+    writeFileSync(join(status, name.replace(/_.*/, '')), run('dpkg-deb', ['-f', archive]).stdout);
+  }
+  rmSync(archives, { recursive: true });
+  const certificates = join(root, 'usr/share/ca-certificates/mozilla');
+  const bundle = readdirSync(certificates).map((name) => readFileSync(join(certificates, name)));
+  writeFileSync(join(root, 'etc/ssl/certs/ca-certificates.crt'), Buffer.concat(bundle));
+  writeFileSync(
+    join(root, 'etc/passwd'),
+    'root:x:0:0:root:/root:/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin\n',
+  );
+  writeFileSync(join(root, 'etc/group'), 'root:x:0:\nnobody:x:65534:\n');
+  const license = [`../node_modules/node-linux-${process.arch}/LICENSE`, '../LICENSE', '../../LICENSE']
+    .map((path) => join(dirname(node), path))
+    .find((path) => existsSync(path));
+  if (license !== undefined) writeFileSync(join(root, 'nodejs/LICENSE'), readFileSync(license));
+}
+
 /** Two set-ups at once would fight over the cache: the second waits for the folder that the first made. @param {() => void} work */
 function locked(work) {
   mkdirSync(cacheFolder(), { recursive: true });
@@ -645,6 +707,7 @@ function main() {
     if (command.old) orSkip('on containerd 1.6', buildOldRoot);
     if (command.s3) buildS3Root();
     if (command.docker) buildDockerRoot();
+    if (command.docker) orSkip('of the container image', () => buildImageParts(node));
     if (command.s3) orSkip('that ask journalctl and ausearch', buildLogJudges);
     if (command.s3) orSkip('on PostgreSQL', buildPostgres);
     if (command.zoo) orSkip('that ask kubectl, and those of the manifests', buildKubectl);

@@ -12,8 +12,8 @@ import {
 
 const MIB = 2 ** 20;
 
-/** CAP_DAC_READ_SEARCH, NET_ADMIN, SYS_CHROOT, SYS_PTRACE, SYS_ADMIN, SYSLOG: linux/capability.h. */
-const NEEDED = [2n, 12n, 18n, 19n, 21n, 34n].reduce((mask, bit) => mask | (1n << bit), 0n);
+/** CAP_DAC_READ_SEARCH, FOWNER, KILL, NET_ADMIN, SYS_CHROOT, SYS_PTRACE, SYS_ADMIN, SYS_NICE, SYSLOG: linux/capability.h. */
+const NEEDED = [2n, 3n, 5n, 12n, 18n, 19n, 21n, 23n, 34n].reduce((mask, bit) => mask | (1n << bit), 0n);
 
 describe('what the agent sees', () => {
   const view = {

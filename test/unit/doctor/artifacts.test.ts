@@ -51,7 +51,7 @@ describe("the node's logs", () => {
     onTestFinished(() => rm(hostRoot, { recursive: true, force: true }));
     await mkdir(path.join(hostRoot, 'var/log/journal'), { recursive: true });
     await mkdir(path.join(hostRoot, 'dev'));
-    expect(await lookAtNodeLogs({ hostRoot, procRoot: '/proc' })).toEqual({
+    expect(await lookAtNodeLogs({ hostRoot, procRoot: '/proc' }, AbortSignal.timeout(5000))).toEqual({
       kernelLog: 'ENOENT',
       folders: [
         { folder: '/run/log/journal', errno: 'ENOENT' },

@@ -106,7 +106,7 @@ describe('control groups', () => {
       'v2 mounted read-only',
       { mode: 'v2', freezer: { ...freezer, writable: false } },
       'warning',
-      'run the agent privileged',
+      'runtime.hostRoot: the mount of /host is granted by manifests/base/agent/daemonset.yaml:',
     ],
     ['v1', { mode: 'v1', freezer: { ...freezer, version: 1 } }, 'warning', 'systemd.unified_cgroup_hierarchy=1'],
     ['both', { mode: 'hybrid', freezer: { ...freezer, version: 1 } }, 'warning', 'systemd.unified_cgroup_hierarchy=1'],
