@@ -1,8 +1,8 @@
 /** What `kubectl kustomize` makes of the manifests, and the objects in it. */
 import { execFileSync } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { parseAllDocuments } from 'yaml';
+import { parseAllDocuments, stringify } from 'yaml';
 import { z } from 'zod';
 import { findKubectl } from './kubectl.ts';
 
@@ -45,6 +45,25 @@ export function render(folder: string): readonly KubernetesObject[] {
   const known = rendered.get(folder) ?? kustomize(folder);
   rendered.set(folder, known);
   return known;
+}
+
+/**
+ * An overlay of nothing but a base and components, in a folder of its own, as an operator would write one.
+ * @param base a folder below `manifests/`
+ */
+export function renderWith(base: string, components: readonly string[]): readonly KubernetesObject[] {
+  const cache = path.resolve(MANIFESTS, '../node_modules/.cache');
+  mkdirSync(cache, { recursive: true });
+  // kustomize takes relative paths, and follows no links to them.
+  const folder = mkdtempSync(path.join(cache, 'overlay-'));
+  const from = (name: string) => path.relative(folder, path.join(MANIFESTS, name));
+  try {
+    const kustomization = { resources: [from(base)], components: components.map(from) };
+    writeFileSync(path.join(folder, 'kustomization.yaml'), stringify(kustomization));
+    return kustomize(folder);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 }
 
 function kustomize(folder: string): KubernetesObject[] {

@@ -5,7 +5,7 @@ import { promisify } from 'node:util';
 import { type KubernetesObject, nameOf } from '../../lab/manifests.ts';
 
 /**
- * Two judges made by others of the Kubernetes API's own definitions (1.35 and newer; `kubernetes-models` and its packages for CRDs): the JSON
+ * Two judges made by others of the Kubernetes API's own definitions (`kubernetes-models` 5 has those of a Kubernetes with resource.k8s.io/v1, which came with 1.34; packages beside it have CRDs): the JSON
  * schemas as validators, which find wrong types, values and missing keys, and the same as TypeScript's types, which find keys that
  * the API does not know: those schemas leave objects open.
  */
