@@ -3,7 +3,7 @@ import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { type Logger, pino } from 'pino';
 import type { Encrypt } from '../evidence/age-writer.ts';
-import { ExhibitError, explain, isExhibitError } from '../evidence/error.ts';
+import { ExhibitError, explain, isErrno, isExhibitError } from '../evidence/error.ts';
 import { MANIFEST_OBJECT, storedName } from '../evidence/layout.ts';
 import { openAdmission } from './capture/admission.ts';
 import { openBaselines } from './capture/baselines.ts';
@@ -23,6 +23,7 @@ import { allCollectors } from './collect/all.ts';
 import { type Config, loadConfig } from './config.ts';
 import type { Check } from './doctor/check.ts';
 import { examine } from './doctor/doctor.ts';
+import { type GrantId, granted } from './doctor/grants.ts';
 import { openEncryption } from './encryption.ts';
 import { openThreadReserve, rehearseThreads } from './host/copy-threads.ts';
 import { cleanStaleFifos } from './host/fifo.ts';
@@ -59,15 +60,12 @@ export interface Agent extends AsyncDisposable {
 export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   await using stack = new AsyncDisposableStack();
   // Before anything of an earlier agent is opened or tidied up: it might still be there.
-  await claimSocket(config.socket);
+  await claimSocket(config.socket).catch(forWantOf('mount:/run/exhibit'));
   const host: Host = { procRoot: config.runtime.procRoot, hostRoot: config.runtime.hostRoot };
   const stateDir = asHostPath(config.stateDir);
   await makeFolder(reach(host, stateDir)).catch((cause: unknown) => {
-    throw new ExhibitError(
-      'config',
-      `Cannot make stateDir ${config.stateDir}; set it to a folder on a tmpfs that root can write`,
-      { cause },
-    );
+    const what = `Cannot make stateDir ${config.stateDir}; set it to a folder on a tmpfs that root can write`;
+    return forWantOf('mount:/host', 'mount:/run/exhibit')(new ExhibitError('config', what, { cause }));
   });
 
   const encrypt = await openEncryption(config.encryption);
@@ -177,6 +175,15 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   return { socket: triggers.socket, [Symbol.asyncDispose]: () => open.disposeAsync() };
 }
 
+/** In a pod, a file or folder that is not there, or is read-only, is a mount that is missing: says what grants it. */
+function forWantOf(...grants: readonly GrantId[]): (error: unknown) => never {
+  return (error) => {
+    const isMissing = isExhibitError(error, 'config') && isErrno(error.cause, 'ENOENT', 'EROFS', 'EACCES');
+    if (!isMissing || process.env.KUBERNETES_SERVICE_HOST === undefined) throw error;
+    throw new ExhibitError('config', `${error.message}; in the pod ${granted(...grants)}`, { cause: error.cause });
+  };
+}
+
 /** The files outlive it, and nobody can read them. */
 async function isLostAtReboot(vault: Vault, { spool }: Config, stateDir: string): Promise<boolean> {
   return !vault.inMemory && spool.keyFile === undefined && (await memoryFileSystem(stateDir)) !== undefined;
@@ -253,7 +260,7 @@ export function agentVersion(): string {
 
 /** Runs the agent until SIGTERM or SIGINT. Logs go to stderr as JSON lines. */
 export async function runAgent(configFile: string): Promise<void> {
-  const config = await loadConfig(configFile, process.env);
+  const config = await loadConfig(configFile, process.env).catch(forWantOf('mount:/etc/exhibit'));
   const log = pino(
     { level: config.log.level, base: { cluster: config.cluster, node: config.node } },
     pino.destination(2),

@@ -20,7 +20,7 @@ export function checkVolumes(copy: Awaited<ReturnType<typeof tryMountCopy>>): Ch
     'volumes, emptyDir and /dev/shm will be gaps: their mounts are listed alone',
     copy.errno === 'ENOSYS'
       ? 'run a kernel of 5.2 or newer, or the agent without a seccomp profile'
-      : `give the agent CAP_SYS_ADMIN and CAP_SYS_CHROOT, and no seccomp profile: ${granted('cap:SYS_ADMIN', 'cap:SYS_CHROOT', 'seccompProfile')}`,
+      : `give the agent CAP_SYS_ADMIN and CAP_SYS_CHROOT, and no seccomp profile that refuses open_tree and setns: ${granted('cap:SYS_ADMIN', 'cap:SYS_CHROOT')}`,
   );
 }
 

@@ -10,15 +10,14 @@ export const DAEMON_SET = 'manifests/base/agent/daemonset.yaml';
 export const GRANTS = {
   hostPID: 'find, stop and trace processes by the pids that the runtime reports',
   'cap:SYS_PTRACE': 'read memory, environment, descriptors and registers of other processes',
-  'cap:SYS_ADMIN': 'enter namespaces, copy mounts of volumes, read trusted.overlay attributes, list eBPF programs',
+  'cap:SYS_ADMIN': 'enter namespaces, so that a guard outlives the agent too, copy mounts of volumes, list eBPF programs',
   'cap:SYS_CHROOT': 'enter mount namespaces: volumes, and the memory that checkpoints go to',
   'cap:DAC_READ_SEARCH': 'read files of other users',
   'cap:FOWNER': 'leave access times of files of other users alone',
   'cap:NET_ADMIN': 'read packet filters and the connections that the kernel follows',
   'cap:KILL': 'stop processes of other users that have no cgroup of their own',
-  'cap:SYS_NICE': 'come before the workload while a target stands still',
+  'cap:SYS_NICE': 'come before the workload while a target stands still, and read the timer slack of processes',
   'cap:SYSLOG': 'read the log of the kernel where kernel.dmesg_restrict is set',
-  seccompProfile: 'make the system calls that a default profile refuses',
   appArmorProfile: 'mount and trace where a default profile refuses it',
   'mount:/host': "reach the node's files, /proc, control groups and kernel log",
   'mount:/run/exhibit':

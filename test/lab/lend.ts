@@ -46,6 +46,9 @@ function lendSysctl(file: string, wanted: (before: number) => number): Disposabl
 export const lendHugePages = (count: number): Disposable | undefined =>
   lendSysctl('/proc/sys/vm/nr_hugepages', (before) => before + count);
 
+/** Keeps the log of the kernel from whoever lacks CAP_SYSLOG. */
+export const lendKernelLogLock = (): Disposable | undefined => lendSysctl('/proc/sys/kernel/dmesg_restrict', () => 1);
+
 /** Lets one process have `count` mappings. */
 export const lendMappings = (count: number): Disposable | undefined =>
   lendSysctl('/proc/sys/vm/max_map_count', () => count);

@@ -75,6 +75,12 @@ describe('the privileges of the agent', () => {
     expect(unexplained(manifest)).toEqual([id]);
   });
 
+  test('lifting the seccomp profile would be one more', () => {
+    const lifted = text.replace('type: RuntimeDefault', 'type: Unconfined');
+    expect(grantsOf(parseDaemonSet(lifted))).toContain('seccompProfile');
+    expect(unexplained(lifted)).toEqual(['seccompProfile']);
+  });
+
   test('every capability of the container is dropped before', () => {
     expect(container.securityContext.capabilities.drop).toEqual(['ALL']);
     expect(container.securityContext.readOnlyRootFilesystem).toBe(true);
@@ -104,7 +110,7 @@ test.each([
   ['hostPID', /^\s*hostPID: true$/],
   ['cap:SYS_PTRACE', /^\s*- SYS_PTRACE$/],
   ['mount:/run/exhibit', /^\s*mountPath: \/run\/exhibit$/],
-  ['seccompProfile', /^\s*seccompProfile:$/],
+  ['appArmorProfile', /^\s*appArmorProfile:$/],
 ] as const)('%s is told with the line that grants it', (id, line) => {
   const words = granted(id);
   const number = Number(/ is granted by manifests\/base\/agent\/daemonset\.yaml:(\d+) \(.+\)$/.exec(words)?.[1]);
