@@ -26,6 +26,9 @@ const objectSchema = z.looseObject({
 /** An object of the Kubernetes API, as it is applied. */
 export type KubernetesObject = z.output<typeof objectSchema>;
 
+/** Rendering takes 0.2 s of CPU each; a loaded machine gets the benefit of the doubt. */
+export const RENDER_TIMEOUT_MS = 90_000;
+
 /** Components, and the field `labels` without selectors, came with kustomize 4 in kubectl 1.21 and 1.22. */
 const FIRST_MINOR = 22;
 

@@ -1,8 +1,18 @@
-import { beforeEach, describe, expect, test } from 'vitest';
-import { COMPONENTS, type KubernetesObject, nameOf, renderObstacle, renderWith } from '../../lab/manifests.ts';
+import { beforeEach, describe, expect, test, vi } from 'vitest';
+import {
+  COMPONENTS,
+  type KubernetesObject,
+  nameOf,
+  RENDER_TIMEOUT_MS,
+  renderObstacle,
+  renderWith,
+} from '../../lab/manifests.ts';
 import { schemaFaults, typeFaults } from './schemas.ts';
+import { SECRETS } from './secrets.ts';
 
 /** Each component over the base alone, and those together that say different things of one object. */
+
+vi.setConfig({ testTimeout: RENDER_TIMEOUT_MS });
 
 beforeEach((context) => {
   const reason = renderObstacle();
@@ -31,7 +41,7 @@ const COMBINATIONS: readonly (readonly string[])[] = [
   ['components/eks', 'components/criu-host', 'components/controller-link', 'components/postgres'],
 ];
 
-describe('components', { timeout: 60_000 }, () => {
+describe('components', () => {
   test.each(COMBINATIONS.map((one) => ({ components: one, name: one.join(' + ') })))(
     '$name is of values that the API takes',
     async ({ components }) => {
@@ -79,4 +89,12 @@ test('a change of a configuration gives its ConfigMap another name, and the pods
   };
   expect(mapOf()).toMatch(/^exhibit-agent-[a-z0-9]{10}$/);
   expect(mapOf('components/eks')).not.toBe(mapOf());
+});
+
+test('no Secret is made, and those that are named are the ones that an operator is told of', () => {
+  const objects = COMBINATIONS.flatMap((one) => rendered(one));
+  expect(objects.filter(({ kind }) => kind === 'Secret')).toEqual([]);
+  const pods = objects.filter(({ kind }) => ['DaemonSet', 'Deployment'].includes(kind));
+  const named = [...JSON.stringify(pods).matchAll(/"secretName":"([^"]+)"/g)].map(([, name = '']) => name);
+  expect([...new Set(named)].sort()).toEqual(SECRETS);
 });

@@ -1,11 +1,21 @@
-import { beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { z } from 'zod';
 import { parseConfig as parseAgent } from '../../../agent/config.ts';
 import { parseConfig as parseController } from '../../../controller/config.ts';
 import { CONTROLLER_ENVIRONMENT } from '../../../controller/environment.ts';
-import { type KubernetesObject, nameOf, OVERLAYS, render, renderObstacle, renderWith } from '../../lab/manifests.ts';
+import {
+  type KubernetesObject,
+  nameOf,
+  OVERLAYS,
+  RENDER_TIMEOUT_MS,
+  render,
+  renderObstacle,
+  renderWith,
+} from '../../lab/manifests.ts';
 
 /** The configurations in the ConfigMaps, with the environment of the pods that read them, before the programs' own parsers. */
+
+vi.setConfig({ testTimeout: RENDER_TIMEOUT_MS });
 
 beforeEach((context) => {
   const reason = renderObstacle();

@@ -1,8 +1,17 @@
-import { beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { z } from 'zod';
-import { type KubernetesObject, nameOf, render, renderObstacle, renderWith } from '../../lab/manifests.ts';
+import {
+  type KubernetesObject,
+  nameOf,
+  RENDER_TIMEOUT_MS,
+  render,
+  renderObstacle,
+  renderWith,
+} from '../../lab/manifests.ts';
 
 /** Who may speak to whom: every way is listed here, so that one more is seen. */
+
+vi.setConfig({ testTimeout: RENDER_TIMEOUT_MS });
 
 beforeEach((context) => {
   const reason = renderObstacle();

@@ -1,11 +1,20 @@
-import { beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { z } from 'zod';
-import { type KubernetesObject, nameOf, OVERLAYS, render, renderObstacle } from '../../lab/manifests.ts';
+import {
+  type KubernetesObject,
+  nameOf,
+  OVERLAYS,
+  RENDER_TIMEOUT_MS,
+  render,
+  renderObstacle,
+} from '../../lab/manifests.ts';
 
 /**
  * What everything but the agent's own container may do: the Pod Security Standard `restricted`, written out, which the namespace cannot
  * enforce because the agent is in it. The agent itself is held to its grants in daemonset.test.ts.
  */
+
+vi.setConfig({ testTimeout: RENDER_TIMEOUT_MS });
 
 beforeEach((context) => {
   const reason = renderObstacle();

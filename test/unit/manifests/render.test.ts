@@ -1,8 +1,17 @@
-import { beforeEach, describe, expect, test } from 'vitest';
-import { type KubernetesObject, nameOf, OVERLAYS, render, renderObstacle } from '../../lab/manifests.ts';
+import { beforeEach, describe, expect, test, vi } from 'vitest';
+import {
+  type KubernetesObject,
+  nameOf,
+  OVERLAYS,
+  RENDER_TIMEOUT_MS,
+  render,
+  renderObstacle,
+} from '../../lab/manifests.ts';
 import { schemaFaults, typeFaults } from './schemas.ts';
 
 /** Every overlay as kubectl renders it, before judges of the Kubernetes API. */
+
+vi.setConfig({ testTimeout: RENDER_TIMEOUT_MS });
 
 beforeEach((context) => {
   const reason = renderObstacle();
@@ -19,7 +28,7 @@ const withSpec = (spec: object): KubernetesObject => ({
   },
 });
 
-describe('the judges', { timeout: 60_000 }, () => {
+describe('the judges', () => {
   test('find a value of the wrong type, and a required key that is missing', async () => {
     expect(await schemaFaults(withSpec({}))).toEqual([]);
     expect(await schemaFaults(withSpec({ ports: [{ containerPort: '7443' }] }))).toMatchObject([/containerPort/]);
@@ -31,11 +40,11 @@ describe('the judges', { timeout: 60_000 }, () => {
   });
 });
 
-test('no overlay has a key that the Kubernetes API does not know', { timeout: 60_000 }, async () => {
+test('no overlay has a key that the Kubernetes API does not know', async () => {
   expect(await typeFaults([...OVERLAYS, 'examples/site'].flatMap(render))).toEqual([]);
 });
 
-describe.each([...OVERLAYS, 'examples/site'])('%s', { timeout: 60_000 }, (overlay) => {
+describe.each([...OVERLAYS, 'examples/site'])('%s', (overlay) => {
   test('is of values that the Kubernetes API takes', async () => {
     const objects = render(overlay);
     expect(objects.length).toBeGreaterThan(0);
