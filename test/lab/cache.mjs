@@ -70,8 +70,8 @@ export const IMAGE_PACKAGES = [
 /** The npm of the lab's build image. */
 export const NPM_VERSION = '11.19.1';
 
-/** kubectl, which has no service, and is unpacked all the same: the machine's own programs stay as they are. */
-export const KUBECTL_PACKAGES = ['kubernetes-client'];
+/** kubectl of DEBIAN_SUITE, which needs nothing but a C library; unpacked, so that the machine's own programs stay as they are. */
+export const KUBECTL_PACKAGES = ['kubectl'];
 
 /** What real programs of the memory tests consist of; they are only unpacked, so nothing of theirs is started or configured. */
 export const ZOO_PACKAGES = ['openjdk-25-jre-headless', 'python3', 'nginx', 'redis-server'];
@@ -131,9 +131,10 @@ export const logJudges = (env = process.env) =>
 export const postgresFolder = (env = process.env) =>
   env.EXHIBIT_POSTGRES || join(cacheFolder(env), `lab-postgres-${digest(RECIPE, arch(), POSTGRES_PACKAGES)}`);
 
-/** What is unpacked of KUBECTL_PACKAGES, of this machine's own suite; not there where the machine has kubectl. @param {NodeJS.ProcessEnv} [env] */
+/** What is unpacked of KUBECTL_PACKAGES; not there where the machine has one that is new enough. @param {NodeJS.ProcessEnv} [env] */
 export const kubectlFolder = (env = process.env) =>
-  env.EXHIBIT_KUBECTL || join(cacheFolder(env), `lab-kubectl-${digest(RECIPE, arch(), KUBECTL_PACKAGES)}`);
+  env.EXHIBIT_KUBECTL ||
+  join(cacheFolder(env), `lab-kubectl-${digest(RECIPE, DEBIAN_SUITE, arch(), KUBECTL_PACKAGES)}`);
 
 /** Counts changes of how setup.mjs makes the parts of the base images. */
 const IMAGE_RECIPE = 1;

@@ -456,10 +456,56 @@ function buildPostgres() {
   step(`PostgreSQL (a few seconds, kept in ${dirname(folder)})`, () => unpackPackages(folder, POSTGRES_PACKAGES));
 }
 
+/** From 1.31 on kubectl execs over WebSocket, and its kustomize knows components and labels; Debian 12's 1.20 does neither. */
+const KUBECTL_MINOR = 31;
+
+function hasRecentKubectl() {
+  const { ok, stdout } = run('kubectl', ['version', '--client']);
+  return ok && Number(/v1\.(\d+)/.exec(stdout)?.[1] ?? 0) >= KUBECTL_MINOR;
+}
+
 function buildKubectl() {
   const folder = kubectlFolder();
-  if (existsSync(folder) || hasProgram('kubectl')) return;
-  step(`kubectl (a few seconds, kept in ${dirname(folder)})`, () => unpackPackages(folder, KUBECTL_PACKAGES));
+  if (existsSync(folder) || hasRecentKubectl()) return;
+  step(`kubectl from Debian ${DEBIAN_SUITE} (a few seconds, kept in ${dirname(folder)})`, () => {
+    const partial = beginFolder(folder);
+    downloadOfSuite(partial, DEBIAN_SUITE, KUBECTL_PACKAGES);
+    unpackArchives(partial);
+    rmSync(join(partial, 'var'), { recursive: true });
+    const { ok, text } = run(join(partial, 'usr/bin/kubectl'), ['version', '--client']);
+    if (!ok) throw new SetupError(`kubectl of Debian ${DEBIAN_SUITE} does not run here: ${lastLines(text)}`);
+    finishFolder(partial, folder);
+  });
+}
+
+/**
+ * Archives of another suite than this machine's, by an apt that has lists and a state of its own: for programs that need no more than
+ * a C library. @param {string} partial @param {string} suite @param {readonly string[]} packages
+ */
+function downloadOfSuite(partial, suite, packages) {
+  const at = (/** @type {string} */ path) => join(partial, 'var', path);
+  for (const path of ['lists/partial', 'cache/apt/archives/partial']) mkdirSync(at(path), { recursive: true });
+  writeFileSync(at('status'), '');
+  const keyring = '/usr/share/keyrings/debian-archive-keyring.gpg';
+  writeFileSync(
+    at('sources.list'),
+    mirrors()
+      .map((mirror) => `deb [signed-by=${keyring}] ${mirror} ${suite} main\n`)
+      .join(''),
+  );
+  const settings = [
+    ...INSIDE_APT,
+    `Dir::Etc::SourceList=${at('sources.list')}`,
+    'Dir::Etc::SourceParts=/dev/null',
+    `Dir::State::Lists=${at('lists')}`,
+    `Dir::State::status=${at('status')}`,
+    `Dir::Cache=${at('cache')}`,
+  ].flatMap((setting) => ['-o', setting]);
+  const update = apt([...settings, 'update']);
+  const download = apt([...settings, 'download', ...packages], { cwd: at('cache/apt/archives') });
+  if (download.ok) return;
+  const why = lastLines(update.ok ? download.text : update.text);
+  throw new SetupError(`cannot fetch ${packages.join(' ')} of Debian ${suite}:\n  ${why}`);
 }
 
 /** Where programs of the memory tests are in their root, and what builds them there. */
@@ -664,7 +710,7 @@ function main() {
     if (command.docker) orSkip('of the container image', () => buildImageParts(node));
     if (command.s3) orSkip('that ask journalctl and ausearch', buildLogJudges);
     if (command.s3) orSkip('on PostgreSQL', buildPostgres);
-    if (command.zoo) orSkip('that ask kubectl', buildKubectl);
+    if (command.zoo) orSkip('that ask kubectl, and those of the manifests', buildKubectl);
     if (command.zoo) orSkip('that capture programs of many languages', () => buildZooRoot(node));
   };
   locked(parts);
