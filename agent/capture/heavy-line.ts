@@ -68,7 +68,7 @@ export function createHeavyLine(options: HeavyLineOptions): HeavyLine {
   };
 
   async function wait(place: Place, signal: AbortSignal, onPlace: (before: number) => void): Promise<boolean> {
-    const patience = after(Math.max(0, place.joinedMs + waitMs - now()));
+    const patience = after(Math.max(0, Math.round(place.joinedMs + waitMs - now())));
     const given = AbortSignal.any([signal, patience]);
     const gaveUp = Promise.withResolvers<void>();
     given.addEventListener('abort', () => gaveUp.resolve(), { once: true });
