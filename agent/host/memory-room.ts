@@ -5,7 +5,7 @@ import { folderOf, parseHierarchies, parseMemberships } from './cgroup.ts';
 /** How much memory the agent may still take: of the node, and of its own cgroups. */
 export interface MemoryRoom {
   readonly availableBytes: number;
-  /** The smallest of limit less usage, over the agent's cgroup and all above it; undefined where none has a limit. */
+  /** The smallest of limit less working set (usage without what of the page cache the kernel drops first, as the kubelet counts), over the agent's cgroup and all above it; undefined where none has a limit. */
   readonly cgroupRoomBytes: number | undefined;
 }
 
@@ -43,13 +43,17 @@ async function roomsUpTo(top: string, folder: string, version: 1 | 2): Promise<n
 
 /** cgroup-v2.rst memory.max and memory.current; cgroup-v1/memory.rst memory.limit_in_bytes and memory.usage_in_bytes. */
 const FILES = { 2: ['memory.max', 'memory.current'], 1: ['memory.limit_in_bytes', 'memory.usage_in_bytes'] } as const;
+/** memory.stat of either: pages of files that were not used lately. */
+const DROPPABLE = { 2: /^inactive_file (\d+)$/m, 1: /^total_inactive_file (\d+)$/m } as const;
 /** v1 says "no limit" with a number near 2^63. */
 const NO_LIMIT = 2 ** 60;
 
 async function roomOf(folder: string, version: 1 | 2): Promise<number | undefined> {
   const [limit, usage] = await Promise.all(FILES[version].map((file) => numberIn(path.posix.join(folder, file))));
   if (limit === undefined || usage === undefined || limit >= NO_LIMIT) return undefined;
-  return Math.max(0, limit - usage);
+  const stat = await readFile(path.posix.join(folder, 'memory.stat'), 'latin1').catch(() => '');
+  const droppable = Number(DROPPABLE[version].exec(stat)?.[1] ?? 0);
+  return Math.max(0, limit - Math.max(0, usage - droppable));
 }
 
 async function numberIn(file: string): Promise<number | undefined> {

@@ -1,0 +1,93 @@
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { affordBuffer } from '../../../agent/collect/memory-strategy.ts';
+import { diskRoom } from '../../../agent/host/disk-room.ts';
+import { memoryRoom } from '../../../agent/host/memory-room.ts';
+import { memoryPressurePercent } from '../../../agent/host/pressure.ts';
+
+const MIB = 2 ** 20;
+
+let root: string;
+beforeEach(async () => {
+  root = await mkdtemp(path.join(os.tmpdir(), 'exhibit-room-'));
+});
+afterEach(() => rm(root, { recursive: true, force: true }));
+
+async function put(files: Readonly<Record<string, string>>): Promise<void> {
+  for (const [name, text] of Object.entries(files)) {
+    await mkdir(path.dirname(path.join(root, name)), { recursive: true });
+    await writeFile(path.join(root, name), text);
+  }
+}
+
+/** A /proc of an agent in a pod of a version 2 hierarchy at `<root>/cg`. */
+const agentIn = (limit: string, usage: number, stat: string) =>
+  put({
+    'proc/meminfo': 'MemTotal: 4000000 kB\nMemAvailable:    1048576 kB\n',
+    'proc/self/cgroup': '0::/pod/agent\n',
+    'proc/self/mountinfo': `30 20 0:26 / ${root}/cg rw,nosuid - cgroup2 cgroup2 rw\n`,
+    'cg/pod/agent/memory.max': limit,
+    'cg/pod/agent/memory.current': `${usage}\n`,
+    'cg/pod/agent/memory.stat': stat,
+  });
+
+describe('the memory that the agent may still take', () => {
+  test('is its limit less what it uses, without the files that the kernel drops first', async () => {
+    await agentIn(`${512 * MIB}\n`, 500 * MIB, `anon 1\ninactive_file ${300 * MIB}\nactive_file 5\n`);
+    expect(await memoryRoom(path.join(root, 'proc'))).toEqual({
+      availableBytes: 1024 * MIB,
+      cgroupRoomBytes: 312 * MIB,
+    });
+  });
+
+  test('has no bound of its own where the cgroup has none', async () => {
+    await agentIn('max\n', 500 * MIB, '');
+    expect((await memoryRoom(path.join(root, 'proc'))).cgroupRoomBytes).toBeUndefined();
+  });
+});
+
+describe('the pressure on memory', () => {
+  test('is the share of the last ten seconds in which everything waited', async () => {
+    await put({
+      'proc/pressure/memory':
+        'some avg10=41.20 avg60=1.00 avg300=0.00 total=1\nfull avg10=23.45 avg60=0.50 avg300=0.00 total=1\n',
+    });
+    expect(await memoryPressurePercent(path.join(root, 'proc'))).toBe(23.45);
+  });
+
+  test('is not known of a kernel without it', async () => {
+    expect(await memoryPressurePercent(path.join(root, 'nowhere'))).toBeUndefined();
+  });
+});
+
+describe('the room on a disk', () => {
+  test('is that of the nearest folder there is, and of no interest where that is memory', async () => {
+    const host = { procRoot: '/proc', hostRoot: root };
+    const there = await diskRoom(host, root);
+    const below = await diskRoom(host, path.join(root, 'not', 'made', 'yet'));
+    // /tmp may be either.
+    expect(below?.totalBytes).toBe(there?.totalBytes);
+    expect(await diskRoom(host, '/dev/shm/nothing')).toBeUndefined();
+  });
+
+  test('is watched where the kubelet has its folder on it', async () => {
+    const host = { procRoot: '/proc', hostRoot: root };
+    expect((await diskRoom(host, root))?.isWatched ?? false).toBe(false);
+    await mkdir(path.join(root, 'var/lib/kubelet'), { recursive: true });
+    const after = await diskRoom(host, root);
+    expect(after?.isWatched ?? true).toBe(true);
+  });
+});
+
+describe('the copy buffer', () => {
+  test('leaves the node what the limits keep, and says so', () => {
+    const given = affordBuffer({
+      ...{ askedBytes: 1024 * MIB, availableBytes: 300 * MIB, cgroupRoomBytes: undefined },
+      keptBytes: 256 * MIB,
+    });
+    expect(given.bytes).toBe(44 * MIB);
+    expect(given.why).toContain('limits.memory.minAvailableBytes keeps');
+  });
+});
