@@ -5,7 +5,6 @@ import { type ArtifactName, bundlePath, CHANGES_OBJECT, REQUEST_OBJECT } from '.
 import type { ArtifactRecord, Manifest, Plan, PlanStep } from '../../evidence/manifest.ts';
 import type { Collector, DumpNote } from '../collect/collector.ts';
 import { agentDiskWriteBytes } from '../host/self.ts';
-import { isHeavy } from '../limits.ts';
 import { methodOf } from '../runtime/pause/pause.ts';
 import { OF_ONE_CONTAINER, ownTarget } from '../runtime/pod.ts';
 import type { Runtime } from '../runtime/runtime.ts';
@@ -39,6 +38,7 @@ import type { Pacer } from './pacer.ts';
 import { displayName, type RecordParts, requestRecord } from './record.ts';
 import { type Resolved, resolveAndPlan } from './resolve.ts';
 import { runStep, skippedStep } from './step.ts';
+import { isHeavyStep, stagesOf, waitForTurn } from './wait-turn.ts';
 
 export interface CaptureParts extends RecordParts {
   /** Those of the configuration, among which a request picks. */
@@ -88,7 +88,7 @@ export function captureExecutor(parts: CaptureParts): Execute {
       kind: 'accepted',
       target: name,
       bundleUrl: `${(sinks[0]?.sink.url ?? '').replace(/\/$/, '')}/${path}`,
-      stages: [...(turn.before > 0 ? [QUEUE_STAGE] : []), ...plan.steps.map((step) => step.artifact), 'seal'],
+      stages: [...stagesOf(plan, turn), 'seal'],
       namespace: target.record.pod?.namespace,
       ...(permit.reservedFreezeMs === 0 ? {} : { reservedFreezeMs: permit.reservedFreezeMs }),
     };
@@ -181,6 +181,8 @@ async function carryOut(run: Run): Promise<CaptureEnd> {
     if (cancelled) await skipTheRest(run, await written());
     else failure = { error };
   }
+  // The seal is light: the next one need not wait for a sink that is away.
+  run.turn[Symbol.dispose]();
   const why = failure === undefined ? '' : `the capture ended: ${explain(failure.error)}`;
   const events = cancelled ? [cancelledBy(run.by, hooks.signal)] : failure === undefined ? [] : [failedBy(run.by, why)];
   const partial = draft.state.artifacts.some(({ status }) => status === 'partial' || status === 'failed');
@@ -270,7 +272,7 @@ async function runSteps(run: Run, written: () => Promise<number>): Promise<void>
     hooks.signal.throwIfAborted();
     if (isHeavyStep(step) && !isWaited) {
       isWaited = true;
-      late = await waitForTurn(run);
+      late = await waitForTurn({ hooks, turn, waitMs: run.parts.config.limits.queue.waitMs });
     }
     hooks.emit({ kind: 'stage-started', stage: step.artifact });
     const isLeft = late !== undefined && isHeavyStep(step);
@@ -279,29 +281,6 @@ async function runSteps(run: Run, written: () => Promise<number>): Promise<void>
     await draft.note({ kind: 'artifact', record, nodeBytesWritten: await written() }, artifactEnded(by, record));
     hooks.emit({ kind: 'stage-ended', result: stageResult(record) });
   }
-  // The seal is light: the next one need not wait for a sink that is away.
-  turn[Symbol.dispose]();
-}
-
-/** What callers see while a capture waits for its turn. */
-const QUEUE_STAGE = 'queue';
-
-const isHeavyStep = ({ artifact, action }: PlanStep): boolean => action === 'collect' && isHeavy(artifact);
-
-/** What is gone first was taken before: processes, network, the node. Undefined: it has the turn; else why it will not have it. */
-async function waitForTurn({ hooks, turn, parts }: Run): Promise<string | undefined> {
-  if (turn.before === 0) return undefined;
-  const startedMs = performance.now();
-  const hasTurn = await turn.wait(hooks.signal, (before) =>
-    hooks.emit({ kind: 'stage-started', stage: QUEUE_STAGE, before }),
-  );
-  const wallMs = Math.round(performance.now() - startedMs);
-  const { waitMs } = parts.config.limits.queue;
-  const reason = hasTurn ? '' : `other captures ran for all of the ${waitMs} ms that limits.queue.waitMs allows`;
-  const status = hasTurn ? 'captured' : 'skipped';
-  const nothing = { storedBytes: 0, pauseMs: 0, gapCount: 0 };
-  hooks.emit({ kind: 'stage-ended', result: { stage: QUEUE_STAGE, status, reason, wallMs, ...nothing } });
-  return hasTurn ? undefined : reason;
 }
 
 function holdFor(run: Run): Promise<Hold> {
