@@ -35,7 +35,7 @@ export function captureRequest(
     sinks: [...(options.sink ?? [])],
     exhibitNumber: options.exhibit ?? '',
     acquirer: options.acquirer ?? '',
-    force: options.force ?? false,
+    ...(options.force === true ? { force: true } : {}),
   };
 }
 
