@@ -17,6 +17,7 @@ import {
   readConfigFile,
   withEnvironment,
 } from './config-file.ts';
+import { limitsSchema } from './limits.ts';
 import { policySchema, unknownSinks } from './policy.ts';
 import { signingSchema } from './sign/open.ts';
 import { EVEN_WITH_FAULTS, type SinkConfig, sinkSchema, sinksSchema } from './sink/open.ts';
@@ -128,6 +129,8 @@ const commonSchema = z.strictObject({
   volumes: volumesSchema.prefault({}),
   /** What the agent lets itself be asked for; docs/policy.md. */
   policy: policySchema.prefault({}),
+  /** What is left to the node's own work; docs/good-neighbour.md. */
+  limits: limitsSchema.prefault({}),
   /** Which containers that end are captured; docs/exits.md. */
   exits: exitsSchema.prefault({}),
   compression: z.strictObject({ level: z.number().int().min(0).max(19).default(1) }).prefault({}),

@@ -16,6 +16,7 @@ import { startFreezer } from './capture/freeze.ts';
 import { openGuardReserve, spawnGuard } from './capture/guard-link.ts';
 import { countIncidents } from './capture/incidents.ts';
 import { openJournal } from './capture/journal.ts';
+import { openNeighbour } from './capture/neighbour.ts';
 import { recover, tidyDumps } from './capture/recover.ts';
 import { recoverDrafts } from './capture/recover-drafts.ts';
 import { startRehearsal } from './capture/rehearsal.ts';
@@ -31,6 +32,7 @@ import { cleanStaleFifos } from './host/fifo.ts';
 import { makeFolder } from './host/folder.ts';
 import { memoryFileSystem } from './host/folder-facts.ts';
 import { type Host, reach } from './host/host.ts';
+import { setIoPriority } from './host/io-priority.ts';
 import { memoryRoom } from './host/memory-room.ts';
 import { runOwnCommand } from './host/own-command.ts';
 import { followedBy } from './host/reserve.ts';
@@ -43,6 +45,7 @@ import { openDocker } from './runtime/docker.ts';
 import { openHostRuntime } from './runtime/host.ts';
 import { asHostPath, type Runtime } from './runtime/runtime.ts';
 import { openSealer } from './sign/open.ts';
+import { Bandwidth } from './sink/bandwidth.ts';
 import { openSink } from './sink/open.ts';
 import type { NamedSink } from './sink/several.ts';
 import type { Sink } from './sink/sink.ts';
@@ -78,10 +81,16 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   if (await isLostAtReboot(vault, config, reach(host, stateDir))) {
     log.warn({ folder: vault.folder }, 'the spool is on a disk and its key in memory: a reboot loses what waits there');
   }
+  const { uploadBytesPerSecond } = config.limits;
+  const upload = uploadBytesPerSecond === undefined ? undefined : new Bandwidth(uploadBytesPerSecond);
   const sinks = config.sinks.map(({ name, sink }) => ({
     name,
-    sink: stack.use(openSink(sink, { name, log, vault, spoolBytes: config.spool.bytes })),
+    sink: stack.use(openSink(sink, { name, log, vault, spoolBytes: config.spool.bytes, upload })),
   }));
+  if (config.limits.ioPriority !== 'normal' && !setIoPriority(config.limits.ioPriority))
+    log.warn('limits.ioPriority cannot be set here');
+  const spoolFolder = vault.inMemory ? undefined : vault.folder;
+  const neighbour = openNeighbour({ limits: config.limits, host, sinks, spoolFolder, upload, log });
   const hostRuntime = stack.use(openHostRuntime({ host }));
   const [runtime = hostRuntime, ...others] = [
     ...containerRuntimes(config, host).map((one) => stack.use(one)),
@@ -129,6 +138,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     sealer,
     vault,
     delivery,
+    neighbour,
     baselines,
     startFreezer: (spec, signal, options) => startFreezer(spec, signal, { guard: guards.take, ...options }),
     version,

@@ -9,6 +9,7 @@
  *   npm run bench -- rootfs [...]            see rootfs.ts
  *   npm run bench -- sink [...]              see sink.ts
  *   npm run bench -- controller [...]        see controller.ts
+ *   npm run bench -- neighbour [...]         see neighbour.ts
  *
  * Every way is taken in turn, several rounds, on the same container; the medians are printed as a table and all figures
  * are kept as JSON. Absolute times are this machine's: compare the ratios.
@@ -27,6 +28,7 @@ import { controller } from './controller.ts';
 import { footprint } from './footprint.ts';
 import { type Load, startLoad } from './load.ts';
 import { memory } from './memory.ts';
+import { neighbour } from './neighbour.ts';
 import { processes } from './processes.ts';
 import { rootfs } from './rootfs.ts';
 import { sink } from './sink.ts';
@@ -101,6 +103,7 @@ async function main(): Promise<void> {
   if (process.argv[2] === 'memory') return memory(process.argv.slice(3));
   if (process.argv[2] === 'checkpoint') return checkpoint(process.argv.slice(3));
   if (process.argv[2] === 'rootfs') return rootfs(process.argv.slice(3));
+  if (process.argv[2] === 'neighbour') return neighbour(process.argv.slice(3));
   if (process.argv[2] === 'sink') return sink(process.argv.slice(3));
   return capture();
 }

@@ -15,6 +15,8 @@ const MAX_REASON_LENGTH = 200;
 
 /** `memory: captured, 1.2 GiB stored in 3.4 s, paused 120 ms`. */
 export function describeStage(stage: StageView): string {
+  if (isQueue(stage.stage) && stage.status === 'captured')
+    return escapeText(`${stage.stage}: waited ${formatDuration(stage.wallMs)}`);
   const facts = [stage.status];
   if (stage.storedBytes > 0) facts.push(`${formatBytes(stage.storedBytes)} stored in ${formatDuration(stage.wallMs)}`);
   if (stage.pauseMs > 0) facts.push(`paused ${formatDuration(stage.pauseMs)}`);
@@ -23,6 +25,13 @@ export function describeStage(stage: StageView): string {
   return escapeText(`${stage.stage}: ${facts.join(', ')}${reason}`);
 }
 
+/** Also where several captures are shown side by side, each stage with its target before it. */
+const isQueue = (stage: string): boolean => /(^| )queue$/.test(stage);
+
+/** `queue: waiting, 2 before it` */
+export const describeStart = ({ stage, before = 0 }: { readonly stage: string; readonly before?: number }): string =>
+  escapeText(before > 0 ? `${stage}: waiting, ${before} before it` : `${stage}: started`);
+
 /** How far a stage is. Times are the agent's, so that a rate does not depend on this machine's clock. */
 export interface StageProgress {
   readonly stage: string;
@@ -30,6 +39,8 @@ export interface StageProgress {
   readonly atMs: number;
   readonly doneBytes: number;
   readonly totalBytes: number | null;
+  /** Of the queue. */
+  readonly before?: number;
   /** As the controller works it out, where one is asked. */
   readonly bytesPerSecond?: number | null;
   readonly remainingMs?: number | null;
@@ -40,6 +51,7 @@ const MIN_RATE_INTERVAL_MS = 200;
 
 /** `memory: 310 MiB of 1.2 GiB, 120 MiB/s, 8 s left`. */
 export function describeProgress(at: StageProgress): string {
+  if (at.before !== undefined) return describeStart(at);
   if (at.doneBytes === 0) return escapeText(at.stage);
   const total = at.totalBytes === null ? '' : ` of ${formatBytes(Math.max(at.totalBytes, at.doneBytes))}`;
   const speed = at.bytesPerSecond ?? meanSpeed(at);
@@ -83,7 +95,7 @@ function plainWords(event: EventView): string | undefined {
     case 'accepted':
       return describeAccepted(event);
     case 'stage-started':
-      return `${escapeText(event.stage)}: started`;
+      return describeStart(event);
     case 'stage-ended':
       return describeStage(event);
     case 'stage-progress':
@@ -109,7 +121,10 @@ async function terminalProgress(stderr: Output): Promise<Progress> {
           spinner.info(describeAccepted(event));
           break;
         case 'stage-started':
-          running.set(event.stage, { stage: event.stage, startedAtMs: atMs, atMs, doneBytes: 0, totalBytes: null });
+          running.set(event.stage, {
+            ...{ stage: event.stage, startedAtMs: atMs, atMs, doneBytes: 0, totalBytes: null },
+            ...(event.before === undefined ? {} : { before: event.before }),
+          });
           break;
         case 'stage-progress': {
           const startedAtMs = running.get(event.stage)?.startedAtMs ?? atMs;

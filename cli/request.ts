@@ -16,6 +16,7 @@ export interface CaptureOptions {
   readonly sink?: readonly string[];
   readonly exhibit?: string;
   readonly acquirer?: string;
+  readonly force?: boolean;
 }
 
 /** The message for the agent. */
@@ -34,6 +35,7 @@ export function captureRequest(
     sinks: [...(options.sink ?? [])],
     exhibitNumber: options.exhibit ?? '',
     acquirer: options.acquirer ?? '',
+    ...(options.force === true ? { force: true } : {}),
   };
 }
 

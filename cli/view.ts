@@ -53,7 +53,8 @@ export interface SpeedView {
 /** One line of `capture --json`. The last has the event `ended`. */
 export type EventView = { readonly captureId: string; readonly at: string | null } & (
   | { event: 'accepted'; target: string; sinkUrl: string; stages: readonly string[]; created: boolean }
-  | { event: 'stage-started'; stage: string }
+  /** `before`: of the stage `queue`, captures that it waits for. */
+  | { event: 'stage-started'; stage: string; before?: number }
   | ({ event: 'stage-progress'; stage: string; doneBytes: number; totalBytes: number | null } & Partial<SpeedView>)
   | ({ event: 'stage-ended' } & StageView)
   | { event: 'ended'; capture: CaptureView }
@@ -100,7 +101,10 @@ export function eventView(event: CaptureEvent__Output): EventView | undefined {
     const { target, sinkUrl, stages, created } = event.accepted;
     return { ...head, event: 'accepted', target, sinkUrl, stages, created };
   }
-  if (event.stageStarted) return { ...head, event: 'stage-started', stage: event.stageStarted.stage };
+  if (event.stageStarted) {
+    const { stage, before } = event.stageStarted;
+    return { ...head, event: 'stage-started', stage, ...(before > 0 ? { before } : {}) };
+  }
   if (event.stageProgress) {
     const { stage, doneBytes, totalBytes } = event.stageProgress;
     return {

@@ -266,6 +266,8 @@ export const requestSchema = z.strictObject({
   /** Who acquires the evidence, by the name that the requester claims; `requester` is what the agent knows. */
   acquirer: z.string().optional(),
   reason: z.string().optional(),
+  /** Limits of memory and disk that stood against the capture, and that the requester was allowed to pass. */
+  overridden: list(z.string()).optional(),
   /** Names of the agent's sinks that this capture was to go to. Absent in older bundles, whose agent had one. */
   sinks: list(z.string()).optional(),
   selector: z.string(),

@@ -30,12 +30,15 @@ import type { Delivery } from './delivery.ts';
 import { type Begun, type Ended, requestIn } from './draft.ts';
 import { type CustodyNote, createDraft, type Draft } from './drafts.ts';
 import type { startFreezer } from './freeze.ts';
+import type { Turn } from './heavy-line.ts';
 import { type Hold, prepareHold } from './hold.ts';
 import type { JournalEntry } from './journal.ts';
-import { createLock, type Lock } from './lock.ts';
+import { carefreeNeighbour, type Neighbour } from './neighbour.ts';
+import type { Pacer } from './pacer.ts';
 import { displayName, type RecordParts, requestRecord } from './record.ts';
 import { type Resolved, resolveAndPlan } from './resolve.ts';
 import { runStep, skippedStep } from './step.ts';
+import { isHeavyStep, stagesOf, waitForTurn } from './wait-turn.ts';
 
 export interface CaptureParts extends RecordParts {
   /** Those of the configuration, among which a request picks. */
@@ -49,6 +52,8 @@ export interface CaptureParts extends RecordParts {
   /** For the drafts. */
   readonly vault: Vault;
   readonly delivery: Delivery;
+  /** What is left to the node's own work; absent: one heavy capture at a time, and no other limit. */
+  readonly neighbour?: Neighbour | undefined;
   /** Absent where evidence is stored as it is. */
   readonly encrypt?: Encrypt | undefined;
   /** Absent: captures are compared with nothing. */
@@ -61,31 +66,29 @@ const CONCLUDE_TIMEOUT_MS = 5_000;
 /** A cancelled capture is sealed all the same, within the time that Kubernetes leaves after SIGTERM. */
 const SEAL_TIMEOUT_MS = 30_000;
 
-/** These stop the target and share the memory budget: never two at a time in one agent. */
-const EXCLUSIVE: readonly ArtifactName[] = ['memory', 'checkpoint'];
-
 /**
  * The spine: request -> target -> plan -> request.json -> steps -> manifest.json -> seal. Only the target, the plan and all
  * sinks together can end a capture; every other failure becomes part of the record. The draft is told of each step, so that
  * the next agent can seal what this one stored.
  */
 export function captureExecutor(parts: CaptureParts): Execute {
-  const lock = createLock();
+  const neighbour = parts.neighbour ?? carefreeNeighbour();
   return async (captureId, request, hooks) => {
-    const found = await resolveAndPlan(parts, captureId, request, hooks.signal);
-    const { runtime, target, conclude, plan } = found;
+    const found = await resolveAndPlan({ ...parts, neighbour }, captureId, request, hooks.signal);
+    const { runtime, target, conclude, plan, entrance } = found;
     using permit = found.permit;
+    using turn = entrance.turn;
     const { config } = parts;
     const path = bundlePath(config.cluster, config.node, captureId);
     const sinks = pickSinks(parts.sinks, permit.sinks);
-    const facts = { runtime, target, plan, sinks, signal: hooks.signal };
+    const facts = { runtime, target, plan, sinks, overridden: entrance.overridden, signal: hooks.signal };
     const record = await requestRecord(parts, captureId, request, facts);
     const name = displayName(target.record);
     const acceptance: Extract<CaptureEvent, { kind: 'accepted' }> = {
       kind: 'accepted',
       target: name,
       bundleUrl: `${(sinks[0]?.sink.url ?? '').replace(/\/$/, '')}/${path}`,
-      stages: [...plan.steps.map((step) => step.artifact), 'seal'],
+      stages: [...stagesOf(plan, turn), 'seal'],
       namespace: target.record.pod?.namespace,
       ...(permit.reservedFreezeMs === 0 ? {} : { reservedFreezeMs: permit.reservedFreezeMs }),
     };
@@ -121,7 +124,8 @@ export function captureExecutor(parts: CaptureParts): Execute {
       bundle,
       baseline,
       hooks,
-      lock,
+      turn,
+      pacer: neighbour.pacer,
       log: parts.log.child({ captureId }),
     });
   };
@@ -156,7 +160,8 @@ interface Run extends Resolved {
   readonly bundle: Bundle;
   readonly baseline: BaselineRun | undefined;
   readonly hooks: CaptureHooks;
-  readonly lock: Lock;
+  readonly turn: Turn;
+  readonly pacer: Pacer;
   readonly log: Logger;
 }
 
@@ -176,6 +181,8 @@ async function carryOut(run: Run): Promise<CaptureEnd> {
     if (cancelled) await skipTheRest(run, await written());
     else failure = { error };
   }
+  // The seal is light: the next one need not wait for a sink that is away.
+  run.turn[Symbol.dispose]();
   const why = failure === undefined ? '' : `the capture ended: ${explain(failure.error)}`;
   const events = cancelled ? [cancelledBy(run.by, hooks.signal)] : failure === undefined ? [] : [failedBy(run.by, why)];
   const partial = draft.state.artifacts.some(({ status }) => status === 'partial' || status === 'failed');
@@ -254,26 +261,37 @@ async function diskFootprint({ sinks, bundle }: Run): Promise<() => Promise<numb
 }
 
 async function runSteps(run: Run, written: () => Promise<number>): Promise<void> {
-  const { draft, hooks, plan, by } = run;
-  await using hold = await prepareHold({
+  const { draft, hooks, plan, by, turn } = run;
+  await using holds = new AsyncDisposableStack();
+  const prepare = async () => holds.use(await holdFor(run));
+  // Beside the live steps where it is needed soon; not for a capture that may wait for half an hour.
+  let hold = turn.before === 0 ? await prepare() : undefined;
+  let late: string | undefined;
+  let isWaited = false;
+  for (const step of plan.steps) {
+    hooks.signal.throwIfAborted();
+    if (isHeavyStep(step) && !isWaited) {
+      isWaited = true;
+      late = await waitForTurn({ hooks, turn, waitMs: run.parts.config.limits.queue.waitMs });
+    }
+    hooks.emit({ kind: 'stage-started', stage: step.artifact });
+    const isLeft = late !== undefined && isHeavyStep(step);
+    if (!isLeft && isHeavyStep(step)) hold ??= await prepare();
+    const record = isLeft ? skippedStep(step, late ?? '', run.parts.now) : await takeStep(run, step, hold);
+    await draft.note({ kind: 'artifact', record, nodeBytesWritten: await written() }, artifactEnded(by, record));
+    hooks.emit({ kind: 'stage-ended', result: stageResult(record) });
+  }
+}
+
+function holdFor(run: Run): Promise<Hold> {
+  const { draft, hooks, by } = run;
+  return prepareHold({
     ...run,
     hooks: { ...hooks, frozen: (spec) => noteFreeze(run, spec) },
     startFreezer: run.parts.startFreezer,
     procRoot: run.parts.host.procRoot,
     onThawed: (record) => void draft.note({ kind: 'freeze', record }, thawed(by, record)),
   });
-  for (const step of plan.steps) {
-    hooks.signal.throwIfAborted();
-    hooks.emit({ kind: 'stage-started', stage: step.artifact });
-    const release = EXCLUSIVE.includes(step.artifact) ? await run.lock.acquire(hooks.signal) : () => undefined;
-    try {
-      const record = await takeStep(run, step, hold);
-      await draft.note({ kind: 'artifact', record, nodeBytesWritten: await written() }, artifactEnded(by, record));
-      hooks.emit({ kind: 'stage-ended', result: stageResult(record) });
-    } finally {
-      release();
-    }
-  }
 }
 
 /** Noted before the target is stopped, in the journal as well: a new agent thaws it and says so. */
@@ -285,7 +303,7 @@ async function noteFreeze({ draft, hooks, by }: Run, spec: JournalEntry['frozen'
   await hooks.frozen(spec);
 }
 
-async function takeStep(run: Run, step: PlanStep, hold: Hold): Promise<ArtifactRecord> {
+async function takeStep(run: Run, step: PlanStep, hold: Hold | undefined): Promise<ArtifactRecord> {
   const { draft, hooks, plan, by } = run;
   if (step.action === 'skip') return skippedStep(step, step.reason, run.parts.now, factsOfPlan(step, plan));
   await draft.note({ kind: 'step', artifact: step.artifact }, artifactStarted(by, step.artifact));
@@ -298,10 +316,14 @@ async function takeStep(run: Run, step: PlanStep, hold: Hold): Promise<ArtifactR
     runtime: run.runtime,
     host: run.parts.host,
     bundle: run.bundle,
+    pacer: run.pacer,
     signal: hooks.signal,
     log: run.log,
     now: run.parts.now,
-    freeze: () => hold.freeze(),
+    freeze: async () => {
+      if (hold === undefined) throw new ExhibitError('internal', `${step.artifact} is not to stop the target`);
+      return hold.freeze();
+    },
     dumping: (dump) => hooks.dumping(dumpOf(run, dump)),
     progress: (doneBytes, totalBytes) =>
       hooks.emit({ kind: 'stage-progress', stage: step.artifact, doneBytes, totalBytes }),

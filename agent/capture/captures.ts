@@ -19,6 +19,8 @@ export interface CaptureRequest {
   readonly ended?: true;
   /** The request named none, and these are what the configuration says: the policy narrows them, and refuses named ones. */
   readonly artifactsByDefault?: boolean;
+  /** To begin in spite of a limit of memory or disk, where the configuration lets this trigger do so (`limits.override`). */
+  readonly force?: true;
   readonly caseId: string;
   readonly reason: string;
   readonly consistency: 'frozen' | 'live';
@@ -45,7 +47,8 @@ export type CaptureEvent =
       /** See JournalEntry. */
       reservedFreezeMs?: number;
     }
-  | { kind: 'stage-started'; stage: string }
+  /** `before`: of the stage `queue`, which may be told again: captures that it waits for. */
+  | { kind: 'stage-started'; stage: string; before?: number }
   | { kind: 'stage-progress'; stage: string; doneBytes: number; totalBytes: number }
   | { kind: 'stage-ended'; result: StageResult }
   | { kind: 'ended'; capture: JournalEntry };

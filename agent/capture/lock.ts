@@ -1,7 +1,4 @@
-/**
- * One at a time, in the order of asking. Two captures of this agent share one memory buffer budget, and two freezes of one
- * target would thaw each other.
- */
+/** One at a time, in the order of asking. */
 export interface Lock {
   /** Resolves with the release. An aborted wait leaves the queue. */
   acquire(signal: AbortSignal): Promise<() => void>;

@@ -35,7 +35,14 @@ export async function requestRecord(
   parts: RecordParts,
   captureId: string,
   request: CaptureRequest,
-  found: { runtime: Runtime; target: Target; plan: Plan; sinks: readonly NamedSink[]; signal: AbortSignal },
+  found: {
+    runtime: Runtime;
+    target: Target;
+    plan: Plan;
+    sinks: readonly NamedSink[];
+    overridden?: readonly string[];
+    signal: AbortSignal;
+  },
 ): Promise<RequestRecord> {
   const { config, now } = parts;
   const [identity, host]: [{ name: string; version: string }, HostRecord] = await Promise.all([
@@ -54,6 +61,7 @@ export async function requestRecord(
     ...(request.exhibitNumber === undefined ? {} : { exhibitNumber: request.exhibitNumber }),
     ...(request.acquirer === undefined ? {} : { acquirer: request.acquirer }),
     ...(request.reason === '' ? {} : { reason: request.reason }),
+    ...((found.overridden ?? []).length === 0 ? {} : { overridden: [...(found.overridden ?? [])] }),
     sinks: found.sinks.map(({ name }) => name),
     selector: request.selector,
     artifacts: [...request.artifacts],

@@ -7,15 +7,19 @@ import { type Asker, openAsker } from '../host/preflight-ask.ts';
 import { ownTarget, podScoped } from '../runtime/pod.ts';
 import { asPid, type Runtime, type Selector, type Target } from '../runtime/runtime.ts';
 import { parseSelector, resolveTarget, selectorText } from '../runtime/select.ts';
+import { pickSinks } from '../sink/several.ts';
 import type { Found, Permit } from './admission.ts';
 import type { CaptureParts } from './capture.ts';
 import type { CaptureRequest } from './captures.ts';
 import { planLadder } from './ladder.ts';
+import type { Entrance, Neighbour } from './neighbour.ts';
 import { keptArtifacts, planCapture } from './plan.ts';
 
 /** From a request to its target and plan: what is asked of the node before anything is decided. */
 
-type ResolveParts = Pick<CaptureParts, 'config' | 'host' | 'runtimes' | 'admission'>;
+type ResolveParts = Pick<CaptureParts, 'config' | 'host' | 'runtimes' | 'sinks' | 'admission'> & {
+  readonly neighbour: Neighbour;
+};
 
 /** Looking a target up asks the runtime a handful of questions; longer means that it hangs. */
 const RESOLVE_TIMEOUT_MS = 20_000;
@@ -90,27 +94,28 @@ function withNotes(target: Target): Target {
 }
 
 /**
- * The target is known before it is judged, and judged before anything of it is read. The permit is the caller's to release.
- * @throws ExhibitError `refused` by the agent's policy, and what the runtimes fail with
+ * The target is known before it is judged, and judged before anything of it is read. The permit and the turn are the caller's to
+ * release. @throws ExhibitError `refused` by the agent's policy or for want of room, and what the runtimes fail with
  */
 export async function resolveAndPlan(
   parts: ResolveParts,
   captureId: string,
   request: CaptureRequest,
   signal: AbortSignal,
-): Promise<Resolved & { readonly plan: Plan; readonly permit: Permit }> {
+): Promise<Resolved & { readonly plan: Plan; readonly permit: Permit; readonly entrance: Entrance }> {
   // Started while the target is looked up: a process takes longer to start than to answer.
   const wanted = request.artifacts.includes('checkpoint') && parts.runtimes.some(({ rungs }) => rungs.length > 0);
   await using asker = wanted ? openAsker(parts.host, signal) : undefined;
   const resolved = await resolve(parts, request, signal);
   const permit = await parts.admission.admit(captureId, request, resolved, signal);
-  try {
-    const plan = await planFor(parts, request, { ...resolved, permit, asker, signal });
-    return { ...resolved, plan, permit };
-  } catch (error) {
-    permit[Symbol.dispose]();
-    throw error;
-  }
+  using held = new DisposableStack();
+  held.use(permit);
+  const what = { artifacts: permit.artifacts, sinks: pickSinks(parts.sinks, permit.sinks) };
+  const entrance = await parts.neighbour.admit(captureId, request, what);
+  held.use(entrance.turn);
+  const plan = await planFor(parts, request, { ...resolved, permit, asker, signal });
+  held.move();
+  return { ...resolved, plan, permit, entrance };
 }
 
 interface PlanParts {

@@ -6,6 +6,8 @@ import type { Host } from '../host/host.ts';
 import type { Runtime, Target } from '../runtime/runtime.ts';
 import type { Bundle } from './bundle.ts';
 import type { Frozen } from './freeze.ts';
+import { paceStep } from './paced.ts';
+import type { Pacer } from './pacer.ts';
 
 /** One step of the plan, carried out: the collector's context, and the record that the manifest keeps of it. */
 export interface StepInput {
@@ -17,6 +19,7 @@ export interface StepInput {
   readonly runtime: Runtime;
   readonly host: Host;
   readonly bundle: Bundle;
+  readonly pacer: Pacer;
   readonly signal: AbortSignal;
   readonly log: Logger;
   readonly now: () => number;
@@ -78,7 +81,7 @@ export async function runStep(input: StepInput): Promise<ArtifactRecord> {
 
   const stored = bundle.objects.slice(objectsBefore);
   const cpu = process.cpuUsage(cpuBefore);
-  const { gaps, gapCount, notes, facts, bytesRead, filesOpened, pausedMs } = tally.read();
+  const { gaps, gapCount, notes, facts, bytesRead, filesOpened, pausedMs, pacedMs } = tally.read();
   return {
     name: step.artifact,
     status: statusOf(failure, full && stored.length > 0, gapCount),
@@ -87,7 +90,7 @@ export async function runStep(input: StepInput): Promise<ArtifactRecord> {
     gaps,
     gapCount,
     notes,
-    facts,
+    facts: pacedMs === 0 ? facts : { ...facts, pacedMs },
     startedAt,
     finishedAt: new Date(now()).toISOString(),
     footprint: {
@@ -120,6 +123,7 @@ function createTally(input: StepInput) {
   let pausedMs = 0;
   let held: Frozen | undefined;
   const bundle = input.bundle.of(input.step);
+  const pace = paceStep(input);
 
   const context: CollectContext = {
     captureId: input.captureId,
@@ -129,13 +133,17 @@ function createTally(input: StepInput) {
     signal: input.signal,
     log: input.log.child({ artifact: input.step.artifact }),
     now: input.now,
-    dumping: (dump) => input.dumping(dump),
+    dumping: async (dump) => {
+      await input.dumping(dump);
+      pace.dumping(dump !== undefined);
+    },
     checkpoint: input.plan.checkpoint,
     consistency: input.plan.consistency,
     bufferBytes: input.plan.bufferBytes,
-    archive: (name, options) => bundle.archive(name, options),
-    foreignArchive: (name) => bundle.foreignArchive(name, (why) => void notes.push(`${name}: ${why}`)),
-    text: (name, mediaType) => bundle.text(name, mediaType),
+    archive: async (name, options) => pace.archive(await bundle.archive(name, options)),
+    foreignArchive: async (name) =>
+      pace.foreignArchive(await bundle.foreignArchive(name, (why) => void notes.push(`${name}: ${why}`))),
+    text: async (name, mediaType) => pace.text(await bundle.text(name, mediaType)),
     gap: (gap) => {
       gapCount += 1;
       if (gaps.length < MAX_GAPS) gaps.push({ ...gap, at: new Date(input.now()).toISOString() });
@@ -146,6 +154,7 @@ function createTally(input: StepInput) {
     },
     read: (bytes, files = 0) => {
       bytesRead += bytes;
+      pace.read(bytes);
       filesOpened += files;
     },
     paused: (ms) => {
@@ -153,7 +162,7 @@ function createTally(input: StepInput) {
     },
     progress: (doneBytes, totalBytes = 0) => input.progress(doneBytes, totalBytes),
     freeze: async () => {
-      held = await input.freeze();
+      held = await pace.freezing(input.freeze);
       return held;
     },
   };
@@ -169,6 +178,6 @@ function createTally(input: StepInput) {
   return {
     context,
     thaw,
-    read: () => ({ gaps, gapCount, notes, facts, bytesRead, filesOpened, pausedMs }),
+    read: () => ({ gaps, gapCount, notes, facts, bytesRead, filesOpened, pausedMs, pacedMs: Math.round(pace.pacedMs) }),
   };
 }

@@ -20,6 +20,7 @@ import type { VolumesPolicy } from './volumes-policy.ts';
 export interface CollectorOptions {
   readonly memory: Pick<MemoryOptions, 'whenLarger' | 'include'>;
   readonly takeThread?: MemoryOptions['takeThread'];
+  readonly limits?: { readonly memory: { readonly minAvailableBytes: number } };
   readonly volumes: VolumesPolicy;
   readonly logs: LogsOptions;
 }
@@ -37,7 +38,11 @@ export function allCollectors(
     processes: processesCollector({ openReader: withCache }),
     network: networkCollector({ openReader: withCache }),
     node: nodeCollector({ openReader: withCache }),
-    memory: memoryCollector({ ...options.memory, takeThread: options.takeThread }),
+    memory: memoryCollector({
+      ...options.memory,
+      takeThread: options.takeThread,
+      keptBytes: options.limits?.memory.minAvailableBytes,
+    }),
     checkpoint: createCheckpointCollector({ runDir }),
     volumes: volumesCollector({ policy: options.volumes }),
     rootfs: rootfsCollector,

@@ -52,6 +52,8 @@ export interface BufferBudget {
   readonly availableBytes: number;
   /** What the agent's own cgroup and those above it still allow; undefined: no limit. */
   readonly cgroupRoomBytes: number | undefined;
+  /** `limits.memory.minAvailableBytes`: so much stays available on the node beside the buffer. */
+  readonly keptBytes?: number;
 }
 
 /** Of the node's available memory; the rest is for its workload, which goes on. */
@@ -65,6 +67,10 @@ export function affordBuffer(budget: BufferBudget): { readonly bytes: number; re
     {
       bytes: budget.availableBytes * SHARE_OF_AVAILABLE,
       why: `half of the ${budget.availableBytes} bytes that are available on the node`,
+    },
+    {
+      bytes: budget.availableBytes - (budget.keptBytes ?? 0),
+      why: `${budget.availableBytes} bytes are available on the node, of which limits.memory.minAvailableBytes keeps ${budget.keptBytes}`,
     },
     {
       bytes: (budget.cgroupRoomBytes ?? Number.POSITIVE_INFINITY) - OWN_BYTES,

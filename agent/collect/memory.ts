@@ -46,6 +46,8 @@ export interface MemoryOptions {
   readonly whenLarger: WhenLarger;
   readonly include?: readonly Includable[] | undefined;
   readonly room: () => Promise<MemoryRoom>;
+  /** See BufferBudget. */
+  readonly keptBytes?: number | undefined;
   /** Threads that have started already, see openThreadReserve; new ones unless told. */
   readonly takeThread?: CopyThreadsOptions['take'];
 }
@@ -112,7 +114,10 @@ function withSlack(bytes: number): number {
 /** What was asked for, or less where the node or the agent's own limit does not allow it. */
 async function bufferFor(context: CollectContext, options: MemoryOptions): Promise<number> {
   if (context.consistency === 'live') return 0;
-  const given = affordBuffer({ askedBytes: context.bufferBytes, ...(await options.room()) });
+  const given = affordBuffer({
+    ...{ askedBytes: context.bufferBytes, keptBytes: options.keptBytes ?? 0 },
+    ...(await options.room()),
+  });
   if (given.why !== undefined) {
     context.note(
       `the buffer is ${given.bytes} bytes in place of the ${context.bufferBytes} that were asked for: ${given.why}`,

@@ -27,15 +27,17 @@ interface Waiter {
  * while nobody sends. Owners take turns, so an object with many parts on their way waits no less for each than one with one.
  */
 export class Bandwidth {
-  readonly #bytesPerSecond: number;
+  readonly bytesPerSecond: number;
   readonly #pace: Pace;
   /** In the order of their next turn. */
   readonly #waiting = new Map<unknown, Waiter[]>();
   #freeAtMs = Number.NEGATIVE_INFINITY;
   #serving = false;
+  /** How long there was somebody who waited, in all. */
+  waitedMs = 0;
 
   constructor(bytesPerSecond: number, pace: Pace = REAL_PACE) {
-    this.#bytesPerSecond = bytesPerSecond;
+    this.bytesPerSecond = bytesPerSecond;
     this.#pace = pace;
   }
 
@@ -63,7 +65,9 @@ export class Bandwidth {
       const waitMs = this.#freeAtMs - this.#pace.now();
       if (waitMs > 0) {
         // Whoever gives up meanwhile leaves the turn to the others.
+        const beforeMs = this.#pace.now();
         await this.#pace.sleep(waitMs, next.signal).catch(() => {});
+        this.waitedMs += this.#pace.now() - beforeMs;
         continue;
       }
       this.#take(next);
@@ -88,7 +92,7 @@ export class Bandwidth {
     queue.shift();
     this.#waiting.delete(owner);
     if (queue.length > 0) this.#waiting.set(owner, queue);
-    this.#freeAtMs = Math.max(this.#freeAtMs, this.#pace.now()) + (waiter.sizeBytes / this.#bytesPerSecond) * 1000;
+    this.#freeAtMs = Math.max(this.#freeAtMs, this.#pace.now()) + (waiter.sizeBytes / this.bytesPerSecond) * 1000;
     waiter.go();
   }
 }

@@ -41,8 +41,8 @@ export interface ObjectTarget {
   readonly checksum?: ChecksumKind | undefined;
   /** Encryption, lock, metadata, tags. */
   readonly attributes?: ObjectAttributes | undefined;
-  /** Shared by all objects of a sink; no limit when absent. */
-  readonly bandwidth?: Bandwidth | undefined;
+  /** The sink's own line, then the agent's; no limit when empty. */
+  readonly bandwidth?: readonly Bandwidth[] | undefined;
 }
 
 /** A part that arrived damaged is sent again; damage twice in a row is not chance. */
@@ -206,7 +206,9 @@ const checksumOf = (target: ObjectTarget): ChecksumKind => target.checksum ?? 's
 /** Awaited before each attempt: the bytes of one that failed were on the line too. */
 function turnOf({ bandwidth, key }: ObjectTarget, body: Buffer, signal: AbortSignal): () => Promise<void> {
   return async () => {
-    await bandwidth?.turn(key, body.length, signal).catch((cause: unknown) => {
+    await (async () => {
+      for (const line of bandwidth ?? []) await line.turn(key, body.length, signal);
+    })().catch((cause: unknown) => {
       // The SDK takes any other name for a fault of the network, a TimeoutError for one, and would try again.
       throw Object.assign(new Error('the wait for a turn was given up', { cause }), { name: 'AbortError' });
     });

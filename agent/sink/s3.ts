@@ -66,6 +66,8 @@ export interface S3SinkParts
   readonly client?: S3Client;
   /** For the bandwidth cap. */
   readonly pace?: Pace;
+  /** Shared by all sinks of the agent. */
+  readonly upload?: Bandwidth | undefined;
   /** Events an operator wants to see: uploads that could not be aborted, commits that had to be concluded. */
   readonly log?: { warn(fields: object, event: string): void };
 }
@@ -92,8 +94,11 @@ export function openS3Sink(config: S3SinkConfig, parts: S3SinkParts = {}): Sink 
   };
   const client = parts.client ?? createS3Client({ ...config, ...parts });
   instrument(client, clock);
-  const { maxBytesPerSecond } = config;
-  const bandwidth = maxBytesPerSecond === undefined ? undefined : new Bandwidth(maxBytesPerSecond, parts.pace);
+  const own = config.maxBytesPerSecond === undefined ? [] : [new Bandwidth(config.maxBytesPerSecond, parts.pace)];
+  const bandwidth = [...own, ...(parts.upload === undefined ? [] : [parts.upload])];
+  /** Of the slowest line that the bytes pass. */
+  const maxBytesPerSecond =
+    bandwidth.length === 0 ? undefined : Math.min(...bandwidth.map(({ bytesPerSecond }) => bytesPerSecond));
   const minimumPartBytes = Math.max(config.partBytes ?? partBytesUnderCap(maxBytesPerSecond), MIN_PART_BYTES);
   const maxPartsInFlight = partsUnderCap(
     minimumPartBytes,

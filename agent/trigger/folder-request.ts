@@ -60,7 +60,7 @@ export function parseRequestFile(name: string, bytes: Uint8Array): CaptureReques
   if (!parsed.success) throw new ExhibitError('usage', `The request is wrong: ${faults(parsed.error)}`);
   const { target, selector, case: caseId, consistency = '', scope = '', ...rest } = parsed.data;
   const proto = selector ?? selectorToProto(parseSelector(target ?? ''));
-  return { ...rest, caseId, consistency, scope, selector: proto as Selector__Output };
+  return { ...rest, caseId, consistency, scope, selector: proto as Selector__Output, force: false };
 }
 
 /** JSON is whole when it can be read; of YAML every beginning may be YAML as well. */

@@ -40,5 +40,6 @@ export function readRequest(
     ...(request.sinks.length === 0 ? {} : { sinks: request.sinks }),
     ...(exhibitNumber === undefined ? {} : { exhibitNumber }),
     ...(acquirer === undefined ? {} : { acquirer }),
+    ...(request.force ? { force: true as const } : {}),
   };
 }

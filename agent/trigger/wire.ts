@@ -23,7 +23,7 @@ export function wireEvent(
         accepted: { target: event.target, sinkUrl: event.bundleUrl, stages: [...event.stages], created },
       };
     case 'stage-started':
-      return { ...base, stageStarted: { stage: event.stage } };
+      return { ...base, stageStarted: { stage: event.stage, before: event.before ?? 0 } };
     case 'stage-progress':
       return {
         ...base,

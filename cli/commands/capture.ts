@@ -75,6 +75,7 @@ export function registerCapture(program: Command, session: Session): void {
         'one container, or stop and read every container of its pod together (default: as configured)',
       ).choices(['container', 'pod']),
     )
+    .option('--force', 'begin in spite of too little memory or disk, where the node lets you (limits.override)')
     .addOption(new Option('--wait', 'show progress until the capture has ended (default)').conflicts('detach'))
     .addOption(
       new Option('--detach', 'print the id once the agent has accepted the capture, and leave').conflicts('wait'),
@@ -125,6 +126,7 @@ async function capture(session: Session, target: string, options: Options): Prom
         if (last.event === 'ended') await conclude(session, options, last.capture);
       },
       async controller(client) {
+        refuseForce(options);
         departure = describeLeaving(captureId);
         await throughController(
           session,
@@ -138,6 +140,11 @@ async function capture(session: Session, target: string, options: Options): Prom
     if (!(error instanceof Interruption)) throw error;
     throw new Interruption(error.signalName, departure || error.message);
   }
+}
+
+/** @throws ExhibitError `usage`: who is on the node sees what it is short of */
+function refuseForce({ force = false }: Options): void {
+  if (force) throw new ExhibitError('usage', '--force goes to the agent on the node, not through a controller.');
 }
 
 /** @throws ExhibitError `usage`: an agent knows one node, and would capture more narrowly than was meant */

@@ -88,6 +88,7 @@ function rowOf({ rules, now }: Domain, asked: Asked, target: CaptureTarget, call
       sinks: [...asked.sinks],
       exhibitNumber: asked.exhibitNumber,
       acquirer: asked.acquirer,
+      force: false,
     },
     told: null,
     waits: false,

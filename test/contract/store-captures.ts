@@ -15,6 +15,7 @@ const COMMAND = {
   sinks: [],
   exhibitNumber: '',
   acquirer: '',
+  force: false,
 };
 
 export function captureContract(start: StartStore): void {

@@ -68,6 +68,8 @@ function configuration(node: AgentNode | undefined, folder: string): Record<stri
     runtime,
     sink: { url: `file://${join(folder, 'evidence')}` },
     memory: { bufferBytes: '256MiB' },
+    // Nobody else is on the node: tests and benches that want limits say so.
+    limits: { cpuPercent: 0, readBytesPerSecond: 0 },
   };
 }
 

@@ -9,6 +9,8 @@ import type { CaptureEvent, CaptureRequest } from '../../../agent/capture/captur
 import { createChain } from '../../../agent/capture/chain.ts';
 import { openDelivery } from '../../../agent/capture/delivery.ts';
 import type { Freezer } from '../../../agent/capture/freeze.ts';
+import type { Turn } from '../../../agent/capture/heavy-line.ts';
+import { carefreeNeighbour } from '../../../agent/capture/neighbour.ts';
 import { displayName } from '../../../agent/capture/record.ts';
 import { parseConfig } from '../../../agent/config.ts';
 import type { Runtime, Target } from '../../../agent/runtime/runtime.ts';
@@ -40,6 +42,7 @@ interface Setting {
   readonly startFreezer?: () => Promise<Freezer>;
   readonly scope?: CaptureRequest['scope'];
   readonly runtimes?: Runtime[];
+  readonly turn?: Turn;
 }
 
 async function capture({
@@ -49,6 +52,7 @@ async function capture({
   signal = new AbortController().signal,
   artifacts = [...ARTIFACTS],
   startFreezer,
+  turn,
 }: Setting) {
   const freezes: Freezes = { log: [] };
   const events: Exclude<CaptureEvent, { kind: 'ended' }>[] = [];
@@ -77,6 +81,7 @@ async function capture({
     sealer,
     vault,
     delivery,
+    neighbour: turn && { ...carefreeNeighbour(), admit: async () => ({ turn, overridden: [] }) },
     startFreezer: startFreezer ?? fakeFreezer(freezes),
     version: '0.0.0',
     now: Date.now,
@@ -142,6 +147,40 @@ describe('the spine', () => {
       bundleUrl: `file://${folder}/local/n1/${ID}`,
     });
     expect((await manifest()).target.notes).toEqual(['its image is not known any more']);
+    expect(await intact(bundle)).toBe(true);
+  });
+
+  test('waits for its turn after what is gone first, says its place, and leaves the turn before the seal', async () => {
+    const left: number[] = [];
+    const turn: Turn = {
+      before: 2,
+      wait: async (_signal, onPlace) => {
+        for (const before of [2, 1]) onPlace(before);
+        return true;
+      },
+      [Symbol.dispose]: () => void left.push(1),
+    };
+    const { outcome, events, freezes, manifest } = await capture({ turn, collectors: { memory: freezing } });
+    expect(outcome).toBe('complete');
+    const seen = events.flatMap((event) =>
+      event.kind === 'stage-started' ? [`${event.stage} ${event.before ?? ''}`.trim()] : [],
+    );
+    expect(seen.slice(0, 6)).toEqual(['processes', 'network', 'node', 'queue 2', 'queue 1', 'memory']);
+    expect(events[0]).toMatchObject({ stages: expect.arrayContaining(['node', 'queue', 'memory']) });
+    expect(left.length).toBeGreaterThan(0);
+    expect(freezes.length).toBeGreaterThan(0);
+    expect((await manifest()).artifacts.map(({ name }) => name)).not.toContain('queue');
+  });
+
+  test('leaves out what is heavy when its turn does not come, says why, and seals what is light', async () => {
+    const turn: Turn = { before: 1, wait: async () => false, [Symbol.dispose]: () => undefined };
+    const startFreezer = () => Promise.reject(new Error('nothing is to be frozen'));
+    const { bundle, manifest } = await capture({ turn, startFreezer });
+    const { artifacts } = await manifest();
+    const of = (status: string) => artifacts.filter((one) => one.status === status).map(({ name }) => name);
+    expect(of('captured')).toEqual(['processes', 'network', 'node', 'spec']);
+    expect(of('skipped')).toEqual(['memory', 'checkpoint', 'volumes', 'rootfs', 'logs', 'image']);
+    expect(artifacts.find(({ name }) => name === 'memory')?.reason).toContain('limits.queue.waitMs');
     expect(await intact(bundle)).toBe(true);
   });
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { describeAccepted, describeProgress, describeStage } from '../../../cli/progress.ts';
+import { describeAccepted, describeProgress, describeStage, describeStart } from '../../../cli/progress.ts';
 
 const stage = {
   stage: 'memory',
@@ -63,4 +63,13 @@ test('joining a capture that was there is said', () => {
   } as const;
   expect(describeAccepted({ ...event, created: true })).toBe('capturing a/b/c into s3://e');
   expect(describeAccepted({ ...event, created: false })).toBe('joined the capture of a/b/c into s3://e');
+});
+
+test('a capture that waits says how many are before it, and how long it was', () => {
+  expect(describeStart({ stage: 'queue', before: 2 })).toBe('queue: waiting, 2 before it');
+  expect(describeStart({ stage: 'memory' })).toBe('memory: started');
+  expect(describeStage({ ...stage, stage: 'queue', wallMs: 12_000 })).toBe('queue: waited 12.0 s');
+  expect(describeStage({ ...stage, stage: 'n1 prod/web-0 queue', wallMs: 12_000 })).toBe(
+    'n1 prod/web-0 queue: waited 12.0 s',
+  );
 });

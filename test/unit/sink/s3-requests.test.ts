@@ -1,5 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { Bandwidth } from '../../../agent/sink/bandwidth.ts';
 import { openS3Sink, type S3SinkConfig, type S3SinkParts } from '../../../agent/sink/s3.ts';
 import { CHECKSUMS } from '../../../agent/sink/s3-checksum.ts';
 import { createS3Client } from '../../../agent/sink/s3-client.ts';
@@ -554,6 +555,22 @@ describe('the bandwidth cap of a sink', () => {
     expect(waits[0]?.ms).toBeCloseTo((1000 / 65_536) * 1000, 3);
     waits[0]?.end();
     expect(await stored).toBe('stored');
+  });
+
+  test('of the agent is shared by all of its sinks, each with its own besides', async () => {
+    const { pace, waits, firstWait } = heldPace();
+    const upload = new Bandwidth(65_536, pace);
+    const [fast, slow] = [sinkWith({}, { pace, upload }), sinkWith({ maxBytesPerSecond: 131_072 }, { pace, upload })];
+    await store(fast, SMALL);
+    const other = await slow.open('other', { contentType: 'a/b', signal: never });
+    await other.write(SMALL);
+    const stored = other.commit();
+    await firstWait;
+    expect(waits[0]?.ms).toBeCloseTo((1000 / 65_536) * 1000, 3);
+    expect(server.objects.has('other')).toBe(false);
+    waits[0]?.end();
+    expect(await stored).toBe('stored');
+    expect(upload.waitedMs).toBeCloseTo((1000 / 65_536) * 1000, 3);
   });
 
   test.each([

@@ -13,6 +13,7 @@ export interface CaptureRequest {
   'sinks'?: (string)[];
   'exhibitNumber'?: (string);
   'acquirer'?: (string);
+  'force'?: (boolean);
 }
 
 export interface CaptureRequest__Output {
@@ -26,4 +27,5 @@ export interface CaptureRequest__Output {
   'sinks': (string)[];
   'exhibitNumber': (string);
   'acquirer': (string);
+  'force': (boolean);
 }

@@ -3,8 +3,10 @@
 
 export interface StageStarted {
   'stage'?: (string);
+  'before'?: (number);
 }
 
 export interface StageStarted__Output {
   'stage': (string);
+  'before': (number);
 }

@@ -63,6 +63,7 @@ describe('a capture that is created', () => {
       sinks: ['west'],
       exhibitNumber: 'A/7',
       acquirer: 'R. Doe',
+      force: false,
     });
     await vi.waitFor(() => expect(lab.woken).toEqual(['east/n1']));
     const [entry] = await lab.domain.store.audit({}, { afterSeq: 0, limit: 10 });

@@ -335,7 +335,7 @@ export function captureOf(node: string, more: Partial<CaptureRow> = {}): Capture
     ...{ approvals: [], cancelRequested: false, told: null, waits: false },
     command: {
       ...{ captureId, artifacts: ['memory'], caseId: '', reason: 'alert', consistency: '', scope: '', sinks: [] },
-      ...{ exhibitNumber: '', acquirer: '' },
+      ...{ exhibitNumber: '', acquirer: '', force: false },
       selector: { pod: { namespace: 'shop', pod: 'web-0', container: '' }, by: 'pod' },
     },
     ...more,

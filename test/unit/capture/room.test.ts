@@ -1,0 +1,98 @@
+import { describe, expect, test } from 'vitest';
+import { findShortages, LEAST_OWN_BYTES, type RoomFacts } from '../../../agent/capture/room.ts';
+import { limitsSchema } from '../../../agent/limits.ts';
+
+const MIB = 2 ** 20;
+const GIB = 2 ** 30;
+const limits = limitsSchema.parse({});
+const disk = { folder: '/evidence', freeBytes: 50 * GIB, totalBytes: 100 * GIB, isWatched: true };
+
+const facts = (over: Partial<RoomFacts> = {}): RoomFacts => ({
+  memory: { availableBytes: 4 * GIB, cgroupRoomBytes: undefined },
+  pressurePercent: 0,
+  disks: [],
+  ...over,
+});
+const memory = (availableBytes: number, cgroupRoomBytes?: number) =>
+  facts({ memory: { availableBytes, cgroupRoomBytes } });
+
+describe('a node', () => {
+  test('with room for everything lacks nothing', () => {
+    expect(findShortages(limits, ['memory', 'rootfs'], facts({ disks: [disk] }))).toEqual([]);
+  });
+
+  test.each([
+    [
+      '64 MiB left',
+      memory(64 * MIB),
+      'memory',
+      '64 MiB of memory are available on the node, and limits.memory.minAvailableBytes is 256 MiB',
+    ],
+    [
+      'an agent at its limit',
+      memory(4 * GIB, 40 * MIB),
+      'memory',
+      "the agent's memory limit leaves it 40 MiB, and it needs 96 MiB",
+    ],
+    [
+      'everything waiting for memory',
+      facts({ pressurePercent: 35.2 }),
+      'pressure',
+      'waits for memory 35.2 % of the time',
+    ],
+  ])('with %s refuses a heavy capture in words that say the limit, and lets a light one pass', (_, short, of, why) => {
+    expect(findShortages(limits, ['processes', 'memory'], short)).toEqual([{ of, why: expect.stringContaining(why) }]);
+    expect(findShortages(limits, ['processes', 'network', 'node', 'spec'], short)).toEqual([]);
+  });
+
+  test('exactly at its limits is not short', () => {
+    const at = facts({
+      memory: { availableBytes: 256 * MIB, cgroupRoomBytes: LEAST_OWN_BYTES },
+      pressurePercent: 20,
+      disks: [{ ...disk, freeBytes: 15 * GIB }],
+    });
+    expect(findShortages(limits, ['memory'], at)).toEqual([]);
+  });
+
+  test('whose kernel does not count pressure is judged by the rest', () => {
+    expect(findShortages(limits, ['memory'], facts({ pressurePercent: undefined }))).toEqual([]);
+  });
+
+  test.each([
+    [
+      'a disk with little left',
+      { ...disk, freeBytes: 500 * MIB, isWatched: false },
+      'has 500 MiB free, and limits.disk.minFreeBytes is 1024 MiB',
+    ],
+    [
+      "the kubelet's disk nearly full",
+      { ...disk, freeBytes: 9 * GIB },
+      'has 9.0 % free, and limits.disk.minFreePercent is 15: the kubelet would evict pods',
+    ],
+  ])('refuses even a light capture that would be written to %s', (_, full, why) => {
+    const found = findShortages(limits, ['processes'], facts({ disks: [full] }));
+    expect(found).toEqual([
+      { of: 'disk', why: expect.stringContaining(`/evidence, where the capture would be written, `) },
+    ]);
+    expect(found[0]?.why).toContain(why);
+  });
+
+  test('may fill a disk of its own to the last GiB', () => {
+    expect(
+      findShortages(limits, ['memory'], facts({ disks: [{ ...disk, freeBytes: 2 * GIB, isWatched: false }] })),
+    ).toEqual([]);
+  });
+
+  test('is not asked where the limits say so', () => {
+    const none = limitsSchema.parse({
+      memory: { minAvailableBytes: 0, maxPressurePercent: 100 },
+      disk: { minFreeBytes: 0, minFreePercent: 0 },
+    });
+    const nothing = facts({
+      memory: { availableBytes: 0, cgroupRoomBytes: 0 },
+      pressurePercent: 100,
+      disks: [{ ...disk, freeBytes: 0 }],
+    });
+    expect(findShortages(none, ['memory'], nothing)).toEqual([]);
+  });
+});
