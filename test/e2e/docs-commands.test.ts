@@ -19,6 +19,28 @@ const blocks = (await allPages()).flatMap((page) => page.blocks).filter(({ comme
 /** Programs that a machine may lack. */
 const JUDGES = ['jq', 'zstd', 'gdb', 'mactime'];
 
+/** What a reader is to see by a block, on its screen or in the files that it leaves, by the heading that it stands below. */
+const SHOWN: Readonly<Record<string, readonly RegExp[]>> = {
+  'Sixty seconds': [/^INTACT$/m, /executable-in-writable-place/, /tmp\/\.x/],
+  'Is it whole, is it theirs, what is missing': [
+    /^INTACT$/m,
+    /which you trust/,
+    /^rootfs\tcaptured\t0$/m,
+    /^[0-9a-f]{64} /m,
+  ],
+  'What to look at first': [/timestomped/],
+  'processes, network, node: tar and jq': [
+    /kernelThreadLookalike/,
+    /DB_PASSWORD=hunter2/,
+    /^processes\/recovered\/\d+\/exe$/m,
+  ],
+  'memory: gdb, strings, YARA': [/^\d+\/core$/m, /LWP \d+/, /^secret\t\d+/m],
+  'checkpoint: checkpointctl, crit': [/Dumping finished successfully/, /^tasks: worked/m],
+  'files: tar, mactime, an image': [/tmp\/\.x\/notes\.txt|org\.opencontainers\.image|mediaType/],
+  'logs, spec': [/shop listening on :8080/, /CAP_/],
+  'All of it in one order: Timesketch, mactime': [/^ *[1-9]\d+ timeline\.jsonl$/m],
+};
+
 let folder: string;
 let environment: NodeJS.ProcessEnv;
 
@@ -70,7 +92,7 @@ describe.each([...new Set(blocks.map(({ page }) => page))])('%s', (page) => {
       const ran = spawnSync('bash', ['-eu', '-c', text], { cwd: work, env: environment, maxBuffer: 1 << 28 });
       expect(ran.status, `${ran.stdout}${ran.stderr}`).toBe(0);
       expect(ran.stderr.toString()).not.toMatch(/error|No such|cannot|not found/i);
-      expect(ran.stdout.length).toBeGreaterThan(0);
+      for (const shown of SHOWN[heading] ?? [/no words for this heading/]) expect(ran.stdout.toString()).toMatch(shown);
     });
   }
 });
