@@ -9,11 +9,14 @@ import { allPages, ROOT } from './pages.ts';
  */
 const TO_COME = [
   'manifests',
+  'manifests/monitoring/dashboard.json',
+  'manifests/monitoring/alerts.yaml',
   'docs/manifests.md',
   'docs/container-image.md',
   'docs/metrics.md',
   'docs/good-neighbour.md',
   'docs/privileges.md',
+  'docs/doctor-failures.md',
   'docs/compatibility.md',
   'agent/doctor/grants.ts',
 ];
@@ -56,13 +59,23 @@ describe('every page', () => {
   });
 
   test('names files of this repository that are there', () => {
+    const PLACEHOLDER = /\/[A-Z]+[/.]/;
     const PATH = /^(?:agent|cli|controller|evidence|proto|manifests|test|bench|demo|docs)\/[\w./-]+$/;
     // Decisions are of their time.
     const named = pages
       .filter(({ name }) => !name.startsWith('docs/decisions/'))
       .flatMap(({ spans }) => spans.filter(({ text }) => PATH.test(text)));
     expect(named.length).toBeGreaterThan(100);
-    const missing = named.filter(({ text }) => !isToCome(text.replace(/\/$/, '')) && !isThere(text));
+    // In blocks, as the tree that one copies or applies.
+    const applied = pages.flatMap(({ blocks }) =>
+      blocks.flatMap(({ at, text }) =>
+        [...text.matchAll(/(?<![\w./-])manifests\/[\w/-]+(?:\.\w+)?/g)].map(([found]) => ({ at, text: found })),
+      ),
+    );
+    expect(applied.length).toBeGreaterThan(5);
+    const missing = [...named, ...applied].filter(
+      ({ text }) => !PLACEHOLDER.test(text) && !isToCome(text.replace(/\/$/, '')) && !isThere(text),
+    );
     expect(missing.map(({ at, text }) => `${at}: ${text}`)).toEqual([]);
   });
 
