@@ -105,7 +105,7 @@ function declare(session: Session, printed: Printed): Command {
     ['exhibit --controller exhibit.example.org:8443 capture prod/web-0', 'wherever it runs'],
     ['exhibit verify /evidence/prod/node-1/0198c0de-3c4f-7a10-8000-5f2c0a7e9b11', 'complete and unaltered?'],
     ['exhibit extract BUNDLE processes --list', 'what is in it'],
-    ['kubectl -n exhibit exec ds/exhibit -- exhibit doctor', 'the same, from outside the cluster'],
+    ['kubectl -n exhibit exec ds/exhibit-agent -- exhibit doctor', 'the same, from outside the cluster'],
   ]);
   program.addHelpText(
     'after',
