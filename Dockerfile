@@ -13,9 +13,15 @@ WORKDIR /build
 COPY package.json package-lock.json ./
 # No script of a package runs, here or later. npm takes the binaries of the platform that it runs on, and no others.
 RUN npm ci --omit=dev --ignore-scripts --no-audit --no-fund
+# What the bill of materials says of the base is read there.
+COPY --from=runtime /var/lib/dpkg/status.d /base/status.d
+COPY --from=runtime /usr/share/doc /base/doc
+COPY --from=runtime /nodejs /base/nodejs
 COPY . ./
-# Compiles nothing: copies what runs into /image, in layers that change together.
-RUN node container-image/assemble.ts /image
+ARG SOURCE=unknown
+ARG SOURCE_DATE_EPOCH
+# Compiles nothing: copies what runs to /image, with the bill of materials and the licences.
+RUN SOURCE="$SOURCE" SOURCE_DATE_EPOCH="$SOURCE_DATE_EPOCH" node container-image/assemble.ts /base /image
 
 FROM runtime
 ARG VERSION=0.1.0

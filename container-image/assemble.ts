@@ -1,9 +1,25 @@
 /**
- * Puts together what the container image holds, in its build stage: `node container-image/assemble.ts TARGET` makes
- * `TARGET/packages` and `TARGET/exhibit`, two layers over the same root folder. Compiles nothing and asks no network.
+ * Puts together what the container image holds, in its build stage: `node container-image/assemble.ts BASE TARGET`. BASE holds what
+ * was copied of the runtime's base: `status.d`, `doc` and `nodejs`. Makes `TARGET/packages` and `TARGET/exhibit`, two layers over the
+ * same root folder. Compiles nothing and asks no network; given SOURCE_DATE_EPOCH, the same sources give the same files.
  */
-import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  lutimesSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
+import { licencesDocument } from './licences.ts';
+import { isNeverLoaded } from './never-loaded.ts';
+import { readJson, readNpmPackages, resolvePlaces } from './npm-packages.ts';
+import { readDebianPackages, readNode } from './runtime.ts';
+import { spdxDocument } from './sbom.ts';
 
 const HOME = 'opt/exhibit';
 
@@ -13,27 +29,73 @@ const PARTS = ['package.json', 'LICENSE', 'agent', 'cli', 'controller', 'evidenc
 /** Where the base image has Node: there is neither a shell nor env(1) to find it. */
 const INTERPRETER = '#!/nodejs/bin/node';
 
-function main(target: string): void {
-  const source = path.resolve(import.meta.dirname, '..');
-  const packages = path.join(target, 'packages', HOME);
-  const exhibit = path.join(target, 'exhibit', HOME);
-  cpSync(path.join(source, 'node_modules'), path.join(packages, 'node_modules'), { recursive: true });
-  for (const part of PARTS.filter((name) => existsSync(path.join(source, name))))
-    cpSync(path.join(source, part), path.join(exhibit, part), { recursive: true });
-  installCommand(path.join(target, 'exhibit'));
+const PROJECT = path.resolve(import.meta.dirname, '..');
+
+function main(base: string, target: string, env: NodeJS.ProcessEnv): void {
+  const [packages, exhibit] = [path.join(target, 'packages'), path.join(target, 'exhibit')];
+  const created = env.SOURCE_DATE_EPOCH ? new Date(Number(env.SOURCE_DATE_EPOCH) * 1000) : new Date();
+  copyPackages(path.join(packages, HOME));
+  for (const part of PARTS.filter((name) => existsSync(path.join(PROJECT, name))))
+    cpSync(path.join(PROJECT, part), path.join(exhibit, HOME, part), { recursive: true });
+  installCommand(exhibit);
+  describeContents(base, path.join(exhibit, HOME), created, env.SOURCE ?? '');
+  for (const layer of [packages, exhibit]) setTimes(layer, created);
+}
+
+function copyPackages(home: string): void {
+  const source = path.join(PROJECT, 'node_modules');
+  cpSync(source, path.join(home, 'node_modules'), {
+    recursive: true,
+    filter: (from) => {
+      const inside = from.slice(from.lastIndexOf('/node_modules/') + '/node_modules/'.length);
+      const place = inside.replace(/^(@[^/]+\/)?[^/]+\/?/, '');
+      if (from === source || place === '') return !/\/node_modules\/\.bin$/.test(from);
+      return !isNeverLoaded(place, !path.basename(from).includes('.') && readIsFolder(from));
+    },
+  });
+}
+
+function readIsFolder(file: string): boolean {
+  try {
+    readdirSync(file);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** `exhibit` on the PATH: the kernel starts it by its first line, which names Node where the image has it. */
 function installCommand(root: string): void {
   const program = path.join(root, HOME, 'cli/main.ts');
-  const text = readFileSync(program, 'utf8');
-  writeFileSync(program, text.replace(/^#!.*/, INTERPRETER));
+  writeFileSync(program, readFileSync(program, 'utf8').replace(/^#!.*/, INTERPRETER));
   chmodSync(program, 0o755);
   const folder = path.join(root, 'usr/local/bin');
   mkdirSync(folder, { recursive: true });
   symlinkSync(`/${HOME}/cli/main.ts`, path.join(folder, 'exhibit'));
 }
 
-const target = process.argv[2];
-if (target === undefined) throw new Error('usage: node container-image/assemble.ts TARGET');
-main(path.resolve(target));
+function describeContents(base: string, home: string, created: Date, source: string): void {
+  const npm = readNpmPackages(PROJECT);
+  const { version, dependencies } = readJson(path.join(PROJECT, 'package.json'));
+  const direct = Object.keys(dependencies as Record<string, string>);
+  const dependsOn = resolvePlaces('', direct, new Set(npm.map(({ place }) => place)));
+  const document = spdxDocument({
+    exhibit: { version: String(version), source, dependsOn },
+    npm,
+    debian: readDebianPackages(base),
+    node: readNode(base),
+    created,
+  });
+  writeFileSync(path.join(home, 'sbom.spdx.json'), `${JSON.stringify(document, null, 1)}\n`);
+  writeFileSync(path.join(home, 'licences.txt'), licencesDocument(PROJECT, npm));
+}
+
+/** One time for all: builds of the same sources differ in nothing else. */
+function setTimes(root: string, time: Date): void {
+  const below = readdirSync(root, { recursive: true, encoding: 'utf8' }).map((name) => path.join(root, name));
+  for (const file of [...below, root]) lutimesSync(file, time, time);
+}
+
+const [base, target] = process.argv.slice(2);
+if (base === undefined || target === undefined) throw new Error('usage: node container-image/assemble.ts BASE TARGET');
+main(path.resolve(base), path.resolve(target), process.env);

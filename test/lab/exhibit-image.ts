@@ -53,7 +53,7 @@ export function requireExhibitImage(context: Skippable): void {
 export async function exhibitImage(): Promise<ExhibitImage> {
   const tar = join(cacheFolder(), `exhibit-image-${contentDigest()}.tar`);
   if (!existsSync(tar)) {
-    await using docker = await startDocker({ disk: true, hostname: 'lab-build' });
+    await using docker = await startDocker({ hostname: 'lab-build' });
     await buildExhibitImage(docker);
     await docker.docker('save', '--output', '/tmp/exhibit.tar', EXHIBIT_IMAGE);
     const partial = `${tar}.partial-${process.pid}`;
