@@ -24,7 +24,7 @@ ARG SOURCE_DATE_EPOCH
 RUN SOURCE="$SOURCE" SOURCE_DATE_EPOCH="$SOURCE_DATE_EPOCH" node container-image/assemble.ts /base /image
 
 FROM runtime
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 ARG REVISION=unknown
 ARG SOURCE=unknown
 LABEL org.opencontainers.image.title="exhibit" \

@@ -26,7 +26,7 @@ const BUILD_BASE = 'lab.exhibit/node:24';
 const RUNTIME_BASE = 'lab.exhibit/distroless-nodejs:24';
 
 /** Name and tag, as the manifests have it. */
-export const EXHIBIT_IMAGE = 'exhibit:0.1.0';
+export const EXHIBIT_IMAGE = 'exhibit:0.2.0';
 
 export interface ExhibitImage {
   reference: typeof EXHIBIT_IMAGE;
