@@ -57,9 +57,8 @@ const archiveRung = (error: ExhibitError): CheckpointRung => ({
   clean: async () => [],
 });
 
-/** As CRIU and runc leave it. */
+/** As CRIU and runc leave it, in the folder that the agent has made. */
 const goodDump: Dump = async ({ images, work }) => {
-  await mkdir(images, { mode: 0o600 });
   await writeFile(path.join(images, 'inventory.img'), 'inventory');
   await writeFile(path.join(images, 'pages-1.img'), Buffer.alloc(2 * 1024 * 1024, 3));
   await writeFile(path.join(work, 'dump.log'), '(00.1) Dumping finished successfully\n');
