@@ -105,7 +105,7 @@ const LOSSES: Record<GrantId, readonly [loss: string, look: (skip: Skip) => Prom
     },
   ],
   'cap:SYS_NICE': [
-    'the timer slack of processes is not read, and nothing comes before the workload',
+    'the timer slack of processes is not read',
     async () => expect(await gapsWithout('cap:SYS_NICE', 'processes')).toMatch(/timerslack_ns: EPERM/),
   ],
   'cap:SYSLOG': [
