@@ -35,6 +35,9 @@ import { memoryRoom } from './host/memory-room.ts';
 import { runOwnCommand } from './host/own-command.ts';
 import { codeCacheOf } from './host/small-process.ts';
 import { cleanStaleTmpfs } from './host/tmpfs.ts';
+import { openLogLevels } from './log-level.ts';
+import { type MachinePort, openMachinePort } from './machine-port.ts';
+import { type AgentMetrics, openAgentMetrics } from './metrics/agent.ts';
 import { openReadiness, type Readiness } from './readiness.ts';
 import { openContainerd } from './runtime/containerd.ts';
 import { openCri } from './runtime/cri.ts';
@@ -43,8 +46,10 @@ import { openHostRuntime } from './runtime/host.ts';
 import { asHostPath, type Runtime } from './runtime/runtime.ts';
 import { openSealer } from './sign/open.ts';
 import { openSink } from './sink/open.ts';
+import type { S3Attempt } from './sink/s3-watch.ts';
 import type { NamedSink } from './sink/several.ts';
 import type { Sink } from './sink/sink.ts';
+import { spoolLimit } from './sink/spool-room.ts';
 import type { Vault } from './sink/vault.ts';
 import { openSpoolVault } from './sink/vault-place.ts';
 import { tryController } from './trigger/controller-probe.ts';
@@ -58,6 +63,8 @@ import { openTriggers } from './trigger/main.ts';
 export interface Agent extends AsyncDisposable {
   readonly socket: string;
   readonly readiness: Readiness;
+  /** Of metrics and probes, where the configuration has one. */
+  readonly machinePort: MachinePort | undefined;
 }
 
 /** Starts everything; disposal stops taking captures, lets the running ones end within the grace time, and closes. */
@@ -72,6 +79,8 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     return forWantOf('mount:/host', 'mount:/run/exhibit')(new ExhibitError('config', what, { cause }));
   });
 
+  const version = agentVersion();
+  const metrics = config.metrics && stack.use(await openAgentMetrics({ version }));
   const encrypt = await openEncryption(config.encryption);
   const vault = await openSpoolVault(config.spool, reach(host, stateDir));
   if (await isLostAtReboot(vault, config, reach(host, stateDir))) {
@@ -79,7 +88,9 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   }
   const sinks = config.sinks.map(({ name, sink }) => ({
     name,
-    sink: stack.use(openSink(sink, { name, log, vault, spoolBytes: config.spool.bytes })),
+    sink: stack.use(
+      openSink(sink, { name, log, vault, spoolBytes: config.spool.bytes, onAttempt: attempts(metrics, name) }),
+    ),
   }));
   const hostRuntime = stack.use(openHostRuntime({ host }));
   const [runtime = hostRuntime, ...others] = [
@@ -97,7 +108,6 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   await tidyDumps(journal, rungs, log);
 
   const sealer = stack.use(await openSealer(config.signing, log));
-  const version = agentVersion();
   const chain = createChain({ vault, log });
   const drafts = await readDrafts({ vault, now: Date.now, log });
   await recoverDrafts(drafts, { journal, chain, version, log });
@@ -120,7 +130,16 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   const capture = captureExecutor({
     config,
     host,
-    admission: openAdmission({ config, host, sinks, runtimes, journal, now: Date.now, log }),
+    admission: openAdmission({
+      config,
+      host,
+      sinks,
+      runtimes,
+      journal,
+      now: Date.now,
+      log,
+      onRefused: metrics?.onRefused,
+    }),
     sinks,
     encrypt,
     runtimes,
@@ -155,10 +174,15 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
       if (running === 0) refill();
     }
   });
-  const captures: Captures = createCaptures({ journal, execute, now: Date.now, log });
+  const captures: Captures = createCaptures({
+    journal,
+    execute: metrics?.around(execute) ?? execute,
+    now: Date.now,
+    log,
+  });
   const triggers = stack.use(
     await openTriggers({
-      ...{ config, host, runtimes, captures, incidents, version, log },
+      ...{ config, host, runtimes, captures, incidents, version, levels: openLogLevels(log), log },
       isBaseline: baselines?.isBaseline,
       problemOf: (sink) => delivery.problemOf(sink),
       examine: (signal, status) =>
@@ -183,8 +207,14 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   };
   const parts = { config, host, collectors, runtimes, sinks, encrypt, vault, version, log, more, room: memoryRoom };
   stack.use(startRehearsal(parts, rehearsing));
+  metrics?.watch({ captures, readiness, status: triggers.status, spool: () => spoolRoom(vault, config.spool.bytes) });
+  const machinePort =
+    config.metrics &&
+    metrics &&
+    (await openMachinePort(config.metrics, { metrics: metrics.text, ready: readiness.now, log }));
+  stack.use(machinePort);
   const open = stack.move();
-  return { socket: triggers.socket, readiness, [Symbol.asyncDispose]: () => open.disposeAsync() };
+  return { socket: triggers.socket, readiness, machinePort, [Symbol.asyncDispose]: () => open.disposeAsync() };
 }
 
 /** In a pod, a file or folder that is not there, or is read-only, is a mount that is missing: says what grants it. */
@@ -194,6 +224,13 @@ function forWantOf(...grants: readonly GrantId[]): (error: unknown) => never {
     if (!isMissing || process.env.KUBERNETES_SERVICE_HOST === undefined) throw error;
     throw new ExhibitError('config', `${error.message}; in the pod ${granted(...grants)}`, { cause: error.cause });
   };
+}
+
+const attempts = (metrics: AgentMetrics | undefined, sink: string) =>
+  metrics && ((attempt: S3Attempt) => metrics.onS3Attempt(sink, attempt));
+
+async function spoolRoom({ inMemory, usedBytes }: Vault, configuredBytes: number) {
+  return { usedBytes, limitBytes: spoolLimit(configuredBytes, usedBytes, inMemory ? await memoryRoom() : undefined) };
 }
 
 /** The files outlive it, and nobody can read them. */

@@ -47,7 +47,8 @@ export type CaptureEvent =
     }
   | { kind: 'stage-started'; stage: string }
   | { kind: 'stage-progress'; stage: string; doneBytes: number; totalBytes: number }
-  | { kind: 'stage-ended'; result: StageResult }
+  /** `bytesRead` and `gaps` (how many by reason) are for those who count; absent where nothing was read. */
+  | { kind: 'stage-ended'; result: StageResult; bytesRead?: number; gaps?: ReadonlyMap<string, number> }
   | { kind: 'ended'; capture: JournalEntry };
 
 /** What the registry needs to carry one capture out; capture.ts does it, tests fake it. */

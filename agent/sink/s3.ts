@@ -18,6 +18,7 @@ import { findRights } from './s3-rights.ts';
 import type { SettleContext } from './s3-settle.ts';
 import { createSettler } from './s3-settler.ts';
 import { abortUpload, type ObjectTarget } from './s3-upload.ts';
+import { type S3Attempt, watchWrites } from './s3-watch.ts';
 import type { ObjectSubject, OpenOptions, Sink } from './sink.ts';
 import { spoolOf } from './spool.ts';
 import type { Vault } from './vault.ts';
@@ -66,6 +67,8 @@ export interface S3SinkParts
   readonly client?: S3Client;
   /** For the bandwidth cap. */
   readonly pace?: Pace;
+  /** For those who count. */
+  readonly onAttempt?: ((attempt: S3Attempt) => void) | undefined;
   /** Events an operator wants to see: uploads that could not be aborted, commits that had to be concluded. */
   readonly log?: { warn(fields: object, event: string): void };
 }
@@ -92,6 +95,7 @@ export function openS3Sink(config: S3SinkConfig, parts: S3SinkParts = {}): Sink 
   };
   const client = parts.client ?? createS3Client({ ...config, ...parts });
   instrument(client, clock);
+  if (parts.onAttempt !== undefined) watchWrites(client, parts.onAttempt);
   const { maxBytesPerSecond } = config;
   const bandwidth = maxBytesPerSecond === undefined ? undefined : new Bandwidth(maxBytesPerSecond, parts.pace);
   const minimumPartBytes = Math.max(config.partBytes ?? partBytesUnderCap(maxBytesPerSecond), MIN_PART_BYTES);

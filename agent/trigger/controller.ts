@@ -28,6 +28,8 @@ export interface ControllerStatus {
   readonly upSinceMs: number | undefined;
   /** Why the last stream ended or none came to be; undefined before the first. */
   readonly why: string | undefined;
+  /** Since the agent began: streams that were taken in, and attempts that are over. For those who count. */
+  readonly tally?: { readonly welcomes: number; readonly ends: number };
 }
 
 export interface ControllerOptions extends WireOptions {
@@ -65,7 +67,7 @@ export function openControllerTrigger(options: ControllerOptions): ControllerTri
   const trigger = new Dialler(options, stop.signal);
   const running = trigger.run();
   return {
-    status: () => trigger.status,
+    status: () => ({ ...trigger.status, tally: trigger.tally }),
     async [Symbol.asyncDispose]() {
       stop.abort(new Error('the agent is stopping'));
       await running;
@@ -75,6 +77,8 @@ export function openControllerTrigger(options: ControllerOptions): ControllerTri
 
 class Dialler {
   status: ControllerStatus = { upSinceMs: undefined, why: undefined };
+  #welcomes = 0;
+  #ends = 0;
   readonly #options: ControllerOptions;
   readonly #signal: AbortSignal;
   readonly #debts = new Debts();
@@ -83,6 +87,10 @@ class Dialler {
   /** When progress of a capture may be told again. */
   readonly #nextProgressMs = new Map<string, number>();
   #outbox: Outbox | undefined;
+
+  get tally() {
+    return { welcomes: this.#welcomes, ends: this.#ends };
+  }
 
   constructor(options: ControllerOptions, signal: AbortSignal) {
     this.#options = options;
@@ -112,6 +120,7 @@ class Dialler {
     while (!this.#signal.aborted) {
       const beganMs = now();
       const why = await this.#attempt();
+      this.#ends += 1;
       this.status = { upSinceMs: undefined, why };
       if (this.#signal.aborted) return;
       if (now() - beganMs >= HEALTHY_MS) failures = 0;
@@ -142,6 +151,7 @@ class Dialler {
             onWelcome: (outbox, { controllerVersion }) => {
               log.info({ controller: config.address, controllerVersion }, 'stream to the controller is up');
               this.#outbox = outbox;
+              this.#welcomes += 1;
               this.status = { upSinceMs: now(), why: undefined };
               this.#tellDebts();
             },
