@@ -37,7 +37,8 @@ import { codeCacheOf } from './host/small-process.ts';
 import { cleanStaleTmpfs } from './host/tmpfs.ts';
 import { openLogLevels } from './log-level.ts';
 import { type MachinePort, openMachinePort } from './machine-port.ts';
-import { type AgentMetrics, openAgentMetrics } from './metrics/agent.ts';
+import { openAgentMetrics } from './metrics/agent.ts';
+import { s3SinksOf, spoolRoom } from './metrics/sources.ts';
 import { openReadiness, type Readiness } from './readiness.ts';
 import { openContainerd } from './runtime/containerd.ts';
 import { openCri } from './runtime/cri.ts';
@@ -46,10 +47,8 @@ import { openHostRuntime } from './runtime/host.ts';
 import { asHostPath, type Runtime } from './runtime/runtime.ts';
 import { openSealer } from './sign/open.ts';
 import { openSink } from './sink/open.ts';
-import type { S3Attempt } from './sink/s3-watch.ts';
 import type { NamedSink } from './sink/several.ts';
 import type { Sink } from './sink/sink.ts';
-import { spoolLimit } from './sink/spool-room.ts';
 import type { Vault } from './sink/vault.ts';
 import { openSpoolVault } from './sink/vault-place.ts';
 import { tryController } from './trigger/controller-probe.ts';
@@ -80,7 +79,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   });
 
   const version = agentVersion();
-  const metrics = config.metrics && stack.use(await openAgentMetrics({ version }));
+  const metrics = config.metrics && stack.use(await openAgentMetrics({ version, s3Sinks: s3SinksOf(config.sinks) }));
   const encrypt = await openEncryption(config.encryption);
   const vault = await openSpoolVault(config.spool, reach(host, stateDir));
   if (await isLostAtReboot(vault, config, reach(host, stateDir))) {
@@ -89,7 +88,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   const sinks = config.sinks.map(({ name, sink }) => ({
     name,
     sink: stack.use(
-      openSink(sink, { name, log, vault, spoolBytes: config.spool.bytes, onAttempt: attempts(metrics, name) }),
+      openSink(sink, { name, log, vault, spoolBytes: config.spool.bytes, onAttempt: metrics?.s3Attempts(name) }),
     ),
   }));
   const hostRuntime = stack.use(openHostRuntime({ host }));
@@ -207,7 +206,10 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   };
   const parts = { config, host, collectors, runtimes, sinks, encrypt, vault, version, log, more, room: memoryRoom };
   stack.use(startRehearsal(parts, rehearsing));
-  metrics?.watch({ captures, readiness, status: triggers.status, spool: () => spoolRoom(vault, config.spool.bytes) });
+  metrics?.watch({
+    ...{ captures, readiness, status: triggers.status, certificateFile: config.controller?.certFile },
+    spool: () => spoolRoom(vault, config.spool.bytes),
+  });
   const machinePort =
     config.metrics &&
     metrics &&
@@ -224,13 +226,6 @@ function forWantOf(...grants: readonly GrantId[]): (error: unknown) => never {
     if (!isMissing || process.env.KUBERNETES_SERVICE_HOST === undefined) throw error;
     throw new ExhibitError('config', `${error.message}; in the pod ${granted(...grants)}`, { cause: error.cause });
   };
-}
-
-const attempts = (metrics: AgentMetrics | undefined, sink: string) =>
-  metrics && ((attempt: S3Attempt) => metrics.onS3Attempt(sink, attempt));
-
-async function spoolRoom({ inMemory, usedBytes }: Vault, configuredBytes: number) {
-  return { usedBytes, limitBytes: spoolLimit(configuredBytes, usedBytes, inMemory ? await memoryRoom() : undefined) };
 }
 
 /** The files outlive it, and nobody can read them. */

@@ -5,6 +5,7 @@ import { S3_ERROR_KINDS, type S3Attempt } from '../sink/s3-watch.ts';
 import type { ControllerStatus } from '../trigger/controller.ts';
 import type { ScheduleStatus } from '../trigger/schedule.ts';
 import { CaptureMetrics } from './captures.ts';
+import { certificateEndMs } from './certificate.ts';
 import { processMetrics } from './process.ts';
 
 /**
@@ -14,7 +15,8 @@ import { processMetrics } from './process.ts';
 export interface AgentMetrics extends Disposable {
   around(execute: Execute): Execute;
   onRefused(trigger: string, rule: string): void;
-  onS3Attempt(sink: string, attempt: S3Attempt): void;
+  /** Who counts the attempts at this sink. */
+  s3Attempts(sink: string): (attempt: S3Attempt) => void;
   /** Everything that is only there once the agent is. */
   watch(sources: AgentSources): void;
   text(): Promise<{ readonly text: string; readonly contentType: string }>;
@@ -26,6 +28,8 @@ export interface AgentSources {
   readonly readiness: Pick<Readiness, 'now'>;
   /** `limitBytes`: what it may hold now. */
   readonly spool: () => Promise<{ readonly usedBytes: number; readonly limitBytes: number }>;
+  /** The certificate that the agent shows to the controller, PEM; undefined: there is no controller. */
+  readonly certificateFile: string | undefined;
   readonly status: {
     readonly controller?: () => ControllerStatus | undefined;
     readonly schedules?: () => readonly ScheduleStatus[];
@@ -33,26 +37,37 @@ export interface AgentSources {
 }
 
 /** The library is loaded here alone: an agent without the port does without it. */
-export async function openAgentMetrics(build: { readonly version: string }, now = Date.now): Promise<AgentMetrics> {
+export async function openAgentMetrics(
+  about: {
+    readonly version: string;
+    /** Names of those that are S3: a failure is the first change of a number that was there. */
+    readonly s3Sinks: readonly string[];
+  },
+  now: () => number = Date.now,
+): Promise<AgentMetrics> {
   const prom = await import('prom-client');
   const registry = new prom.Registry();
   const registers = [registry];
   const captures = new CaptureMetrics(prom, registry);
   const { requests, errors, retries } = s3Metrics(prom, registry);
   const watched = new DisposableStack();
-  processMetrics(prom, registry, build);
+  processMetrics(prom, registry, about);
+  for (const sink of about.s3Sinks) for (const kind of S3_ERROR_KINDS) errors.inc({ sink, kind }, 0);
   return {
     registry,
     around: (execute) => captures.around(execute),
     onRefused: (trigger, rule) => captures.onRefused(trigger, rule),
-    onS3Attempt(sink, { call, error, isRetry }) {
-      requests.inc({ sink, call });
-      if (isRetry) retries.inc({ sink, call });
-      if (error !== undefined) errors.inc({ sink, kind: error });
-    },
+    s3Attempts:
+      (sink) =>
+      ({ call, error, isRetry }) => {
+        requests.inc({ sink, call });
+        if (isRetry) retries.inc({ sink, call });
+        if (error !== undefined) errors.inc({ sink, kind: error });
+      },
     watch(sources) {
       watched.use(sources.captures.watch((told) => captures.onTold(told)));
       stateMetrics(prom, registers, sources);
+      if (sources.certificateFile !== undefined) certificateMetrics(prom, registers, sources.certificateFile, now);
       if (sources.status.controller !== undefined) streamMetrics(prom, registers, sources.status.controller, now);
       if (sources.status.schedules !== undefined) scheduleMetrics(prom, registers, sources.status.schedules, now);
     },
@@ -174,6 +189,19 @@ function streamMetrics(
   });
 }
 
+function certificateMetrics({ Gauge }: Prom, registers: Registry[], file: string, now: () => number): void {
+  new Gauge({
+    name: 'exhibit_agent_certificate_expiry_seconds',
+    help: 'How long the certificate that the agent shows to the controller is still valid, as its file is now',
+    registers,
+    async collect() {
+      this.reset();
+      const endMs = await certificateEndMs(file);
+      if (endMs !== undefined) this.set((endMs - now()) / 1000);
+    },
+  });
+}
+
 function scheduleMetrics(
   { Counter, Gauge }: Prom,
   registers: Registry[],
@@ -182,14 +210,21 @@ function scheduleMetrics(
 ): void {
   new Gauge({
     name: 'exhibit_schedule_lag_seconds',
-    help: 'How late the last run began, or by how much the next one is overdue, by schedule',
+    help: 'How late the last run of a schedule began, its jitter not counted; 0 before the first',
     labelNames: ['schedule'],
     registers,
     collect() {
-      for (const { name, nextMs, lateMs } of status()) {
-        const overdueMs = nextMs === undefined ? 0 : now() - nextMs;
-        this.set({ schedule: name }, Math.max(0, lateMs ?? 0, overdueMs) / 1000);
-      }
+      for (const { name, lateMs } of status()) this.set({ schedule: name }, (lateMs ?? 0) / 1000);
+    },
+  });
+  new Gauge({
+    name: 'exhibit_schedule_overdue_seconds',
+    help: 'For how long the next run of a schedule should have begun; 0 while its time is to come',
+    labelNames: ['schedule'],
+    registers,
+    collect() {
+      for (const { name, nextMs } of status())
+        this.set({ schedule: name }, Math.max(0, now() - (nextMs ?? now())) / 1000);
     },
   });
   new Counter({

@@ -1,6 +1,6 @@
 import type { Counter, Gauge, Histogram, Registry } from 'prom-client';
-import { isExhibitError } from '../../evidence/error.ts';
-import { ARTIFACTS } from '../../evidence/layout.ts';
+import { type ErrorCode, isExhibitError } from '../../evidence/error.ts';
+import { ARTIFACTS, type ArtifactName } from '../../evidence/layout.ts';
 import type { Execute, Told } from '../capture/captures.ts';
 import { TRIGGERS } from '../policy.ts';
 import { GAP_REASONS } from './gap-reason.ts';
@@ -96,7 +96,11 @@ export class CaptureMetrics {
       registers,
     });
     // A rate of what was never there is nothing, and an alert on it silent.
-    for (const trigger of TRIGGERS) for (const outcome of OUTCOMES) this.#ended.inc({ trigger, outcome }, 0);
+    for (const trigger of TRIGGERS) {
+      for (const outcome of OUTCOMES) this.#ended.inc({ trigger, outcome }, 0);
+      for (const reason of NOT_OURS) this.#notBegun.inc({ trigger, reason }, 0);
+    }
+    for (const artifact of STOPPING) this.#stallSeconds.zero({ artifact });
   }
 
   /** Counts what fails before it is accepted, which watchers of captures never hear of. */
@@ -150,6 +154,17 @@ export class CaptureMetrics {
     for (const [reason, count] of gaps ?? []) this.#gaps.inc({ artifact, reason: oneOf(GAP_REASONS, reason) }, count);
   }
 }
+
+/** What keeps a capture from beginning and is no fault of who asked: the alert is on these. */
+const NOT_OURS: readonly ErrorCode[] = [
+  'sink-failed',
+  'spool-full',
+  'runtime-unreachable',
+  'runtime-failed',
+  'internal',
+];
+/** Artifacts for which a target is stopped. */
+const STOPPING: readonly ArtifactName[] = ['memory', 'checkpoint'];
 
 /** As a capture may end while its agent lives; see CAPTURE_STATES of the journal. */
 const OUTCOMES = ['complete', 'partial', 'cancelled', 'truncated', 'failed'];

@@ -1,5 +1,6 @@
 import type { Registry } from 'prom-client';
 import { processMetrics } from '../../agent/metrics/process.ts';
+import { OUTCOMES } from '../alerts/intake.ts';
 import type { AgentLinks } from '../link/link.ts';
 import type { NewAudit, Store } from '../store/store.ts';
 import { OPEN_STATES } from '../store/store.ts';
@@ -77,7 +78,16 @@ function counters({ Counter, Histogram }: Prom, registry: Registry) {
     registers,
   });
   for (const reason of ['unauthenticated', 'impostor', 'protocol', 'malformed']) streamsRefused.inc({ reason }, 0);
+  const alerts = new Counter({
+    name: 'exhibit_controller_alerts_total',
+    help: 'Targets of alerts by what became of them: fired, duplicate, over-budget, flooded and others of docs/alerts.md',
+    labelNames: ['outcome'],
+    registers,
+  });
+  for (const outcome of ['fired', 'flooded', ...OUTCOMES.filter((one) => one !== 'captured' && one !== 'pending')])
+    alerts.inc({ outcome }, 0);
   return {
+    alerts,
     streamsRefused,
     connectionsRefused: new Counter({
       name: 'exhibit_controller_connections_refused_total',
@@ -117,12 +127,6 @@ function counters({ Counter, Histogram }: Prom, registry: Registry) {
       buckets: DISPATCH_BUCKETS_S,
       registers,
     }),
-    alerts: new Counter({
-      name: 'exhibit_controller_alerts_total',
-      help: 'Targets of alerts by what became of them: fired, duplicate, over-budget, flooded and others of docs/alerts.md',
-      labelNames: ['outcome'],
-      registers,
-    }),
     audit: new Counter({
       name: 'exhibit_controller_audit_entries_total',
       help: 'Entries that this replica wrote into the audit log, by action',
@@ -151,7 +155,8 @@ function storeEvents(parts: Counters): StoreEvents {
   return {
     done(call, seconds, failed) {
       parts.storeSeconds.observe({ call }, seconds);
-      if (failed) parts.storeErrors.inc({ call });
+      // There from the first call on: a failure is a change of a number that was there.
+      parts.storeErrors.inc({ call }, failed ? 1 : 0);
     },
     audited(entries) {
       for (const entry of entries) {
