@@ -114,34 +114,37 @@ function stateMetrics({ Gauge }: Prom, registers: Registry[], { captures, readin
       this.set(readiness.now().ready ? 1 : 0);
     },
   });
-  const limit = new Gauge({
-    name: 'exhibit_spool_limit_bytes',
-    help: 'What the spool may hold now: less than configured where memory is short',
-    registers,
-  });
   new Gauge({
     name: 'exhibit_spool_bytes',
     help: 'What the spool and the notes on captures hold now',
     registers,
     async collect() {
-      const { usedBytes, limitBytes } = await spool();
-      this.set(usedBytes);
-      limit.set(limitBytes);
+      this.set((await spool()).usedBytes);
     },
   });
-  const waiting = new Gauge({
-    name: 'exhibit_captures_waiting',
-    help: 'Captures that ended and are not sealed in all of their sinks yet',
+  new Gauge({
+    name: 'exhibit_spool_limit_bytes',
+    help: 'What the spool may hold now: less than configured where memory is short',
     registers,
+    async collect() {
+      this.set((await spool()).limitBytes);
+    },
   });
   new Gauge({
     name: 'exhibit_journal_entries',
     help: 'Captures that the journal remembers',
     registers,
     collect() {
+      this.set(captures.list(Number.POSITIVE_INFINITY).length);
+    },
+  });
+  new Gauge({
+    name: 'exhibit_captures_waiting',
+    help: 'Captures that ended and are not sealed in all of their sinks yet',
+    registers,
+    collect() {
       const entries = captures.list(Number.POSITIVE_INFINITY);
-      this.set(entries.length);
-      waiting.set(entries.filter((entry) => (entry.waiting ?? []).length > 0).length);
+      this.set(entries.filter(({ waiting = [] }) => waiting.length > 0).length);
     },
   });
 }
@@ -195,7 +198,8 @@ function certificateMetrics({ Gauge }: Prom, registers: Registry[], file: string
     help: 'How long the certificate that the agent shows to the controller is still valid, as its file is now',
     registers,
     async collect() {
-      this.reset();
+      // One that cannot be read has no end, and not that of before.
+      this.remove();
       const endMs = await certificateEndMs(file);
       if (endMs !== undefined) this.set((endMs - now()) / 1000);
     },

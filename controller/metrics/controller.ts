@@ -207,11 +207,14 @@ function gauges({ Gauge }: Prom, registers: Registry[], sources: ControllerSourc
       this.set((await ready()).ready ? 1 : 0);
     },
   });
-  const connections = new Gauge({
+  new Gauge({
     name: 'exhibit_controller_connections',
     help: 'TLS connections, by listener',
     labelNames: ['listener'],
     registers,
+    collect() {
+      for (const { name: listener, connectionCount } of listeners) this.set({ listener }, connectionCount());
+    },
   });
   new Gauge({
     name: 'exhibit_controller_certificate_expiry_seconds',
@@ -219,10 +222,8 @@ function gauges({ Gauge }: Prom, registers: Registry[], sources: ControllerSourc
     labelNames: ['listener'],
     registers,
     collect() {
-      for (const one of listeners) {
-        this.set({ listener: one.name }, (one.certificateNotAfterMs() - now()) / 1000);
-        connections.set({ listener: one.name }, one.connectionCount());
-      }
+      for (const { name: listener, certificateNotAfterMs } of listeners)
+        this.set({ listener }, (certificateNotAfterMs() - now()) / 1000);
     },
   });
 }
