@@ -10,7 +10,8 @@ export const DAEMON_SET = 'manifests/base/agent/daemonset.yaml';
 export const GRANTS = {
   hostPID: 'find, stop and trace processes by the pids that the runtime reports',
   'cap:SYS_PTRACE': 'read memory, environment, descriptors and registers of other processes',
-  'cap:SYS_ADMIN': 'enter namespaces, copy mounts of volumes, read trusted.overlay attributes, list eBPF programs',
+  'cap:SYS_ADMIN':
+    'enter namespaces, so that a guard outlives the agent too, copy mounts of volumes, list eBPF programs',
   'cap:SYS_CHROOT': 'enter mount namespaces: volumes, and the memory that checkpoints go to',
   'cap:DAC_READ_SEARCH': 'read files of other users',
   'cap:FOWNER': 'leave access times of files of other users alone',

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { GRANTS, type GrantId, granted } from '../../agent/doctor/grants.ts';
+import { type GrantId, granted } from '../../agent/doctor/grants.ts';
 import { MANIFEST, parseDaemonSet, runDaemonSet, without } from '../lab/daemonset.ts';
 import { EXHIBIT_IMAGE, imageObstacle, requireExhibitImage } from '../lab/exhibit-image.ts';
 import { lendKernelLogLock } from '../lab/lend.ts';
@@ -30,8 +30,9 @@ const bereft = (grant: GrantId) => lab.start({ daemonSet: without(whole, grant) 
 async function gapsWithout(grant: GrantId, artifact: string): Promise<string> {
   await using agent = await bereft(grant);
   const gaps = gapsOf(await captureBy(agent, lab.node, TARGET, artifact)).join('\n');
-  expect((await doctorBy(agent))('capabilities')).toMatchObject({ status: 'warning' });
-  expect((await doctorBy(agent))('capabilities').mend).toContain(granted(grant));
+  const line = (await doctorBy(agent))('capabilities');
+  expect(line.status).toBe('warning');
+  expect(line.mend).toContain(granted(grant));
   return gaps;
 }
 
@@ -170,8 +171,4 @@ describe('the pod of the agent', () => {
     const name = grant.replace('cap:', 'CAP_').replace('mount:', 'the mount of ');
     test(`without ${name} ${loss}`, (context) => look((why) => context.skip(why)));
   }
-
-  test('has no grant without such a test', () => {
-    expect(Object.keys(LOSSES)).toEqual(Object.keys(GRANTS));
-  });
 });

@@ -131,9 +131,19 @@ const READ_ONLY = 'mount -o remount,bind,ro /';
 
 describe('a node or container with a read-only root', () => {
   test('is one where a capture works: what the agent writes is in memory', async () => {
-    await using agent = start(configFile({}), READ_ONLY);
+    const file = configFile({});
+    await using agent = start(file, READ_ONLY);
     await agent.said(/a capture would work/);
-    expect(() => inside(agent, `test -w /`)).toThrow();
+    expect(() => inside(agent, 'test -w /')).toThrow();
+    const victim = spawn('sleep', ['300'], { stdio: 'ignore' });
+    try {
+      const EXHIBIT_SOCKET = path.join(path.dirname(file), 'api.sock');
+      const argv = ['capture', `pid:${victim.pid}`, '--artifacts', 'processes'];
+      const { code, stderr } = await runCli(argv, { EXHIBIT_SOCKET });
+      expect(code, stderr).toBe(0);
+    } finally {
+      victim.kill();
+    }
   });
 
   test('ends an agent whose stateDir is on it in one sentence, with exit code 2', async () => {

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { openS3Sink, type S3SinkParts } from '../../../agent/sink/s3.ts';
+import { s3Error } from '../../../agent/sink/s3-errors.ts';
 import type { Sink } from '../../../agent/sink/sink.ts';
 import { type ExhibitError, isExhibitError } from '../../../evidence/error.ts';
 import { BUCKET, type FakeS3, type Fault, type Operation, startFakeS3 } from './fake-s3.ts';
@@ -207,6 +208,15 @@ describe('the S3 sink, when the server or the network is faulty,', () => {
     expect((await failureOf(refused.check(never))).message).toContain('nothing listens at http://127.0.0.1:1');
     const unknown = openS3Sink({ url: 's3://evidence', endpoint: 'http://s3.invalid', forcePathStyle: true }, quick);
     expect((await failureOf(unknown.check(never))).message).toContain('http://s3.invalid');
+  });
+
+  test.each([
+    ['CERT_NOT_YET_VALID', "is not valid yet by this node's clock; set the clock"],
+    ['CERT_HAS_EXPIRED', "has expired by this node's clock; renew it, or set the clock"],
+  ])('names the clock where a certificate is out of its time: %s', (code, words) => {
+    const place = { bucket: 'evidence', prefix: '', endpoint: 'https://s3.test' };
+    const error = s3Error(Object.assign(new Error('certificate'), { code }), 'write evidence', place);
+    expect(error.message).toContain(`the certificate of https://s3.test ${words}`);
   });
 
   test('names missing credentials', async () => {
