@@ -18,6 +18,7 @@ import {
   withEnvironment,
 } from './config-file.ts';
 import { limitsSchema } from './limits.ts';
+import { metricsSchema } from './machine-port.ts';
 import { policySchema, unknownSinks } from './policy.ts';
 import { signingSchema } from './sign/open.ts';
 import { EVEN_WITH_FAULTS, type SinkConfig, sinkSchema, sinksSchema } from './sink/open.ts';
@@ -154,6 +155,8 @@ const commonSchema = z.strictObject({
       recipientsFile: absolutePath.optional(),
     })
     .prefault({}),
+  /** The port of metrics and probes; docs/metrics.md. Absent: there is none. */
+  metrics: metricsSchema.optional(),
   /** docs/request-folder.md; absent: there is none. */
   requestFolder: requestFolderSchema.optional(),
   /** docs/schedules.md. */

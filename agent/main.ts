@@ -38,6 +38,10 @@ import { runOwnCommand } from './host/own-command.ts';
 import { followedBy } from './host/reserve.ts';
 import { codeCacheOf } from './host/small-process.ts';
 import { cleanStaleTmpfs } from './host/tmpfs.ts';
+import { openLogLevels } from './log-level.ts';
+import { type MachinePort, openMachinePort } from './machine-port.ts';
+import { openAgentMetrics } from './metrics/agent.ts';
+import { s3SinksOf, spoolRoom } from './metrics/sources.ts';
 import { openReadiness, type Readiness } from './readiness.ts';
 import { openContainerd } from './runtime/containerd.ts';
 import { openCri } from './runtime/cri.ts';
@@ -62,6 +66,8 @@ import { openTriggers } from './trigger/main.ts';
 export interface Agent extends AsyncDisposable {
   readonly socket: string;
   readonly readiness: Readiness;
+  /** Of metrics and probes, where the configuration has one. */
+  readonly machinePort: MachinePort | undefined;
 }
 
 /** Starts everything; disposal stops taking captures, lets the running ones end within the grace time, and closes. */
@@ -76,6 +82,8 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     return forWantOf('mount:/host', 'mount:/run/exhibit')(new ExhibitError('config', what, { cause }));
   });
 
+  const version = agentVersion();
+  const metrics = config.metrics && stack.use(await openAgentMetrics({ version, s3Sinks: s3SinksOf(config.sinks) }));
   const encrypt = await openEncryption(config.encryption);
   const vault = await openSpoolVault(config.spool, reach(host, stateDir));
   if (await isLostAtReboot(vault, config, reach(host, stateDir))) {
@@ -85,7 +93,12 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   const upload = uploadBytesPerSecond === undefined ? undefined : new Bandwidth(uploadBytesPerSecond);
   const sinks = config.sinks.map(({ name, sink }) => ({
     name,
-    sink: stack.use(openSink(sink, { name, log, vault, spoolBytes: config.spool.bytes, upload })),
+    sink: stack.use(
+      openSink(sink, {
+        ...{ name, log, vault, spoolBytes: config.spool.bytes, upload },
+        onAttempt: metrics?.s3Attempts(name),
+      }),
+    ),
   }));
   if (config.limits.ioPriority !== 'normal' && !setIoPriority(config.limits.ioPriority))
     log.warn('limits.ioPriority cannot be set here');
@@ -107,7 +120,6 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   await tidyDumps(journal, rungs, log);
 
   const sealer = stack.use(await openSealer(config.signing, log));
-  const version = agentVersion();
   const chain = createChain({ vault, log });
   const drafts = await readDrafts({ vault, now: Date.now, log });
   await recoverDrafts(drafts, { journal, chain, version, log });
@@ -130,7 +142,16 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   const capture = captureExecutor({
     config,
     host,
-    admission: openAdmission({ config, host, sinks, runtimes, journal, now: Date.now, log }),
+    admission: openAdmission({
+      config,
+      host,
+      sinks,
+      runtimes,
+      journal,
+      now: Date.now,
+      log,
+      onRefused: metrics?.onRefused,
+    }),
     sinks,
     encrypt,
     runtimes,
@@ -162,10 +183,13 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
       }
     }, refill),
   );
-  const captures: Captures = createCaptures({ journal, execute, now: Date.now, log });
+  const captures: Captures = createCaptures({
+    ...{ journal, now: Date.now, log },
+    execute: metrics?.around(execute) ?? execute,
+  });
   const triggers = stack.use(
     await openTriggers({
-      ...{ config, host, runtimes, captures, incidents, version, log },
+      ...{ config, host, runtimes, captures, incidents, version, levels: openLogLevels(log), log },
       isBaseline: baselines?.isBaseline,
       problemOf: (sink) => delivery.problemOf(sink),
       examine: (signal, status) =>
@@ -190,8 +214,17 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   };
   const parts = { config, host, collectors, runtimes, sinks, encrypt, vault, version, log, more, room: memoryRoom };
   stack.use(startRehearsal(parts, rehearsing));
+  metrics?.watch({
+    ...{ captures, readiness, status: triggers.status, certificateFile: config.controller?.certFile },
+    spool: () => spoolRoom(vault, config.spool.bytes),
+  });
+  const machinePort =
+    config.metrics &&
+    metrics &&
+    (await openMachinePort(config.metrics, { metrics: metrics.text, ready: readiness.now, log }));
+  stack.use(machinePort);
   const open = stack.move();
-  return { socket: triggers.socket, readiness, [Symbol.asyncDispose]: () => open.disposeAsync() };
+  return { socket: triggers.socket, readiness, machinePort, [Symbol.asyncDispose]: () => open.disposeAsync() };
 }
 
 /** In a pod, a file or folder that is not there, or is read-only, is a mount that is missing: says what grants it. */

@@ -8,6 +8,7 @@ import type { CaptureRequest } from '../proto/gen/exhibit/v1/CaptureRequest.ts';
 import type { DoctorResponse__Output } from '../proto/gen/exhibit/v1/DoctorResponse.ts';
 import type { ListCapturesResponse__Output } from '../proto/gen/exhibit/v1/ListCapturesResponse.ts';
 import type { ListContainersResponse__Output } from '../proto/gen/exhibit/v1/ListContainersResponse.ts';
+import type { LogLevel__Output } from '../proto/gen/exhibit/v1/LogLevel.ts';
 import { loadExhibit } from '../proto/load.ts';
 import { isErrorCode } from '../proto/wire-error.ts';
 
@@ -20,6 +21,8 @@ export interface AgentClient extends Disposable {
   listCaptures(limit: number, signal: AbortSignal): Promise<ListCapturesResponse__Output>;
   cancel(captureId: string, signal: AbortSignal): Promise<Capture__Output>;
   doctor(signal: AbortSignal): Promise<DoctorResponse__Output>;
+  logLevel(signal: AbortSignal): Promise<LogLevel__Output>;
+  setLogLevel(level: string, forMs: number, signal: AbortSignal): Promise<LogLevel__Output>;
 }
 
 /** A socket that nothing accepts from answers in this time or never. */
@@ -90,6 +93,9 @@ export async function connectAgent(socketPath: string, signal: AbortSignal): Pro
     cancel: (captureId, s) =>
       unary(CANCEL_TIMEOUT_MS, s, (options, done) => client.cancel({ captureId }, options, done)),
     doctor: (s) => unary(DOCTOR_TIMEOUT_MS, s, (options, done) => client.doctor({}, options, done)),
+    logLevel: (s) => unary(CALL_TIMEOUT_MS, s, (options, done) => client.getLogLevel({}, options, done)),
+    setLogLevel: (level, forMs, s) =>
+      unary(CALL_TIMEOUT_MS, s, (options, done) => client.setLogLevel({ level, forMs }, options, done)),
     [Symbol.dispose]: () => client.close(),
   };
 }

@@ -18,6 +18,7 @@ import { registerDoctor } from './commands/doctor.ts';
 import { registerExtract } from './commands/extract.ts';
 import { registerFindings } from './commands/findings.ts';
 import { registerImage } from './commands/image.ts';
+import { registerLogLevel } from './commands/log-level.ts';
 import { registerMem } from './commands/mem.ts';
 import { registerNodes } from './commands/nodes.ts';
 import { registerPki } from './commands/pki.ts';
@@ -96,6 +97,7 @@ function declare(session: Session, printed: Printed): Command {
   registerScan(program, session);
   registerTimeline(program, session);
   registerAgent(program, session);
+  registerLogLevel(program, session);
   registerPki(program, session);
   registerController(program, session);
   program.commandsGroup('Help:').helpCommand('help [command]', 'print help for a command');

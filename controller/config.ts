@@ -8,6 +8,7 @@ import {
   readConfigFile,
   withEnvironment,
 } from '../agent/config-file.ts';
+import { metricsSchema } from '../agent/machine-port.ts';
 import { alertsSchema } from './alerts/config.ts';
 import { identitySchema } from './identity/operators.ts';
 import { PATTERN } from './identity/rights.ts';
@@ -57,6 +58,8 @@ export const configSchema = z.strictObject({
     })
     .prefault({}),
   alerts: alertsSchema.optional(),
+  /** The port of metrics and probes; docs/metrics.md. Absent: there is none. */
+  metrics: metricsSchema.optional(),
   log: z
     .strictObject({ level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']).default('info') })
     .prefault({}),

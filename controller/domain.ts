@@ -1,4 +1,5 @@
 import type { Logger } from 'pino';
+import type { LogLevels } from '../agent/log-level.ts';
 import { ExhibitError } from '../evidence/error.ts';
 import { matchesAny } from '../evidence/wildcard.ts';
 import type { Denials } from './custody/denials.ts';
@@ -19,6 +20,8 @@ export interface Domain {
   readonly rules: CaptureRules;
   readonly now: () => number;
   readonly version: string;
+  /** Absent where nobody may change them. */
+  readonly levels?: LogLevels;
   readonly log: Logger;
 }
 

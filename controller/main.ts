@@ -2,6 +2,8 @@ import { readFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { type Logger, pino } from 'pino';
+import { openLogLevels } from '../agent/log-level.ts';
+import { type MachinePort, openMachinePort } from '../agent/machine-port.ts';
 import { ExhibitError, explain, isExhibitError } from '../evidence/error.ts';
 import { serveGrpc } from './api/grpc.ts';
 import { openHttp } from './api/http.ts';
@@ -14,6 +16,10 @@ import { agentIdentity } from './identity/certificates.ts';
 import { createRateLimit } from './identity/rate.ts';
 import { openAgentLinks } from './link/links.ts';
 import { openLookups } from './link/lookups.ts';
+import { watchedApi, watchedIdentity } from './metrics/api.ts';
+import { openControllerMetrics } from './metrics/controller.ts';
+import { watchedStore } from './metrics/store.ts';
+import { openReadiness } from './readiness.ts';
 import { openStore } from './store/open.ts';
 import { type Listener, openListener } from './tls/tls.ts';
 
@@ -22,6 +28,8 @@ import { type Listener, openListener } from './tls/tls.ts';
 export interface Controller extends AsyncDisposable {
   readonly agents: Listener;
   readonly api: Listener;
+  /** Of metrics and probes, where the configuration has one. */
+  readonly machinePort: MachinePort | undefined;
 }
 
 /** Starts everything; disposal takes no more connections, lets calls end, and closes. */
@@ -29,12 +37,14 @@ export async function startController(config: ControllerConfig, log: Logger): Pr
   await using stack = new AsyncDisposableStack();
   const now = Date.now;
   const version = controllerVersion();
-  const store = stack.use(await openStore(config.store, { log, now }));
+  const metrics = config.metrics && stack.use(await openControllerMetrics({ version }));
+  const opened = stack.use(await openStore(config.store, { log, now }));
+  const store = metrics === undefined ? opened : watchedStore(opened, metrics.storeEvents);
   const denials = stack.use(openDenials({ store, now, log }));
   const { trustDomain } = config.identity;
   const links = stack.use(
     openAgentLinks({
-      ...{ store, version, now, log },
+      ...{ store, version, now, log, onRefused: metrics?.onStreamRefused },
       identify: (certificate) => {
         if (certificate === undefined) throw new ExhibitError('unauthenticated', 'There is no certificate');
         return agentIdentity(certificate, trustDomain);
@@ -42,12 +52,14 @@ export async function startController(config: ControllerConfig, log: Logger): Pr
     }),
   );
   const lookups = stack.use(openLookups(links, store, { log }));
-  const identity = auditedIdentity(createIdentity(config.identity, log), denials);
-  const api = openApi({
-    ...{ store, links, lookups, denials, now, version, log },
+  const audited = auditedIdentity(createIdentity(config.identity, log), denials);
+  const identity = metrics === undefined ? audited : watchedIdentity(audited, metrics.onUnauthenticated);
+  const calls = openApi({
+    ...{ store, links, lookups, denials, now, version, levels: openLogLevels(log), log },
     rules: { approvals: config.approvals, expiresMs: config.captures.expiresMs },
     rateLimit: createRateLimit(config.identity.rate),
   });
+  const api = metrics === undefined ? calls : watchedApi(calls, metrics.onCall);
   const grpc = serveGrpc({ api, identity, log });
   const alerts = config.alerts === undefined ? {} : { alerts: config.alerts };
   const http = await openHttp({ api, identity, store, log, now, ...alerts });
@@ -58,6 +70,7 @@ export async function startController(config: ControllerConfig, log: Logger): Pr
         ...config.agents,
         name: 'agents',
         clientCertificate: 'required',
+        onRefused: () => metrics?.onConnectionRefused('agents'),
         handlers: { h2: (socket) => links.inject(socket) },
       },
       log,
@@ -65,7 +78,16 @@ export async function startController(config: ControllerConfig, log: Logger): Pr
   );
   const handlers = { h2: grpc.accept, 'http/1.1': http.accept };
   const apiPort = stack.use(
-    await openListener({ ...config.api, name: 'api', clientCertificate: 'asked', handlers }, log),
+    await openListener(
+      {
+        ...config.api,
+        name: 'api',
+        clientCertificate: 'asked',
+        onRefused: () => metrics?.onConnectionRefused('api'),
+        handlers,
+      },
+      log,
+    ),
   );
   // Undone in the other order: first no new connections, then the calls end, then what carries them.
   stack.use(http);
@@ -75,8 +97,19 @@ export async function startController(config: ControllerConfig, log: Logger): Pr
     apiPort.stopAccepting();
   });
   log.info({ agents: addressOf(agentsPort), api: addressOf(apiPort), version }, 'controller ready');
+  const readiness = openReadiness(opened, log);
+  const listeners = [
+    { ...agentsPort, name: 'agents' },
+    { ...apiPort, name: 'api' },
+  ];
+  metrics?.watch({ links, store, listeners, ready: readiness.now });
+  const machinePort =
+    config.metrics &&
+    metrics &&
+    (await openMachinePort(config.metrics, { metrics: metrics.text, ready: readiness.now, log }));
+  stack.use(machinePort);
   const running = stack.move();
-  return { agents: agentsPort, api: apiPort, [Symbol.asyncDispose]: () => running.disposeAsync() };
+  return { agents: agentsPort, api: apiPort, machinePort, [Symbol.asyncDispose]: () => running.disposeAsync() };
 }
 
 const addressOf = ({ host, port }: Listener): string => `${host.includes(':') ? `[${host}]` : host}:${port}`;

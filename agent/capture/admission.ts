@@ -45,6 +45,8 @@ export interface AdmissionParts {
   readonly journal: Pick<Journal, 'entries'>;
   readonly now: () => number;
   readonly log: Logger;
+  /** For those who count. */
+  readonly onRefused?: ((trigger: string, rule: string) => void) | undefined;
 }
 
 interface Held {
@@ -83,7 +85,10 @@ export function openAdmission(parts: AdmissionParts): Admission {
       // From here to the note no other capture is judged.
       const startedAtMs = now();
       const verdict = judge(config.policy, asked, history(), startedAtMs);
-      if (verdict.kind === 'refused') throw refusal(log, captureId, request, verdict);
+      if (verdict.kind === 'refused') {
+        parts.onRefused?.(trigger, verdict.rule);
+        throw refusal(log, captureId, request, verdict);
+      }
       const stops = verdict.live === undefined && asked.freezing.some((name) => verdict.artifacts.includes(name));
       const reservedFreezeMs = stops ? verdict.freezeDeadlineMs : 0;
       held.set(captureId, { trigger, startedAtMs, reservedFreezeMs });

@@ -5,6 +5,7 @@ import { type ArtifactName, bundlePath, CHANGES_OBJECT, REQUEST_OBJECT } from '.
 import type { ArtifactRecord, Manifest, Plan, PlanStep } from '../../evidence/manifest.ts';
 import type { Collector, DumpNote } from '../collect/collector.ts';
 import { agentDiskWriteBytes } from '../host/self.ts';
+import { gapCounts } from '../metrics/gap-reason.ts';
 import { methodOf } from '../runtime/pause/pause.ts';
 import { OF_ONE_CONTAINER, ownTarget } from '../runtime/pod.ts';
 import type { Runtime } from '../runtime/runtime.ts';
@@ -279,7 +280,8 @@ async function runSteps(run: Run, written: () => Promise<number>): Promise<void>
     if (!isLeft && isHeavyStep(step)) hold ??= await prepare();
     const record = isLeft ? skippedStep(step, late ?? '', run.parts.now) : await takeStep(run, step, hold);
     await draft.note({ kind: 'artifact', record, nodeBytesWritten: await written() }, artifactEnded(by, record));
-    hooks.emit({ kind: 'stage-ended', result: stageResult(record) });
+    const { bytesRead } = record.footprint;
+    hooks.emit({ kind: 'stage-ended', result: stageResult(record), bytesRead, gaps: gapCounts(record) });
   }
 }
 

@@ -50,7 +50,8 @@ export type CaptureEvent =
   /** `before`: of the stage `queue`, which may be told again: captures that it waits for. */
   | { kind: 'stage-started'; stage: string; before?: number }
   | { kind: 'stage-progress'; stage: string; doneBytes: number; totalBytes: number }
-  | { kind: 'stage-ended'; result: StageResult }
+  /** `bytesRead` and `gaps` (how many by reason) are for those who count; absent where nothing was read. */
+  | { kind: 'stage-ended'; result: StageResult; bytesRead?: number; gaps?: ReadonlyMap<string, number> }
   | { kind: 'ended'; capture: JournalEntry };
 
 /** What the registry needs to carry one capture out; capture.ts does it, tests fake it. */

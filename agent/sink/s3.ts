@@ -18,6 +18,7 @@ import { findRights } from './s3-rights.ts';
 import type { SettleContext } from './s3-settle.ts';
 import { createSettler } from './s3-settler.ts';
 import { abortUpload, type ObjectTarget } from './s3-upload.ts';
+import { type S3Attempt, watchWrites } from './s3-watch.ts';
 import type { ObjectSubject, OpenOptions, Sink } from './sink.ts';
 import { spoolOf } from './spool.ts';
 import type { Vault } from './vault.ts';
@@ -68,6 +69,8 @@ export interface S3SinkParts
   readonly pace?: Pace;
   /** Shared by all sinks of the agent. */
   readonly upload?: Bandwidth | undefined;
+  /** For those who count. */
+  readonly onAttempt?: ((attempt: S3Attempt) => void) | undefined;
   /** Events an operator wants to see: uploads that could not be aborted, commits that had to be concluded. */
   readonly log?: { warn(fields: object, event: string): void };
 }
@@ -94,6 +97,7 @@ export function openS3Sink(config: S3SinkConfig, parts: S3SinkParts = {}): Sink 
   };
   const client = parts.client ?? createS3Client({ ...config, ...parts });
   instrument(client, clock);
+  if (parts.onAttempt !== undefined) watchWrites(client, parts.onAttempt);
   const own = config.maxBytesPerSecond === undefined ? [] : [new Bandwidth(config.maxBytesPerSecond, parts.pace)];
   const bandwidth = [...own, ...(parts.upload === undefined ? [] : [parts.upload])];
   /** Of the slowest line that the bytes pass. */

@@ -33,6 +33,8 @@ export interface ControllerStatus {
   readonly version?: string | undefined;
   /** That it and the agent are too far apart, in words; undefined where they are not. */
   readonly apart?: string | undefined;
+  /** Since the agent began: streams that were taken in, and attempts that are over. For those who count. */
+  readonly tally?: { readonly welcomes: number; readonly ends: number };
 }
 
 export interface ControllerOptions extends WireOptions {
@@ -70,7 +72,7 @@ export function openControllerTrigger(options: ControllerOptions): ControllerTri
   const trigger = new Dialler(options, stop.signal);
   const running = trigger.run();
   return {
-    status: () => trigger.status,
+    status: () => ({ ...trigger.status, tally: trigger.tally }),
     async [Symbol.asyncDispose]() {
       stop.abort(new Error('the agent is stopping'));
       await running;
@@ -80,6 +82,8 @@ export function openControllerTrigger(options: ControllerOptions): ControllerTri
 
 class Dialler {
   status: ControllerStatus = { upSinceMs: undefined, why: undefined };
+  #welcomes = 0;
+  #ends = 0;
   readonly #options: ControllerOptions;
   readonly #signal: AbortSignal;
   readonly #debts = new Debts();
@@ -88,6 +92,10 @@ class Dialler {
   /** When progress of a capture may be told again. */
   readonly #nextProgressMs = new Map<string, number>();
   #outbox: Outbox | undefined;
+
+  get tally() {
+    return { welcomes: this.#welcomes, ends: this.#ends };
+  }
 
   constructor(options: ControllerOptions, signal: AbortSignal) {
     this.#options = options;
@@ -117,6 +125,7 @@ class Dialler {
     while (!this.#signal.aborted) {
       const beganMs = now();
       const why = await this.#attempt();
+      this.#ends += 1;
       this.status = { upSinceMs: undefined, why };
       if (this.#signal.aborted) return;
       if (now() - beganMs >= HEALTHY_MS) failures = 0;
@@ -148,6 +157,7 @@ class Dialler {
               log.info({ controller: config.address, controllerVersion }, 'stream to the controller is up');
               const apart = this.#apartFrom(controllerVersion);
               this.#outbox = outbox;
+              this.#welcomes += 1;
               this.status = { upSinceMs: now(), why: undefined, version: controllerVersion, apart };
               this.#tellDebts();
             },

@@ -16,6 +16,7 @@ import type { JournalEntry } from '../capture/journal.ts';
 import type { Check } from '../doctor/check.ts';
 import { makeFolder } from '../host/folder.ts';
 import { describePeer, peerCredentials } from '../host/peer-credentials.ts';
+import type { LogLevels } from '../log-level.ts';
 import type { Runtime } from '../runtime/runtime.ts';
 import { type RequestDefaults, readRequest } from './request.ts';
 import { type WireOptions, wireCapture, wireEvent } from './wire.ts';
@@ -37,6 +38,7 @@ export interface ExecOptions extends WireOptions {
   /** Names of the sinks that a request may pick. */
   readonly sinks: readonly string[];
   readonly examine: (signal: AbortSignal) => Promise<Check[]>;
+  readonly levels: LogLevels;
   readonly log: Logger;
 }
 
@@ -171,15 +173,17 @@ function handlers(options: ExecOptions): AgentHandlers {
       captures: captures.list(limit === 0 ? DEFAULT_LIST_LIMIT : limit).map(wire),
     })),
     Cancel: unary(async ({ captureId }) => wire(await captures.cancel(captureId))),
+    GetLogLevel: unary(async () => options.levels.now()),
+    SetLogLevel: unary(async ({ level, forMs }, peer) => options.levels.set(level, forMs, peer)),
     Doctor: unary(async () => ({ checks: await options.examine(AbortSignal.timeout(DOCTOR_TIMEOUT_MS)) })),
   };
 }
 
 function unary<Request, Response>(
-  answer: (request: Request) => Promise<Response>,
+  answer: (request: Request, peer: string) => Promise<Response>,
 ): grpc.handleUnaryCall<Request, Response> {
   return (call, callback) => {
-    answer(call.request).then(
+    answer(call.request, call.getPeer()).then(
       (response) => callback(null, response),
       (error: unknown) => callback(wireError(error)),
     );

@@ -6,6 +6,7 @@ import type { Config } from '../config.ts';
 import type { Check } from '../doctor/check.ts';
 import { type Host, reach } from '../host/host.ts';
 import { hostIdentity } from '../host/identity.ts';
+import type { LogLevels } from '../log-level.ts';
 import { dockerExits } from '../runtime/docker-exits.ts';
 import { containerdExits, type ExitEvents } from '../runtime/exits.ts';
 import { asHostPath, type Runtime } from '../runtime/runtime.ts';
@@ -22,6 +23,7 @@ import type { WireOptions } from './wire.ts';
 /** Everything that captures begin by: the socket always, the others where the configuration has them. */
 export interface Triggers extends AsyncDisposable {
   readonly socket: string;
+  readonly status: TriggerStatus;
 }
 
 /** How they stand, for the doctor; of those alone that the configuration has. */
@@ -42,6 +44,7 @@ interface TriggersOptions extends WireOptions {
   readonly examine: (signal: AbortSignal, status: TriggerStatus) => Promise<Check[]>;
   /** A bundle that later captures name; absent where nothing is compared. */
   readonly isBaseline: ((captureId: string) => boolean) | undefined;
+  readonly levels: LogLevels;
   readonly log: Logger;
 }
 
@@ -55,7 +58,7 @@ const SHUTDOWN_GRACE_MS = 20_000;
  */
 export async function openTriggers(options: TriggersOptions): Promise<Triggers> {
   await using stack = new AsyncDisposableStack();
-  const { config, host, captures, incidents, runtimes, problemOf, log } = options;
+  const { config, host, captures, incidents, runtimes, problemOf, levels, log } = options;
   const { cluster, node, pod, socket } = config;
   const [runtime] = runtimes;
   const now = Date.now;
@@ -67,7 +70,7 @@ export async function openTriggers(options: TriggersOptions): Promise<Triggers> 
   };
   const status: TriggerStatus = {};
   const examine = (signal: AbortSignal) => options.examine(signal, status);
-  stack.use(await serveExec({ ...asking, socket, runtime, examine, log }));
+  stack.use(await serveExec({ ...asking, socket, runtime, examine, levels, log }));
   if (config.controller !== undefined) {
     const { bootId } = hostIdentity(host, now);
     const able = { artifacts: [...ARTIFACTS], sinks: asking.sinks };
@@ -94,7 +97,7 @@ export async function openTriggers(options: TriggersOptions): Promise<Triggers> 
     status.exits = () => exits.status();
   }
   const running = stack.move();
-  return { socket, [Symbol.asyncDispose]: () => running.disposeAsync() };
+  return { socket, status, [Symbol.asyncDispose]: () => running.disposeAsync() };
 }
 
 /** Where bundles of schedules can be removed by the agent itself. */

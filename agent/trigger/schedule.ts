@@ -26,6 +26,8 @@ export interface ScheduleStatus {
   readonly nextMs: number | undefined;
   readonly lastMs: number | undefined;
   readonly isRunning: boolean;
+  /** How late the last run began; undefined before the first. */
+  readonly lateMs?: number | undefined;
   readonly counts: Readonly<Counts>;
   /** What went wrong last; undefined since a run that went well. */
   readonly trouble: string | undefined;
@@ -75,6 +77,7 @@ interface Line {
   readonly counts: Counts;
   lastMs: number;
   ranMs: number | undefined;
+  lateMs: number | undefined;
   nextMs: number | undefined;
   run: Promise<void> | undefined;
   trouble: string | undefined;
@@ -108,17 +111,18 @@ class Clock implements Schedules {
       jitterMs: jitterOf(options.node, schedule),
       counts: { runs: 0, captures: 0, failures: 0, missed: 0, overlapped: 0, overBudget: 0 },
       lastMs: file.state.last[schedule.name] ?? options.now(),
-      ...{ ranMs: undefined, nextMs: undefined, run: undefined, trouble: undefined },
+      ...{ ranMs: undefined, lateMs: undefined, nextMs: undefined, run: undefined, trouble: undefined },
     }));
     this.#loops = this.#lines.map((line) => this.#loop(line));
   }
 
   status(): ScheduleStatus[] {
-    return this.#lines.map(({ schedule, nextMs, ranMs, run, counts, trouble }) => ({
+    return this.#lines.map(({ schedule, nextMs, ranMs, lateMs, run, counts, trouble }) => ({
       name: schedule.name,
       nextMs,
       lastMs: ranMs,
       isRunning: run !== undefined,
+      lateMs,
       counts: { ...counts },
       trouble,
     }));
@@ -156,6 +160,7 @@ class Clock implements Schedules {
         continue;
       }
       line.ranMs = now;
+      line.lateMs = due.lateMs;
       line.counts.runs += 1;
       line.run = this.#run(line, due.tickMs, due.lateMs)
         .catch((error: unknown) => this.#fail(line, error))

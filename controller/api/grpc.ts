@@ -99,6 +99,8 @@ function handlers(parts: GrpcParts): ControllerHandlers {
     CloseCase: unary(api.CloseCase),
     ListCustody: unary(api.ListCustody),
     WhoAmI: unary(api.WhoAmI),
+    GetLogLevel: unary(api.GetLogLevel),
+    SetLogLevel: unary(api.SetLogLevel),
   };
 }
 

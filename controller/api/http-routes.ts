@@ -9,7 +9,7 @@ export interface Route {
   readonly method: 'GET' | 'POST';
   /** In OpenAPI's form; what stands in braces is a field of the request's message. */
   readonly path: string;
-  readonly tag: 'captures' | 'nodes' | 'cases' | 'custody';
+  readonly tag: 'captures' | 'nodes' | 'cases' | 'custody' | 'service';
   readonly summary: string;
 }
 
@@ -61,6 +61,14 @@ export const ROUTES: readonly Route[] = [
   { call: 'CloseCase', method: 'POST', path: '/v1/cases/{caseId}/close', tag: 'cases', summary: 'Close a case' },
   { call: 'ListCustody', method: 'GET', path: '/v1/custody', tag: 'custody', summary: 'Read the audit log' },
   { call: 'WhoAmI', method: 'GET', path: '/v1/whoami', tag: 'custody', summary: 'Who the controller takes you for' },
+  { call: 'GetLogLevel', method: 'GET', path: '/v1/log-level', tag: 'service', summary: 'How much this replica logs' },
+  {
+    call: 'SetLogLevel',
+    method: 'POST',
+    path: '/v1/log-level',
+    tag: 'service',
+    summary: 'Log more or less for a while',
+  },
 ];
 
 /** Names in the braces of a path. */

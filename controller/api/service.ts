@@ -9,6 +9,7 @@ import { closeCase, getCase, listCases, noteCase, openCase } from '../cases.ts';
 import { listCustody } from '../custody/custody.ts';
 import type { Domain } from '../domain.ts';
 import type { Caller, RateLimit } from '../identity/identity.ts';
+import { getLogLevel, setLogLevel } from '../log-level.ts';
 import { listContainers, listNodes } from '../nodes.ts';
 import type { Api, CallContext } from './api.ts';
 
@@ -77,6 +78,8 @@ export function openApi(parts: ApiParts): Api {
     NoteCase: write(noteCase),
     CloseCase: write(closeCase),
     ListCustody: read(listCustody),
+    GetLogLevel: read(getLogLevel),
+    SetLogLevel: write(setLogLevel),
     WhoAmI: read(async ({ version }, _request: unknown, { caller: { name, by, grants } }) => ({
       ...{ name, by },
       grants: grants.map(({ role, clusters, namespaces }) => ({

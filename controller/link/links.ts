@@ -27,6 +27,8 @@ export interface LinkOptions {
   readonly version: string;
   readonly now: () => number;
   readonly log: Logger;
+  /** For those who count: a stream was refused. */
+  readonly onRefused?: ((why: 'unauthenticated' | 'impostor' | 'protocol' | 'malformed') => void) | undefined;
   /** How often agents say that they live; twice without a word and the stream is ended. */
   readonly heartbeatMs?: number;
   readonly lookupTimeoutMs?: number;
@@ -150,6 +152,7 @@ class Links implements OpenLinks {
       agent = this.#options.identify(call.getAuthContext().sslPeerCertificate);
     } catch (error) {
       this.#refusals.note(undefined, explain(error), { reason: explain(error), peer: call.getPeer() });
+      this.#options.onRefused?.('unauthenticated');
       call.emit('error', { code: grpc.status.UNAUTHENTICATED, details: explain(error) });
       return;
     }
@@ -175,6 +178,7 @@ class Links implements OpenLinks {
     const greeting = readHello(hello, session.node, now());
     if (greeting.kind === 'refused') {
       const { why, words } = greeting;
+      this.#options.onRefused?.(why);
       this.#refusals.note(session.node, why, { reason: words, peer: session.peer });
       session.end(why === 'impostor' ? grpc.status.PERMISSION_DENIED : grpc.status.FAILED_PRECONDITION, words);
       return;

@@ -5,7 +5,7 @@ import { captureColumns, captureOf, changedColumns } from './capture-row.ts';
 import { EXPIRABLE } from './migrations.ts';
 import { pageLimit, pageOf, positionOf } from './pages.ts';
 import { type Database, type Dialect, type Sql, sameText } from './sql.ts';
-import type { CaptureFilter, CaptureRow, Store, StoredRequest } from './store.ts';
+import { type CaptureFilter, type CaptureRow, OPEN_STATES, type Store, type StoredRequest } from './store.ts';
 import { afterPrefix, isKey } from './text.ts';
 import { visibleTo } from './visible.ts';
 
@@ -21,6 +21,7 @@ type CaptureCalls = Pick<
   | 'captures'
   | 'changeCapture'
   | 'openCaptures'
+  | 'countOpen'
   | 'expiredCaptures'
 >;
 
@@ -101,6 +102,17 @@ export function captureCalls({ read, write, writeAudited, dialect }: Sql): Captu
           .orderBy('capture_id')
           .execute();
         return found.map(captureOf);
+      }),
+
+    countOpen: () =>
+      read(async (db) => {
+        const found = await db
+          .selectFrom('captures')
+          .select(['state', (of) => of.fn.countAll().as('captures')])
+          .where('state', 'in', [...OPEN_STATES])
+          .groupBy('state')
+          .execute();
+        return new Map(found.map(({ state, captures }) => [state, Number(captures)]));
       }),
 
     expiredCaptures: (nowMs, limit) =>

@@ -35,6 +35,8 @@ export interface Store extends AsyncDisposable {
   ): Promise<CaptureRow | undefined>;
   /** What has to be told to this node: all that is queued, sent or running there, and what has ended but waits for a sink. Oldest first. */
   openCaptures(node: NodeName): Promise<readonly CaptureRow[]>;
+  /** How many there are in each open state; those without one are left out. */
+  countOpen(): Promise<ReadonlyMap<CaptureState, number>>;
   /** Queued or awaiting approval, and their time is over. Up to `limit`. */
   expiredCaptures(nowMs: number, limit: number): Promise<readonly CaptureRow[]>;
 

@@ -20,6 +20,8 @@ export interface Listener extends AsyncDisposable {
   readonly port: number;
   /** Those whose handshake is done. */
   connectionCount(): number;
+  /** When the certificate that it shows now expires, ms since the epoch. */
+  certificateNotAfterMs(): number;
   /**
    * Reads the files again, as happens by itself when they change; for SIGHUP. Files that are no good are logged and the old ones
    * kept; never throws.
@@ -44,6 +46,8 @@ export interface ListenerOptions extends ListenerConfig {
   readonly clientCertificate: 'required' | 'asked';
   /** Who takes the sockets. A client that names no protocol is one of `http/1.1`, if that is served. */
   readonly handlers: Partial<Readonly<Record<Protocol, (socket: TLSSocket) => void>>>;
+  /** For those who count: a connection was refused. */
+  readonly onRefused?: (() => void) | undefined;
   /** How often files are looked at; for tests. */
   readonly pollMs?: number;
 }
@@ -59,16 +63,19 @@ export async function openListener(options: ListenerOptions, parentLog: Logger):
   const told = createBoundedLog(log);
   const connections = createConnections(options.maxConnections, log);
   const handshakes = createHandshakes((peer, why, silent) => {
+    options.onRefused?.();
     if (silent) log.debug({ peer }, `refused: ${why}`);
     else told.warn({ peer }, `refused: ${why}`);
   });
   const apply = (material: Material) => {
     server.setSecureContext(material.context);
+    notAfterMs = material.certificate.validToDate.getTime();
     // Judged by the old files, perhaps; whoever is honest comes again.
     handshakes.endAll();
     connections.judge(material);
   };
   const material = await watchMaterial(options, apply, log, options.pollMs);
+  let notAfterMs = material.first.certificate.validToDate.getTime();
   const server = tls.createServer({
     ...material.first.context,
     requestCert: true,
@@ -86,6 +93,7 @@ export async function openListener(options: ListenerOptions, parentLog: Logger):
     const verdict = judge(socket, certificate !== undefined, options);
     const why = typeof verdict === 'string' ? verdict : connections.obstacle(certificate !== undefined);
     if (typeof verdict === 'string' || why !== undefined) {
+      options.onRefused?.();
       told.warn(fields, `refused: ${why}`);
       return void socket.destroy();
     }
@@ -100,6 +108,7 @@ export async function openListener(options: ListenerOptions, parentLog: Logger):
     socket.on('error', () => socket.destroy());
     const full = connections.obstacle(true);
     if (full !== undefined) {
+      options.onRefused?.();
       told.warn({ peer: socket.remoteAddress }, `refused: ${full}`);
       socket.destroy();
     } else if (handshakes.begin(socket)) server.emit('connection', socket);
@@ -118,6 +127,7 @@ export async function openListener(options: ListenerOptions, parentLog: Logger):
   return {
     ...address,
     connectionCount: () => connections.size,
+    certificateNotAfterMs: () => notAfterMs,
     reload: material.reload,
     stopAccepting,
     [Symbol.asyncDispose]: async () => {

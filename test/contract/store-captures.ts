@@ -72,6 +72,21 @@ export function captureContract(start: StartStore): void {
       expect(await entries(capture.captureId)).toBe(1);
     });
 
+    test('are counted by their state while they are open', async () => {
+      const before = await store.countOpen();
+      const count = (counts: ReadonlyMap<string, number>, state: string) => counts.get(state) ?? 0;
+      const queued = aCapture({ state: 'queued' });
+      await stored(store, queued, aCapture({ state: 'running' }), aCapture({ state: 'complete' }));
+      const between = await other.countOpen();
+      expect(count(between, 'queued') - count(before, 'queued')).toBe(1);
+      expect(count(between, 'running') - count(before, 'running')).toBe(1);
+      expect(
+        [...between.keys()].every((state) => ['awaiting-approval', 'queued', 'sent', 'running'].includes(state)),
+      ).toBe(true);
+      await store.changeCapture(queued.captureId, ['queued'], { state: 'expired' });
+      expect(count(await store.countOpen(), 'queued')).toBe(count(before, 'queued'));
+    });
+
     test('of a request with another key are a conflict', async () => {
       const request = aRequest([aCapture()]);
       await store.addCaptures(request, []);

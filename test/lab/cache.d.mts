@@ -22,6 +22,8 @@ export const POSTGRES_PACKAGES: readonly string[];
 export function postgresFolder(env?: NodeJS.ProcessEnv): string;
 export const KUBECTL_PACKAGES: readonly string[];
 export function kubectlFolder(env?: NodeJS.ProcessEnv): string;
+export const PROMTOOL_PACKAGES: readonly string[];
+export function promtoolFolder(env?: NodeJS.ProcessEnv): string;
 export const IMAGE_PACKAGES: readonly string[];
 export const NPM_VERSION: string;
 export function imageParts(env?: NodeJS.ProcessEnv): string;

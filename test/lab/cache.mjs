@@ -73,6 +73,9 @@ export const NPM_VERSION = '11.19.1';
 /** kubectl of DEBIAN_SUITE, which needs nothing but a C library; unpacked, so that the machine's own programs stay as they are. */
 export const KUBECTL_PACKAGES = ['kubectl'];
 
+/** promtool, which judges metrics and alerts. Unpacked, never installed: the package would start a server. */
+export const PROMTOOL_PACKAGES = ['prometheus'];
+
 /** What real programs of the memory tests consist of; they are only unpacked, so nothing of theirs is started or configured. */
 export const ZOO_PACKAGES = ['openjdk-25-jre-headless', 'python3', 'nginx', 'redis-server'];
 
@@ -135,6 +138,10 @@ export const postgresFolder = (env = process.env) =>
 export const kubectlFolder = (env = process.env) =>
   env.EXHIBIT_KUBECTL ||
   join(cacheFolder(env), `lab-kubectl-${digest(RECIPE, DEBIAN_SUITE, arch(), KUBECTL_PACKAGES)}`);
+
+/** What is unpacked of PROMTOOL_PACKAGES, of this machine's own suite; not there where the machine has promtool. @param {NodeJS.ProcessEnv} [env] */
+export const promtoolFolder = (env = process.env) =>
+  env.EXHIBIT_PROMTOOL || join(cacheFolder(env), `lab-promtool-${digest(RECIPE, arch(), PROMTOOL_PACKAGES)}`);
 
 /** Counts changes of how setup.mjs makes the parts of the base images. */
 const IMAGE_RECIPE = 1;

@@ -68,6 +68,8 @@ export function fakeApi(overrides: Partial<Api> = {}): FakeApi {
       return closed;
     },
     ListCustody: async () => ({ entries: [{ seq: 1, atMs: 1, actor: 'alice', action: 'case.opened', details: '{}' }] }),
+    GetLogLevel: async () => ({ level: 'info', usual: 'info', untilMs: '0' }),
+    SetLogLevel: async ({ level }) => ({ level, usual: 'info', untilMs: '1' }),
     WhoAmI: async (_request, { caller }) => ({ name: caller.name, by: caller.by, controllerVersion: '0' }),
   };
   const api = Object.fromEntries(

@@ -26,7 +26,9 @@ import {
   OLD_SUITE,
   oldRoot,
   POSTGRES_PACKAGES,
+  PROMTOOL_PACKAGES,
   postgresFolder,
+  promtoolFolder,
   S3_PACKAGES,
   s3Root,
   ZOO_COMPILERS,
@@ -508,6 +510,17 @@ function downloadOfSuite(partial, suite, packages) {
   throw new SetupError(`cannot fetch ${packages.join(' ')} of Debian ${suite}:\n  ${why}`);
 }
 
+function buildPromtool() {
+  const folder = promtoolFolder();
+  if (existsSync(folder) || hasProgram('promtool')) return;
+  step(`promtool (a few seconds, kept in ${dirname(folder)})`, () => {
+    unpackPackages(folder, PROMTOOL_PACKAGES);
+    // The server and its pages are most of the package.
+    for (const part of ['usr/share', 'usr/bin/prometheus'])
+      rmSync(join(folder, part), { recursive: true, force: true });
+  });
+}
+
 /** Where programs of the memory tests are in their root, and what builds them there. */
 const ZOO = '/opt/zoo';
 const GO = '/opt/compilers';
@@ -711,6 +724,7 @@ function main() {
     if (command.s3) orSkip('that ask journalctl and ausearch', buildLogJudges);
     if (command.s3) orSkip('on PostgreSQL', buildPostgres);
     if (command.zoo) orSkip('that ask kubectl, and those of the manifests', buildKubectl);
+    if (command.zoo) orSkip('that ask promtool', buildPromtool);
     if (command.zoo) orSkip('that capture programs of many languages', () => buildZooRoot(node));
   };
   locked(parts);

@@ -11,6 +11,7 @@ import type { CaptureRequest__Output } from '../../../proto/gen/exhibit/v1/Captu
 import type { DoctorResponse } from '../../../proto/gen/exhibit/v1/DoctorResponse.ts';
 import type { ListCapturesResponse } from '../../../proto/gen/exhibit/v1/ListCapturesResponse.ts';
 import type { ListContainersResponse } from '../../../proto/gen/exhibit/v1/ListContainersResponse.ts';
+import type { LogLevel } from '../../../proto/gen/exhibit/v1/LogLevel.ts';
 import { loadExhibit } from '../../../proto/load.ts';
 
 /** What the fake answers. A refusal is an error of ours; `events` may wait, and end without the last one. */
@@ -21,6 +22,7 @@ export interface Script {
   readonly captures?: ListCapturesResponse | Refusal;
   readonly cancelled?: Capture | Refusal;
   readonly doctor?: DoctorResponse | Refusal;
+  readonly logLevel?: LogLevel | Refusal;
 }
 
 /** An error as the agent sends it; without `code` it is gRPC's own. */
@@ -104,6 +106,8 @@ export async function startFakeAgent(script: Script): Promise<FakeAgent> {
     ListCaptures: unary('ListCaptures', script.captures),
     Cancel: unary('Cancel', script.cancelled),
     Doctor: unary('Doctor', script.doctor),
+    GetLogLevel: unary('GetLogLevel', script.logLevel),
+    SetLogLevel: unary('SetLogLevel', script.logLevel),
   };
   server.addService(loadExhibit().Agent.service, { ...handlers });
   await new Promise<void>((resolve, reject) => {

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Logger, pino } from 'pino';
+import { openLogLevels } from '../../../agent/log-level.ts';
 import type { Api, CallContext } from '../../../controller/api/api.ts';
 import { openApi } from '../../../controller/api/service.ts';
 import { type Denials, openDenials } from '../../../controller/custody/denials.ts';
@@ -153,7 +154,17 @@ export async function labDomain(
   const woken: string[] = [];
   store.bus.subscribe('commands', (name) => woken.push(name));
   const rules = { approvals: [], expiresMs: 600_000, ...options.rules };
-  const domain = { store, links: agents, lookups: agents, denials, rules, now, version: '9.9.9', log };
+  const domain = {
+    store,
+    links: agents,
+    lookups: agents,
+    denials,
+    rules,
+    now,
+    version: '9.9.9',
+    levels: openLogLevels(log, now),
+    log,
+  };
   return {
     ...{ domain, agents, woken, clock },
     api: openApi({ ...domain, rateLimit: options.rateLimit ?? { take: () => undefined } }),

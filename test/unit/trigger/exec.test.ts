@@ -8,6 +8,7 @@ import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createCaptures, type Execute } from '../../../agent/capture/captures.ts';
 import { openJournal } from '../../../agent/capture/journal.ts';
+import { openLogLevels } from '../../../agent/log-level.ts';
 import type { Runtime } from '../../../agent/runtime/runtime.ts';
 import { claimSocket, type ExecTrigger, serveExec } from '../../../agent/trigger/exec.ts';
 import { type AgentClient, connectAgent } from '../../../cli/client.ts';
@@ -48,6 +49,7 @@ async function serve(execute: Execute): Promise<ExecTrigger> {
     sinks: ['west', 'here'],
     problemOf: (sink) => (sink === 'west' ? 'S3 is away' : undefined),
     examine: async () => [{ group: 'evidence', name: 'sink', status: 'ok', found: 'f', meaning: 'm', mend: '' }],
+    levels: openLogLevels(log),
     log,
   });
 }

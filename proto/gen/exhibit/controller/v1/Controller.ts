@@ -13,6 +13,7 @@ import type { CreateCaptureResponse as _exhibit_controller_v1_CreateCaptureRespo
 import type { DenyCaptureRequest as _exhibit_controller_v1_DenyCaptureRequest, DenyCaptureRequest__Output as _exhibit_controller_v1_DenyCaptureRequest__Output } from '../../../exhibit/controller/v1/DenyCaptureRequest.ts';
 import type { GetCaptureRequest as _exhibit_controller_v1_GetCaptureRequest, GetCaptureRequest__Output as _exhibit_controller_v1_GetCaptureRequest__Output } from '../../../exhibit/controller/v1/GetCaptureRequest.ts';
 import type { GetCaseRequest as _exhibit_controller_v1_GetCaseRequest, GetCaseRequest__Output as _exhibit_controller_v1_GetCaseRequest__Output } from '../../../exhibit/controller/v1/GetCaseRequest.ts';
+import type { GetLogLevelRequest as _exhibit_v1_GetLogLevelRequest, GetLogLevelRequest__Output as _exhibit_v1_GetLogLevelRequest__Output } from '../../../exhibit/v1/GetLogLevelRequest.ts';
 import type { ListCapturesRequest as _exhibit_controller_v1_ListCapturesRequest, ListCapturesRequest__Output as _exhibit_controller_v1_ListCapturesRequest__Output } from '../../../exhibit/controller/v1/ListCapturesRequest.ts';
 import type { ListCapturesResponse as _exhibit_controller_v1_ListCapturesResponse, ListCapturesResponse__Output as _exhibit_controller_v1_ListCapturesResponse__Output } from '../../../exhibit/controller/v1/ListCapturesResponse.ts';
 import type { ListCasesRequest as _exhibit_controller_v1_ListCasesRequest, ListCasesRequest__Output as _exhibit_controller_v1_ListCasesRequest__Output } from '../../../exhibit/controller/v1/ListCasesRequest.ts';
@@ -23,8 +24,10 @@ import type { ListCustodyRequest as _exhibit_controller_v1_ListCustodyRequest, L
 import type { ListCustodyResponse as _exhibit_controller_v1_ListCustodyResponse, ListCustodyResponse__Output as _exhibit_controller_v1_ListCustodyResponse__Output } from '../../../exhibit/controller/v1/ListCustodyResponse.ts';
 import type { ListNodesRequest as _exhibit_controller_v1_ListNodesRequest, ListNodesRequest__Output as _exhibit_controller_v1_ListNodesRequest__Output } from '../../../exhibit/controller/v1/ListNodesRequest.ts';
 import type { ListNodesResponse as _exhibit_controller_v1_ListNodesResponse, ListNodesResponse__Output as _exhibit_controller_v1_ListNodesResponse__Output } from '../../../exhibit/controller/v1/ListNodesResponse.ts';
+import type { LogLevel as _exhibit_v1_LogLevel, LogLevel__Output as _exhibit_v1_LogLevel__Output } from '../../../exhibit/v1/LogLevel.ts';
 import type { NoteCaseRequest as _exhibit_controller_v1_NoteCaseRequest, NoteCaseRequest__Output as _exhibit_controller_v1_NoteCaseRequest__Output } from '../../../exhibit/controller/v1/NoteCaseRequest.ts';
 import type { OpenCaseRequest as _exhibit_controller_v1_OpenCaseRequest, OpenCaseRequest__Output as _exhibit_controller_v1_OpenCaseRequest__Output } from '../../../exhibit/controller/v1/OpenCaseRequest.ts';
+import type { SetLogLevelRequest as _exhibit_v1_SetLogLevelRequest, SetLogLevelRequest__Output as _exhibit_v1_SetLogLevelRequest__Output } from '../../../exhibit/v1/SetLogLevelRequest.ts';
 import type { WatchCaptureRequest as _exhibit_controller_v1_WatchCaptureRequest, WatchCaptureRequest__Output as _exhibit_controller_v1_WatchCaptureRequest__Output } from '../../../exhibit/controller/v1/WatchCaptureRequest.ts';
 import type { WhoAmIRequest as _exhibit_controller_v1_WhoAmIRequest, WhoAmIRequest__Output as _exhibit_controller_v1_WhoAmIRequest__Output } from '../../../exhibit/controller/v1/WhoAmIRequest.ts';
 import type { WhoAmIResponse as _exhibit_controller_v1_WhoAmIResponse, WhoAmIResponse__Output as _exhibit_controller_v1_WhoAmIResponse__Output } from '../../../exhibit/controller/v1/WhoAmIResponse.ts';
@@ -93,6 +96,15 @@ export interface ControllerClient extends grpc.Client {
   getCase(argument: _exhibit_controller_v1_GetCaseRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_exhibit_controller_v1_Case__Output>): grpc.ClientUnaryCall;
   getCase(argument: _exhibit_controller_v1_GetCaseRequest, callback: grpc.requestCallback<_exhibit_controller_v1_Case__Output>): grpc.ClientUnaryCall;
   
+  GetLogLevel(argument: _exhibit_v1_GetLogLevelRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_exhibit_v1_LogLevel__Output>): grpc.ClientUnaryCall;
+  GetLogLevel(argument: _exhibit_v1_GetLogLevelRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_exhibit_v1_LogLevel__Output>): grpc.ClientUnaryCall;
+  GetLogLevel(argument: _exhibit_v1_GetLogLevelRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_exhibit_v1_LogLevel__Output>): grpc.ClientUnaryCall;
+  GetLogLevel(argument: _exhibit_v1_GetLogLevelRequest, callback: grpc.requestCallback<_exhibit_v1_LogLevel__Output>): grpc.ClientUnaryCall;
+  getLogLevel(argument: _exhibit_v1_GetLogLevelRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_exhibit_v1_LogLevel__Output>): grpc.ClientUnaryCall;
+  getLogLevel(argument: _exhibit_v1_GetLogLevelRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_exhibit_v1_LogLevel__Output>): grpc.ClientUnaryCall;
+  getLogLevel(argument: _exhibit_v1_GetLogLevelRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_exhibit_v1_LogLevel__Output>): grpc.ClientUnaryCall;
+  getLogLevel(argument: _exhibit_v1_GetLogLevelRequest, callback: grpc.requestCallback<_exhibit_v1_LogLevel__Output>): grpc.ClientUnaryCall;
+  
   ListCaptures(argument: _exhibit_controller_v1_ListCapturesRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_exhibit_controller_v1_ListCapturesResponse__Output>): grpc.ClientUnaryCall;
   ListCaptures(argument: _exhibit_controller_v1_ListCapturesRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_exhibit_controller_v1_ListCapturesResponse__Output>): grpc.ClientUnaryCall;
   ListCaptures(argument: _exhibit_controller_v1_ListCapturesRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_exhibit_controller_v1_ListCapturesResponse__Output>): grpc.ClientUnaryCall;
@@ -156,6 +168,15 @@ export interface ControllerClient extends grpc.Client {
   openCase(argument: _exhibit_controller_v1_OpenCaseRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_exhibit_controller_v1_Case__Output>): grpc.ClientUnaryCall;
   openCase(argument: _exhibit_controller_v1_OpenCaseRequest, callback: grpc.requestCallback<_exhibit_controller_v1_Case__Output>): grpc.ClientUnaryCall;
   
+  SetLogLevel(argument: _exhibit_v1_SetLogLevelRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_exhibit_v1_LogLevel__Output>): grpc.ClientUnaryCall;
+  SetLogLevel(argument: _exhibit_v1_SetLogLevelRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_exhibit_v1_LogLevel__Output>): grpc.ClientUnaryCall;
+  SetLogLevel(argument: _exhibit_v1_SetLogLevelRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_exhibit_v1_LogLevel__Output>): grpc.ClientUnaryCall;
+  SetLogLevel(argument: _exhibit_v1_SetLogLevelRequest, callback: grpc.requestCallback<_exhibit_v1_LogLevel__Output>): grpc.ClientUnaryCall;
+  setLogLevel(argument: _exhibit_v1_SetLogLevelRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_exhibit_v1_LogLevel__Output>): grpc.ClientUnaryCall;
+  setLogLevel(argument: _exhibit_v1_SetLogLevelRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_exhibit_v1_LogLevel__Output>): grpc.ClientUnaryCall;
+  setLogLevel(argument: _exhibit_v1_SetLogLevelRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_exhibit_v1_LogLevel__Output>): grpc.ClientUnaryCall;
+  setLogLevel(argument: _exhibit_v1_SetLogLevelRequest, callback: grpc.requestCallback<_exhibit_v1_LogLevel__Output>): grpc.ClientUnaryCall;
+  
   WatchCapture(argument: _exhibit_controller_v1_WatchCaptureRequest, metadata: grpc.Metadata, options?: grpc.CallOptions): grpc.ClientReadableStream<_exhibit_controller_v1_CaptureUpdate__Output>;
   WatchCapture(argument: _exhibit_controller_v1_WatchCaptureRequest, options?: grpc.CallOptions): grpc.ClientReadableStream<_exhibit_controller_v1_CaptureUpdate__Output>;
   watchCapture(argument: _exhibit_controller_v1_WatchCaptureRequest, metadata: grpc.Metadata, options?: grpc.CallOptions): grpc.ClientReadableStream<_exhibit_controller_v1_CaptureUpdate__Output>;
@@ -187,6 +208,8 @@ export interface ControllerHandlers extends grpc.UntypedServiceImplementation {
   
   GetCase: grpc.handleUnaryCall<_exhibit_controller_v1_GetCaseRequest__Output, _exhibit_controller_v1_Case>;
   
+  GetLogLevel: grpc.handleUnaryCall<_exhibit_v1_GetLogLevelRequest__Output, _exhibit_v1_LogLevel>;
+  
   ListCaptures: grpc.handleUnaryCall<_exhibit_controller_v1_ListCapturesRequest__Output, _exhibit_controller_v1_ListCapturesResponse>;
   
   ListCases: grpc.handleUnaryCall<_exhibit_controller_v1_ListCasesRequest__Output, _exhibit_controller_v1_ListCasesResponse>;
@@ -200,6 +223,8 @@ export interface ControllerHandlers extends grpc.UntypedServiceImplementation {
   NoteCase: grpc.handleUnaryCall<_exhibit_controller_v1_NoteCaseRequest__Output, _exhibit_controller_v1_Case>;
   
   OpenCase: grpc.handleUnaryCall<_exhibit_controller_v1_OpenCaseRequest__Output, _exhibit_controller_v1_Case>;
+  
+  SetLogLevel: grpc.handleUnaryCall<_exhibit_v1_SetLogLevelRequest__Output, _exhibit_v1_LogLevel>;
   
   WatchCapture: grpc.handleServerStreamingCall<_exhibit_controller_v1_WatchCaptureRequest__Output, _exhibit_controller_v1_CaptureUpdate>;
   
@@ -215,6 +240,7 @@ export interface ControllerDefinition extends grpc.ServiceDefinition {
   DenyCapture: MethodDefinition<_exhibit_controller_v1_DenyCaptureRequest, _exhibit_controller_v1_ControlledCapture, _exhibit_controller_v1_DenyCaptureRequest__Output, _exhibit_controller_v1_ControlledCapture__Output>
   GetCapture: MethodDefinition<_exhibit_controller_v1_GetCaptureRequest, _exhibit_controller_v1_ControlledCapture, _exhibit_controller_v1_GetCaptureRequest__Output, _exhibit_controller_v1_ControlledCapture__Output>
   GetCase: MethodDefinition<_exhibit_controller_v1_GetCaseRequest, _exhibit_controller_v1_Case, _exhibit_controller_v1_GetCaseRequest__Output, _exhibit_controller_v1_Case__Output>
+  GetLogLevel: MethodDefinition<_exhibit_v1_GetLogLevelRequest, _exhibit_v1_LogLevel, _exhibit_v1_GetLogLevelRequest__Output, _exhibit_v1_LogLevel__Output>
   ListCaptures: MethodDefinition<_exhibit_controller_v1_ListCapturesRequest, _exhibit_controller_v1_ListCapturesResponse, _exhibit_controller_v1_ListCapturesRequest__Output, _exhibit_controller_v1_ListCapturesResponse__Output>
   ListCases: MethodDefinition<_exhibit_controller_v1_ListCasesRequest, _exhibit_controller_v1_ListCasesResponse, _exhibit_controller_v1_ListCasesRequest__Output, _exhibit_controller_v1_ListCasesResponse__Output>
   ListContainers: MethodDefinition<_exhibit_controller_v1_ListContainersRequest, _exhibit_controller_v1_ListContainersResponse, _exhibit_controller_v1_ListContainersRequest__Output, _exhibit_controller_v1_ListContainersResponse__Output>
@@ -222,6 +248,7 @@ export interface ControllerDefinition extends grpc.ServiceDefinition {
   ListNodes: MethodDefinition<_exhibit_controller_v1_ListNodesRequest, _exhibit_controller_v1_ListNodesResponse, _exhibit_controller_v1_ListNodesRequest__Output, _exhibit_controller_v1_ListNodesResponse__Output>
   NoteCase: MethodDefinition<_exhibit_controller_v1_NoteCaseRequest, _exhibit_controller_v1_Case, _exhibit_controller_v1_NoteCaseRequest__Output, _exhibit_controller_v1_Case__Output>
   OpenCase: MethodDefinition<_exhibit_controller_v1_OpenCaseRequest, _exhibit_controller_v1_Case, _exhibit_controller_v1_OpenCaseRequest__Output, _exhibit_controller_v1_Case__Output>
+  SetLogLevel: MethodDefinition<_exhibit_v1_SetLogLevelRequest, _exhibit_v1_LogLevel, _exhibit_v1_SetLogLevelRequest__Output, _exhibit_v1_LogLevel__Output>
   WatchCapture: MethodDefinition<_exhibit_controller_v1_WatchCaptureRequest, _exhibit_controller_v1_CaptureUpdate, _exhibit_controller_v1_WatchCaptureRequest__Output, _exhibit_controller_v1_CaptureUpdate__Output>
   WhoAmI: MethodDefinition<_exhibit_controller_v1_WhoAmIRequest, _exhibit_controller_v1_WhoAmIResponse, _exhibit_controller_v1_WhoAmIRequest__Output, _exhibit_controller_v1_WhoAmIResponse__Output>
 }
