@@ -167,7 +167,9 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     log,
   });
   const readiness = stack.use(
-    openReadiness(captureLooks({ config, host, runtime, sinks }), { onChange: (state) => tellReadiness(log, state) }),
+    openReadiness(captureLooks({ config, host, runtime, sinks, shortages: neighbour.shortages }), {
+      onChange: (state) => tellReadiness(log, state),
+    }),
   );
   const rehearsing = new AbortController();
   const { execute, incidents } = countIncidents(
@@ -217,6 +219,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   metrics?.watch({
     ...{ captures, readiness, status: triggers.status, certificateFile: config.controller?.certFile },
     spool: () => spoolRoom(vault, config.spool.bytes),
+    limits: neighbour.numbers,
   });
   const machinePort =
     config.metrics &&

@@ -13,7 +13,7 @@ import { waitsForNobody } from '../sink/s3-away.ts';
 import type { NamedSink } from '../sink/several.ts';
 import { lookAtSpool } from '../sink/spool-look.ts';
 import { checkMemory, checkProcesses, checkState } from './agent.ts';
-import type { Check } from './check.ts';
+import { type Check, line } from './check.ts';
 import { checkSigning, checkSinks } from './evidence.ts';
 import { checkMemoryOfOthers } from './kernel.ts';
 import { runtimeSockets, unreachableWords } from './node.ts';
@@ -47,6 +47,8 @@ export interface LookParts {
   readonly host: Host;
   readonly runtime: Runtime;
   readonly sinks: readonly NamedSink[];
+  /** What a capture that takes everything would be refused for now, in words. */
+  readonly shortages: () => Promise<readonly string[]>;
 }
 
 export function captureLooks(parts: LookParts): Look[] {
@@ -57,6 +59,7 @@ export function captureLooks(parts: LookParts): Look[] {
     { ...seldom, name: 'process-memory', ask: async () => [checkMemoryOfOthers(await readMemoryOfOthers(host))] },
     { ...near, name: 'state', ask: async () => [await stateNow(config, host)] },
     { ...near, name: 'memory', ask: async () => [checkMemory(await memoryRoom(), config.memory.bufferBytes)] },
+    { ...near, name: 'room', ask: async () => (await parts.shortages()).map(checkRoom) },
     sinkLook(parts),
     signingLook(config),
   ];
@@ -83,6 +86,14 @@ function runtimeLook(parts: LookParts): Look {
     concerns: (failure) => (isExhibitError(failure, 'runtime-unreachable') ? failure.message : undefined),
   };
 }
+
+/** The agent's own limits: what the node has to be left with. */
+const checkRoom = (why: string): Check =>
+  line('agent', 'room').failure(
+    why,
+    'a capture of more than processes and network would be refused',
+    "free some, or lower the limit in the agent's configuration (limits, docs/good-neighbour.md)",
+  );
 
 async function stateNow(config: Config, host: Host): Promise<Check> {
   const folder = reach(host, asHostPath(config.stateDir));

@@ -1,11 +1,13 @@
 import type { Registry } from 'prom-client';
 import type { Captures, Execute } from '../capture/captures.ts';
+import type { LimitNumbers } from '../limits.ts';
 import type { Readiness } from '../readiness.ts';
 import { S3_ERROR_KINDS, type S3Attempt } from '../sink/s3-watch.ts';
 import type { ControllerStatus } from '../trigger/controller.ts';
 import type { ScheduleStatus } from '../trigger/schedule.ts';
 import { CaptureMetrics } from './captures.ts';
 import { certificateEndMs } from './certificate.ts';
+import { limitMetrics } from './limits.ts';
 import { processMetrics } from './process.ts';
 
 /**
@@ -28,6 +30,8 @@ export interface AgentSources {
   readonly readiness: Pick<Readiness, 'now'>;
   /** `limitBytes`: what it may hold now. */
   readonly spool: () => Promise<{ readonly usedBytes: number; readonly limitBytes: number }>;
+  /** What its limits did. */
+  readonly limits: () => LimitNumbers;
   /** The certificate that the agent shows to the controller, PEM; undefined: there is no controller. */
   readonly certificateFile: string | undefined;
   readonly status: {
@@ -67,6 +71,7 @@ export async function openAgentMetrics(
     watch(sources) {
       watched.use(sources.captures.watch((told) => captures.onTold(told)));
       stateMetrics(prom, registers, sources);
+      limitMetrics(prom, registers, sources.limits);
       if (sources.certificateFile !== undefined) certificateMetrics(prom, registers, sources.certificateFile, now);
       if (sources.status.controller !== undefined) streamMetrics(prom, registers, sources.status.controller, now);
       if (sources.status.schedules !== undefined) scheduleMetrics(prom, registers, sources.status.schedules, now);

@@ -3,27 +3,6 @@ import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { allPages, ROOT } from './pages.ts';
 
-/**
- * What other branches of this release bring. Nothing of it is tolerated once it is there, and the list has to be empty in a release: the
- * last test says so as soon as all of it is.
- */
-const TO_COME = [
-  'manifests',
-  'manifests/monitoring/dashboard.json',
-  'manifests/monitoring/alerts.yaml',
-  'docs/manifests.md',
-  'docs/container-image.md',
-  'docs/metrics.md',
-  'docs/good-neighbour.md',
-  'docs/privileges.md',
-  'docs/doctor-failures.md',
-  'docs/compatibility.md',
-  'agent/doctor/grants.ts',
-];
-
-const isToCome = (name: string): boolean =>
-  TO_COME.some((one) => (name === one || name.startsWith(`${one}/`)) && !existsSync(path.join(ROOT, one)));
-
 const pages = await allPages();
 const byName = new Map(pages.map((page) => [page.name, page]));
 
@@ -32,7 +11,6 @@ function fault(from: string, target: string): string | undefined {
   const [file = '', anchor] = target.split('#');
   const name = file === '' ? from : path.normalize(path.join(path.dirname(from), file));
   if (name.startsWith('..')) return 'leads out of the repository';
-  if (isToCome(name)) return undefined;
   if (!existsSync(path.join(ROOT, name))) return 'is not there';
   if (anchor === undefined) return undefined;
   const page = byName.get(name);
@@ -73,9 +51,7 @@ describe('every page', () => {
       ),
     );
     expect(applied.length).toBeGreaterThan(5);
-    const missing = [...named, ...applied].filter(
-      ({ text }) => !PLACEHOLDER.test(text) && !isToCome(text.replace(/\/$/, '')) && !isThere(text),
-    );
+    const missing = [...named, ...applied].filter(({ text }) => !PLACEHOLDER.test(text) && !isThere(text));
     expect(missing.map(({ at, text }) => `${at}: ${text}`)).toEqual([]);
   });
 
@@ -86,10 +62,6 @@ describe('every page', () => {
     );
     const own = pages.map(({ name }) => name).filter((name) => /^docs\/[^/]+\.md$/.test(name));
     expect(own.filter((name) => name !== 'docs/README.md' && !linked.has(name))).toEqual([]);
-  });
-
-  test('has nothing to wait for any more', () => {
-    if (TO_COME.every((name) => existsSync(path.join(ROOT, name)))) expect(TO_COME).toEqual([]);
   });
 });
 

@@ -23,7 +23,7 @@ const config = (more = '') =>
 
 function parts(over: Partial<LookParts> = {}): LookParts {
   const sinks = [{ name: 'default', sink: openLocalSink({ url: `file://${folder}/evidence` }) }];
-  return { config: config(), host, runtime: openHostRuntime({ host }), sinks, ...over };
+  return { config: config(), host, runtime: openHostRuntime({ host }), sinks, shortages: async () => [], ...over };
 }
 
 async function failures(over: Partial<LookParts> = {}): Promise<string[]> {
@@ -65,6 +65,12 @@ describe('the looks', () => {
     );
   });
 
+  test('see that the node has less room than the limits leave it', async () => {
+    expect(await failures({ shortages: async () => ['the disk is nearly full'] })).toEqual([
+      'room: the disk is nearly full',
+    ]);
+  });
+
   test('see a key that does not sign', async () => {
     const found = await failures({ config: config(`, signing: { keyFile: '/nonexistent.pem' }`) });
     expect(found).toEqual([expect.stringMatching(/^signing: \/nonexistent.pem: /)]);
@@ -76,6 +82,7 @@ describe('the looks', () => {
     expect(every).toEqual(
       new Map([
         ['processes', 5_000],
+        ['room', 5_000],
         ['process-memory', 60_000],
         ['state', 5_000],
         ['memory', 5_000],

@@ -61,23 +61,12 @@ type Parser<T> = (text: string, file: string, env: NodeJS.ProcessEnv) => T;
 
 const METRICS = /^metrics:\n {2}listen: 0\.0\.0\.0:9464\n/m;
 
-/** The section `metrics` is looked at by itself where the program does not know it yet. */
-function parsed<T>(parser: Parser<T>, text: string, file: string, env: NodeJS.ProcessEnv): T {
-  expect(text).toMatch(METRICS);
-  try {
-    return parser(text, file, env);
-  } catch (error) {
-    const onlyMetrics = error instanceof Error && /has a fault:\n {2}metrics: unknown key/.test(error.message);
-    if (!onlyMetrics) throw error;
-    return parser(text.replace(METRICS, ''), file, env);
-  }
-}
-
 function configOf<T>(objects: readonly KubernetesObject[], workload: string, parser: Parser<T>): T | undefined {
   const parts = partsOf(objects, workload);
   if (parts === undefined) return undefined;
   const [[file = '', text = '']] = Object.entries(parts.files) as [[string, string]];
-  return parsed(parser, text, file, parts.env);
+  expect(text).toMatch(METRICS);
+  return parser(text, file, parts.env);
 }
 const agentOf = (objects: readonly KubernetesObject[]) => configOf(objects, 'DaemonSet exhibit-agent', parseAgent);
 const controllerOf = (objects: readonly KubernetesObject[]) =>

@@ -2,6 +2,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { carefreeNeighbour } from '../../../agent/capture/neighbour.ts';
 import { type AgentSources, openAgentMetrics } from '../../../agent/metrics/agent.ts';
 import type { ControllerStatus } from '../../../agent/trigger/controller.ts';
 import type { ScheduleStatus } from '../../../agent/trigger/schedule.ts';
@@ -13,6 +14,7 @@ const sources = (more: Partial<AgentSources> = {}): AgentSources => ({
   captures: { watch: () => ({ [Symbol.dispose]: () => undefined }), list: () => [] },
   readiness: { now: () => ({ ready: false, reasons: ['so'] }) },
   spool: async () => ({ usedBytes: 30, limitBytes: 70 }),
+  limits: carefreeNeighbour().numbers,
   certificateFile: undefined,
   status: {},
   ...more,
@@ -32,6 +34,20 @@ describe('the metrics of an agent', () => {
     expect(told).toMatch(/^exhibit_spool_limit_bytes 70$/m);
     expect(told).toMatch(/^exhibit_s3_errors_total\{sink="west",kind="denied"\} 0$/m);
     expect(told).not.toMatch(/exhibit_(controller|schedule|agent_certificate)/);
+  });
+
+  test('have what its limits held back, and whom they refused', async () => {
+    const numbers = {
+      ...{ heavyRunning: 1, heavyWaiting: 2, queuedSeconds: 7, overridden: 3 },
+      pacedSeconds: { cpu: 1.5, read: 2.5, upload: 0 },
+      refusals: { memory: 4, pressure: 0, disk: 0, queue: 5 },
+    };
+    const told = await text({ limits: () => numbers });
+    expect(told).toMatch(/^exhibit_heavy_captures\{state="waiting"\} 2$/m);
+    expect(told).toMatch(/^exhibit_queued_seconds_total 7$/m);
+    expect(told).toMatch(/^exhibit_paced_seconds_total\{limit="read"\} 2.5$/m);
+    expect(told).toMatch(/^exhibit_room_refusals_total\{short="queue"\} 5$/m);
+    expect(told).toMatch(/^exhibit_room_overridden_total 3$/m);
   });
 
   test('have how the stream stands, and how often it was made', async () => {

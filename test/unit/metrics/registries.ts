@@ -1,4 +1,5 @@
 /** Every metric that there can be: of an agent with a controller, schedules and S3, and of a controller. */
+import { carefreeNeighbour } from '../../../agent/capture/neighbour.ts';
 import { openAgentMetrics } from '../../../agent/metrics/agent.ts';
 import { openControllerMetrics } from '../../../controller/metrics/controller.ts';
 
@@ -18,6 +19,7 @@ export async function allMetrics(): Promise<{
     captures: { watch: () => ({ [Symbol.dispose]: () => undefined }), list: () => [] },
     readiness: { now: () => ({ ready: true, reasons: [] }) },
     spool: async () => ({ usedBytes: 0, limitBytes: 0 }),
+    limits: carefreeNeighbour().numbers,
     certificateFile: '/none',
     status: { controller: () => undefined, schedules: () => [] },
   });
