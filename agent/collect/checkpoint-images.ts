@@ -34,7 +34,8 @@ export async function attemptImages(
   // The object first: a sink that cannot be written must not cost the container a pause.
   await using archive = await context.archive(CHECKPOINT_OBJECT, { estimatedBytes: options.expectedBytes });
   const { runDir, tmpfsBytes: imagesBytes, hugePages } = options;
-  const room = await makeDumpRoom(context.host, runDir, { id: context.captureId, imagesBytes, hugePages });
+  const wanted = { id: context.captureId, imagesBytes, hugePages, makeFolder: rung.makesFolder !== true };
+  const room = await makeDumpRoom(context.host, runDir, wanted);
   // Owns the room from here on, also when nobody waits for that any more: the runtime may still write there.
   const transfer = dumpAndStore(room, archive, { context, rung, planned, options });
   // Awaited here, or the archive would be given up at once.

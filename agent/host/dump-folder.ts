@@ -23,20 +23,25 @@ export interface DumpRoom extends AsyncDisposable {
 
 /**
  * Two tmpfs, because CRIU's log has to say it when the images do not fit. runc would make the folder of the images without the
- * right to pass through it (0600), and an agent with few capabilities could then remove nothing in it.
+ * right to pass through it (0600), and an agent with few capabilities could then remove nothing in it: `makeFolder`.
  * Fails as `mountTmpfs` does.
  */
 export async function makeDumpRoom(
   host: Host,
   runDir: HostPath,
-  { id, imagesBytes, hugePages }: { id: string; imagesBytes: number; hugePages: boolean },
+  {
+    id,
+    imagesBytes,
+    hugePages,
+    makeFolder,
+  }: { id: string; imagesBytes: number; hugePages: boolean; makeFolder: boolean },
 ): Promise<DumpRoom> {
   await using stack = new AsyncDisposableStack();
   const room = stack.use(
     await mountTmpfs(host, runDir, { purpose: 'checkpoint', id, sizeBytes: imagesBytes, hugePages }),
   );
   const work = stack.use(await mountTmpfs(host, runDir, { purpose: 'log', id, sizeBytes: WORK_BYTES }));
-  await mkdir(path.join(room.folder, IMAGES), { mode: 0o700 });
+  if (makeFolder) await mkdir(path.join(room.folder, IMAGES), { mode: 0o700 });
   const owned = stack.move();
   return {
     folders: { images: asHostPath(path.posix.join(room.path, IMAGES)), work: work.path },

@@ -169,6 +169,7 @@ function dockerRung(client: DockerClient, place: Place): CheckpointRung {
   return {
     name: 'docker',
     delivers: 'images',
+    makesFolder: true,
     passes: [],
     async checkpoint({ record }, { images }) {
       const [folder, name] = [path.posix.dirname(images), path.posix.basename(images)];

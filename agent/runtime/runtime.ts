@@ -154,6 +154,8 @@ export type CheckpointRung =
       readonly name: 'tasks' | 'docker';
       /** The runtime leaves CRIU's files in folders that the caller reads afterwards. */
       readonly delivers: 'images';
+      /** It makes the folder of the images, and refuses one that is there. */
+      readonly makesFolder?: true;
       /** Which options reach CRIU by this way. */
       readonly passes: readonly (keyof DumpOptions)[];
       checkpoint(target: Target, folders: DumpFolders, options: DumpOptions): Promise<void>;

@@ -52,10 +52,13 @@ const hasEnded = ({ state }: Answer) => state !== 'accepted';
 /** Its folder is the agent's own, so that it goes with it. */
 async function startWithFolder(folder?: string) {
   const at = folder ?? execFileSync('mktemp', ['-d', '/tmp/exhibit-agent-XXXXXX']).toString().trim();
-  return await startAgent(node, {
+  const agent = await startAgent(node, {
     folder: at,
     config: { requestFolder: { path: path.join(at, 'requests'), sweepMs: 1000 } },
   });
+  // The agent makes it, a moment after its API is there.
+  await vi.waitFor(() => expect(existsSync(path.join(at, 'requests'))).toBe(true), WAIT);
+  return agent;
 }
 
 describe('a request that is renamed into the folder', () => {

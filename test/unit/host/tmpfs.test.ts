@@ -84,7 +84,12 @@ describe('a tmpfs of the agent’s own', () => {
 describe('the room of a dump', () => {
   test('has its log apart, so that full images do not silence it', async (context) => {
     requireMounts(context);
-    await using room = await makeDumpRoom(HOST, runDir, { id: 'one', imagesBytes: MIB, hugePages: false });
+    await using room = await makeDumpRoom(HOST, runDir, {
+      id: 'one',
+      imagesBytes: MIB,
+      hugePages: false,
+      makeFolder: true,
+    });
     await writeFile(path.join(room.images, 'pages-1.img'), Buffer.alloc(2 * MIB)).catch(() => undefined);
     await writeFile(path.join(room.work, 'dump.log'), 'no space left');
     expect(readFileSync(path.join(room.work, 'dump.log'), 'utf8')).toBe('no space left');
@@ -92,7 +97,12 @@ describe('the room of a dump', () => {
 
   test('is touched as far as it goes, and has nothing but its folder again', async (context) => {
     requireMounts(context);
-    await using room = await makeDumpRoom(HOST, runDir, { id: 'one', imagesBytes: 2 * MIB, hugePages: false });
+    await using room = await makeDumpRoom(HOST, runDir, {
+      id: 'one',
+      imagesBytes: 2 * MIB,
+      hugePages: false,
+      makeFolder: true,
+    });
     await touchRoom(room, 100 * MIB, new AbortController().signal);
     expect(await readdir(path.dirname(room.images))).toEqual(['images']);
     await expect(touchRoom(room, MIB, AbortSignal.abort(new Error('enough')))).rejects.toThrow('enough');
