@@ -1,7 +1,7 @@
-# The image of agent and controller (docs/container-image.md). Plain Dockerfile syntax: the legacy builder, BuildKit, Buildah
-# and kaniko all build it, for linux/amd64 and linux/arm64.
+# The image of agent and controller (docs/container-image.md). Plain Dockerfile syntax, nothing of BuildKit: Docker's
+# legacy builder is the one that was tried, for linux/amd64.
 #
-# Both bases are pinned by digest, of indexes that hold both platforms. The arguments are for mirrors that know an image only by
+# Both bases are pinned by digest (docs/container-image.md says what is known of them). The arguments are for mirrors that know an image only by
 # another name, such as an account's own ECR.
 ARG BUILD_IMAGE=node:24-trixie-slim@sha256:0711b541c1c33a8a530ac4f0d391baa9a15b3d804695b1b24a47daa5fb60e74d
 ARG RUNTIME_IMAGE=gcr.io/distroless/nodejs24-debian13:latest@sha256:96df910f65fdd8a21d00d14d4cc046adcfcf3ced2d5e96be4b39ebde9f4866c6

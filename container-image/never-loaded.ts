@@ -21,7 +21,7 @@ const FILES =
 const OTHER_LIBC = /^musl_/;
 
 /**
- * True for what no program loads of an installed package: two thirds of the files, a third of the bytes. `place` is the path of a
+ * True for what no program loads of an installed package: more than half of the bytes. `place` is the path of a
  * file or folder inside of its package, with slashes. Licences always stay.
  */
 export function isNeverLoaded(place: string, isFolder: boolean): boolean {
