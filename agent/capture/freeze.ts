@@ -26,6 +26,21 @@ export interface Frozen extends AsyncDisposable {
   thaw(): Promise<FreezeRecord>;
 }
 
+/** The same freeze, with more to do at its end. */
+export function thawedBy(frozen: Frozen, thaw: Frozen['thaw']): Frozen {
+  return {
+    get deadline() {
+      return frozen.deadline;
+    },
+    get expired() {
+      return frozen.expired;
+    },
+    registers: frozen.registers,
+    thaw,
+    [Symbol.asyncDispose]: async () => void (await thaw()),
+  };
+}
+
 /** What ptrace(2) told; `note` says why there is nothing, or not of every thread. */
 export interface Registers {
   readonly threads: ReadonlyMap<number, RegisterSet>;

@@ -4,7 +4,7 @@ import { hurry } from '../host/self.ts';
 import { methodOf } from '../runtime/pause/pause.ts';
 import type { Target } from '../runtime/runtime.ts';
 import type { CaptureHooks } from './captures.ts';
-import type { Freezer, Frozen, startFreezer } from './freeze.ts';
+import { type Freezer, type Frozen, type startFreezer, thawedBy } from './freeze.ts';
 
 export interface HoldInput {
   readonly target: Target;
@@ -58,17 +58,7 @@ export async function prepareHold(input: HoldInput): Promise<Hold> {
         ended ??= end();
         return ended;
       };
-      return {
-        get deadline() {
-          return frozen.deadline;
-        },
-        get expired() {
-          return frozen.expired;
-        },
-        registers: frozen.registers,
-        thaw,
-        [Symbol.asyncDispose]: async () => void (await thaw()),
-      };
+      return thawedBy(frozen, thaw);
     },
     [Symbol.asyncDispose]: async () => {
       await starting?.then(

@@ -1,6 +1,6 @@
 import type { Archive, ForeignArchive, TextObject } from '../collect/collector.ts';
 import { isHeavy } from '../limits.ts';
-import type { Frozen } from './freeze.ts';
+import { type Frozen, thawedBy } from './freeze.ts';
 import type { Pacer } from './pacer.ts';
 import type { StepInput } from './step.ts';
 
@@ -92,18 +92,7 @@ export function paceStep({ step, signal, pacer }: Paced): StepPace {
       isHurrying = true;
       try {
         const frozen = await freeze();
-        const thaw = () => frozen.thaw().finally(calmDown);
-        return {
-          get deadline() {
-            return frozen.deadline;
-          },
-          get expired() {
-            return frozen.expired;
-          },
-          registers: frozen.registers,
-          thaw,
-          [Symbol.asyncDispose]: async () => void (await thaw()),
-        };
+        return thawedBy(frozen, () => frozen.thaw().finally(calmDown));
       } catch (error) {
         calmDown();
         throw error;

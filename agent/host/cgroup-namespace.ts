@@ -1,7 +1,5 @@
 import { openSync, readlinkSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import type koffi from 'koffi';
-import { LIBRARIES } from './libc.ts';
+import { threadLibrary } from './thread-library.ts';
 
 /** sched.h */
 const CLONE_NEWCGROUP = 0x2000000;
@@ -22,7 +20,7 @@ const NODE = '/proc/1/ns/cgroup';
 export function enterNodeCgroups(): void {
   try {
     if (readlinkSync('/proc/self/ns/cgroup') === readlinkSync(NODE)) return;
-    enter(openSync(NODE, 'r'));
+    threadLibrary().library.func('int setns(int fd, int type)')(openSync(NODE, 'r'), CLONE_NEWCGROUP);
     // Never twice: a kernel that says yes and does nothing would have this program start for ever.
     if (readlinkSync('/proc/thread-self/ns/cgroup') !== readlinkSync(NODE)) return;
   } catch {
@@ -31,16 +29,4 @@ export function enterNodeCgroups(): void {
   // Node calls execve experimental. Nobody is left to warn.
   process.removeAllListeners('warning');
   process.execve?.(process.execPath, [process.execPath, ...process.execArgv, ...process.argv.slice(1)], process.env);
-}
-
-function enter(fd: number): void {
-  const ffi: typeof koffi = createRequire(import.meta.url)('koffi');
-  for (const name of LIBRARIES) {
-    try {
-      ffi.load(name).func('int setns(int fd, int type)')(fd, CLONE_NEWCGROUP);
-      return;
-    } catch {
-      // The next name: glibc's and musl's are tried in turn.
-    }
-  }
 }

@@ -1,8 +1,6 @@
 import { readdirSync, readlinkSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import type koffi from 'koffi';
 import type { IoPriority } from '../limits.ts';
-import { LIBRARIES } from './libc.ts';
+import { threadLibrary } from './thread-library.ts';
 
 /**
  * How this process' disk requests stand to those of others, ioprio_set(2). It is a property of each thread; threads and
@@ -39,23 +37,17 @@ function openCalls(): Calls | undefined {
   const numbers = NUMBERS[process.arch];
   if (numbers === undefined) return undefined;
   try {
-    const ffi: typeof koffi = createRequire(import.meta.url)('koffi');
-    for (const name of LIBRARIES) {
-      try {
-        const call = ffi.load(name).func('long syscall(long number, long which, long who, long value)');
-        const [set, get] = numbers;
-        return {
-          set: (tid, value) => Number(call(set, IOPRIO_WHO_PROCESS, tid, value)) === 0,
-          get: (tid) => Number(call(get, IOPRIO_WHO_PROCESS, tid, 0)),
-        };
-      } catch {
-        // The next name.
-      }
-    }
+    const { library } = threadLibrary();
+    const call = library.func('long syscall(long number, long which, long who, long value)');
+    const [set, get] = numbers;
+    return {
+      set: (tid, value) => Number(call(set, IOPRIO_WHO_PROCESS, tid, value)) === 0,
+      get: (tid) => Number(call(get, IOPRIO_WHO_PROCESS, tid, 0)),
+    };
   } catch {
-    // Where there is no koffi the priority stays.
+    // Without koffi or a C library the priority stays.
+    return undefined;
   }
-  return undefined;
 }
 
 /** 0 is the calling thread. In another pid namespace than that of /proc its numbers are somebody else's threads. */

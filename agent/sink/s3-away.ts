@@ -23,16 +23,8 @@ const LASTING = [
   'EntityTooLarge',
 ];
 
-/** Without an answer, or with a passing one, whatever its status: S3's codes, the SDK's names, errno, Node's and OpenSSL's. */
-const PASSING = [
-  'SlowDown',
-  'RequestTimeout',
-  'OperationAborted',
-  'ConditionalRequestConflict',
-  // Damaged on the way, and refused for it.
-  'BadDigest',
-  'XAmzContentSHA256Mismatch',
-  'IncompleteBody',
+/** Among what passes, what a person has to see to all the same: identities and clocks. */
+const NEGLECTED = [
   // Credentials that a provider renews, and a provider that does not answer now.
   'ExpiredToken',
   'ExpiredTokenException',
@@ -45,6 +37,19 @@ const PASSING = [
   'CERT_NOT_YET_VALID',
   // The server's own to renew.
   'CERT_HAS_EXPIRED',
+];
+
+/** Without an answer, or with a passing one, whatever its status: S3's codes, the SDK's names, errno, Node's and OpenSSL's. */
+const PASSING = [
+  'SlowDown',
+  'RequestTimeout',
+  'OperationAborted',
+  'ConditionalRequestConflict',
+  // Damaged on the way, and refused for it.
+  'BadDigest',
+  'XAmzContentSHA256Mismatch',
+  'IncompleteBody',
+  ...NEGLECTED,
   'TimeoutError',
   'ECONNREFUSED',
   'ECONNRESET',
@@ -84,19 +89,6 @@ export function isAway(error: unknown): boolean {
   const status = statusAmongCauses(error);
   return status !== undefined && (status >= 500 || status === TOO_MANY_REQUESTS || status === REQUEST_TIMEOUT);
 }
-
-/** Among what passes, what a person has to see to all the same: identities and clocks. */
-const NEGLECTED = [
-  'ExpiredToken',
-  'ExpiredTokenException',
-  'TokenRefreshRequired',
-  'CredentialsProviderError',
-  'TokenProviderError',
-  'RequestTimeTooSkewed',
-  'RequestExpired',
-  'CERT_NOT_YET_VALID',
-  'CERT_HAS_EXPIRED',
-];
 
 /** As `isAway`, and nobody has to do anything about it on this node: evidence may wait for it in the spool. Pure. */
 export function waitsForNobody(error: unknown): boolean {
