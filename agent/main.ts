@@ -19,7 +19,7 @@ import { openJournal } from './capture/journal.ts';
 import { openNeighbour } from './capture/neighbour.ts';
 import { recover, tidyDumps } from './capture/recover.ts';
 import { recoverDrafts } from './capture/recover-drafts.ts';
-import { startRehearsal } from './capture/rehearsal.ts';
+import { REHEARSAL_BYTES, startRehearsal } from './capture/rehearsal.ts';
 import { allCollectors } from './collect/all.ts';
 import { type Config, loadConfig } from './config.ts';
 import type { Check } from './doctor/check.ts';
@@ -33,7 +33,7 @@ import { makeFolder } from './host/folder.ts';
 import { memoryFileSystem } from './host/folder-facts.ts';
 import { type Host, reach } from './host/host.ts';
 import { setIoPriority } from './host/io-priority.ts';
-import { memoryRoom } from './host/memory-room.ts';
+import { leastRoomBytes, memoryRoom } from './host/memory-room.ts';
 import { runOwnCommand } from './host/own-command.ts';
 import { followedBy } from './host/reserve.ts';
 import { codeCacheOf } from './host/small-process.ts';
@@ -131,7 +131,10 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
 
   const codeCache = codeCacheOf(host, stateDir);
   const [guards, threads] = [stack.use(openGuardReserve({ codeCache })), stack.use(openThreadReserve({ codeCache }))];
-  const refill = () => {
+  const refill = async (isIdle = () => true) => {
+    // They take 51 MiB while nothing is captured (docs/decisions/0021-ready-guard.md).
+    const room = leastRoomBytes(await memoryRoom());
+    if (room < REHEARSAL_BYTES || !isIdle()) return;
     guards.refill();
     threads.refill();
   };
@@ -173,17 +176,20 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   );
   const rehearsing = new AbortController();
   const { execute, incidents } = countIncidents(
-    followedBy(async (...args: Parameters<Execute>) => {
-      rehearsing.abort(new Error('a capture has begun'));
-      try {
-        const end = await capture(...args);
-        readiness.saw(undefined);
-        return end;
-      } catch (error) {
-        readiness.saw(error);
-        throw error;
-      }
-    }, refill),
+    followedBy(
+      async (...args: Parameters<Execute>) => {
+        rehearsing.abort(new Error('a capture has begun'));
+        try {
+          const end = await capture(...args);
+          readiness.saw(undefined);
+          return end;
+        } catch (error) {
+          readiness.saw(error);
+          throw error;
+        }
+      },
+      (isIdle) => void refill(isIdle),
+    ),
   );
   const captures: Captures = createCaptures({
     ...{ journal, now: Date.now, log },
@@ -211,7 +217,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     // The first ones leave their compiled code for those that wait, which so have half the memory.
     guard: () => spawnGuard({ codeCache }).dismiss(),
     threads: () => rehearseThreads(threads.take),
-    refill: async () => refill(),
+    refill: () => refill(),
     command: (signal: AbortSignal) => runOwnCommand(config.socket, signal),
   };
   const parts = { config, host, collectors, runtimes, sinks, encrypt, vault, version, log, more, room: memoryRoom };

@@ -39,7 +39,7 @@ const VAULT_FILE = 'rehearsal';
  * At its height it takes 110 MiB beside the agent, the programs that it starts included (docs/bench.md): with less the kernel would
  * end the agent, which would begin anew, and end again.
  */
-const LEAST_ROOM_BYTES = 160 * 1024 * 1024;
+export const REHEARSAL_BYTES = 160 * 1024 * 1024;
 
 /** Whoever waited for the agent to be there asks at once, and is not to wait for this. */
 const REST_MS = 500;
@@ -68,9 +68,9 @@ export async function rehearse(parts: RehearsalParts, signal: AbortSignal): Prom
     ...Object.fromEntries(Object.entries(parts.more ?? {}).map(([name, step]) => [name, () => step(signal)])),
   };
   const room = await parts.room?.();
-  if (room !== undefined && leastRoomBytes(room) < LEAST_ROOM_BYTES) {
+  if (room !== undefined && leastRoomBytes(room) < REHEARSAL_BYTES) {
     parts.log.info(
-      { roomBytes: leastRoomBytes(room), neededBytes: LEAST_ROOM_BYTES },
+      { roomBytes: leastRoomBytes(room), neededBytes: REHEARSAL_BYTES },
       'not rehearsed for want of memory',
     );
     return;

@@ -1,6 +1,6 @@
 import type { ArtifactName } from '../../evidence/layout.ts';
 import type { DiskRoom } from '../host/disk-room.ts';
-import type { MemoryRoom } from '../host/memory-room.ts';
+import { LEAST_CAPTURE_BYTES, LEAST_HEAVY_BYTES, type MemoryRoom } from '../host/memory-room.ts';
 import { HEAVY_ARTIFACTS, isHeavy, type Limits, type Scarce } from '../limits.ts';
 
 /** Whether the node has room for a capture. Pure; capture/neighbour.ts asks the node. */
@@ -18,21 +18,20 @@ export interface Shortage {
   readonly why: string;
 }
 
-/**
- * What the agent's own memory must have left in its cgroup: without a buffer a heavy capture takes some 100 MiB (docs/bench.md),
- * and a killed one has taken nothing.
- */
-export const LEAST_OWN_BYTES = 96 * 2 ** 20;
-
 const mib = (bytes: number): string => `${Math.floor(bytes / 2 ** 20)} MiB`;
 
 /** Everything that is short, in words that say the number, the limit and its key. */
 export function findShortages(limits: Limits, artifacts: readonly ArtifactName[], facts: RoomFacts): Shortage[] {
-  const ofMemory = artifacts.some(isHeavy) ? memoryShortages(limits.memory, facts) : [];
-  return [...ofMemory, ...facts.disks.flatMap((disk) => diskShortages(limits.disk, disk))];
+  const isHeavyOne = artifacts.some(isHeavy);
+  const ofNode = isHeavyOne ? nodeShortages(limits.memory, facts) : [];
+  return [
+    ...ofNode,
+    ...ownShortages(limits.memory, facts.memory, isHeavyOne),
+    ...facts.disks.flatMap((disk) => diskShortages(limits.disk, disk)),
+  ];
 }
 
-function memoryShortages(limits: Limits['memory'], { memory, pressurePercent }: RoomFacts): Shortage[] {
+function nodeShortages(limits: Limits['memory'], { memory, pressurePercent }: RoomFacts): Shortage[] {
   const found: Shortage[] = [];
   const { minAvailableBytes, maxPressurePercent } = limits;
   const lighter = `what is taken without it: ${lightWords()}`;
@@ -41,18 +40,23 @@ function memoryShortages(limits: Limits['memory'], { memory, pressurePercent }: 
       of: 'memory',
       why: `${mib(memory.availableBytes)} of memory are available on the node, and limits.memory.minAvailableBytes is ${mib(minAvailableBytes)}; ${lighter}`,
     });
-  const own = memory.cgroupRoomBytes;
-  if (own !== undefined && own < LEAST_OWN_BYTES && minAvailableBytes > 0)
-    found.push({
-      of: 'memory',
-      why: `the agent's memory limit leaves it ${mib(own)}, and it needs ${mib(LEAST_OWN_BYTES)}; ${lighter}`,
-    });
   if (pressurePercent !== undefined && maxPressurePercent < 100 && pressurePercent > maxPressurePercent)
     found.push({
       of: 'pressure',
       why: `the node waits for memory ${pressurePercent} % of the time (full avg10 of /proc/pressure/memory), and limits.memory.maxPressurePercent is ${maxPressurePercent}; ${lighter}`,
     });
   return found;
+}
+
+/** A capture that does not fit below the agent's own limit is ended by the kernel, and the agent with it: the light ones too. */
+function ownShortages({ minAvailableBytes }: Limits['memory'], memory: MemoryRoom, isHeavyOne: boolean): Shortage[] {
+  const own = memory.cgroupRoomBytes;
+  const needed = isHeavyOne ? LEAST_HEAVY_BYTES : LEAST_CAPTURE_BYTES;
+  if (own === undefined || own >= needed || minAvailableBytes === 0) return [];
+  const lighter = isHeavyOne && own >= LEAST_CAPTURE_BYTES ? `; what is taken without it: ${lightWords()}` : '';
+  return [
+    { of: 'memory', why: `the agent's memory limit leaves it ${mib(own)}, and it needs ${mib(needed)}${lighter}` },
+  ];
 }
 
 const lightWords = (): string => `everything but ${HEAVY_ARTIFACTS.join(', ')}`;

@@ -2,7 +2,7 @@ import { affordBuffer } from '../collect/memory-strategy.ts';
 import type { Config } from '../config.ts';
 import { type CapabilityName, NEEDED_CAPABILITIES } from '../host/capabilities.ts';
 import type { HostView } from '../host/host-view.ts';
-import { leastRoomBytes, type MemoryRoom } from '../host/memory-room.ts';
+import { LEAST_HEAVY_BYTES, leastRoomBytes, type MemoryRoom } from '../host/memory-room.ts';
 import type { NativeCalls } from '../host/native-calls.ts';
 import { type Check, line, size } from './check.ts';
 import { type GrantId, granted } from './grants.ts';
@@ -142,22 +142,16 @@ export function checkState({ folder, memoryFileSystem, shared, obstacle }: State
   return say.ok(found, 'the journal does not touch the disk');
 }
 
-/**
- * Of the smallest capture beyond an agent at rest (56 MiB were measured, the children that read for it included), and of the `exhibit`
- * that asks for it inside the pod: docs/doctor.md#memory.
- */
-const LEAST_MEMORY_BYTES = 128 * 2 ** 20;
-
 export function checkMemory(room: MemoryRoom, askedBytes: number): Check {
   const say = line('agent', 'memory');
   const limit =
     room.cgroupRoomBytes === undefined ? '' : `, ${size(room.cgroupRoomBytes)} left below the agent's own limit`;
   const found = `buffer of ${size(askedBytes)}; ${size(room.availableBytes)} available on the node${limit}`;
-  if (leastRoomBytes(room) < LEAST_MEMORY_BYTES) {
+  if (leastRoomBytes(room) < LEAST_HEAVY_BYTES) {
     const isLimit = room.cgroupRoomBytes !== undefined && room.cgroupRoomBytes <= room.availableBytes;
     return say.failure(
       found,
-      `a capture needs ${size(LEAST_MEMORY_BYTES)} more than the agent has now: the kernel would end it in the middle`,
+      `a capture needs ${size(LEAST_HEAVY_BYTES)} more than the agent has now: the kernel would end it in the middle`,
       isLimit ? "raise the memory limit of the agent's container" : 'free memory on the node',
     );
   }

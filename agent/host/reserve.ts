@@ -42,10 +42,13 @@ export function openReserve<Item>({ count, start, onEnd, end }: ReserveOptions<I
   };
 }
 
-/** The same work, and `then` once none of it runs any more: whoever still works may not be made to wait for a processor. */
+/**
+ * The same work, and `then` once none of it runs any more: whoever still works may not be made to wait for a processor. `isIdle` tells
+ * whether that is still so; if not, `then` comes again.
+ */
 export function followedBy<Given extends readonly unknown[], Result>(
   work: (...given: Given) => Promise<Result>,
-  then: () => void,
+  then: (isIdle: () => boolean) => void,
 ): (...given: Given) => Promise<Result> {
   let running = 0;
   return async (...given) => {
@@ -54,7 +57,7 @@ export function followedBy<Given extends readonly unknown[], Result>(
       return await work(...given);
     } finally {
       running -= 1;
-      if (running === 0) then();
+      if (running === 0) then(() => running === 0);
     }
   };
 }

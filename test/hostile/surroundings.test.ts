@@ -204,6 +204,27 @@ describe('little memory', () => {
   });
 });
 
+describe('a capture that would not fit below the limit', () => {
+  const MIB = 2 ** 20;
+
+  test('is refused in words, and the agent that was asked lives on', async (context) => {
+    await using cgroup = memoryCgroup(96 * MIB) ?? context.skip('needs a memory controller that may be used');
+    const file = configFile({ spool: { bytes: '1MiB' } });
+    await using agent = await cgroup.within(async () => start(file));
+    await agent.said(/not rehearsed for want of memory/);
+    const env = { EXHIBIT_SOCKET: path.join(path.dirname(file), 'api.sock') };
+    const target = spawn('sleep', ['1000'], { stdio: 'ignore' });
+    await using stack = new AsyncDisposableStack();
+    stack.defer(() => void target.kill('SIGKILL'));
+    for (let asked = 0; asked < 2; asked += 1) {
+      const { stderr } = await runCli(['capture', `pid:${target.pid}`, '--artifacts', 'processes'], env);
+      expect(stderr).toMatch(/There is no room for this capture: .* leaves it \d+ MiB, and it needs 56 MiB/);
+    }
+    expect(agent.child.exitCode).toBeNull();
+    expect(cgroup.kills()).toBe(0);
+  });
+});
+
 describe('a configuration', () => {
   test('of a newer version ends an older agent with a sentence that says so', async () => {
     await using agent = start(configFile({ holograms: { depth: 3 } }));

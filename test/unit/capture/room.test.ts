@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { findShortages, LEAST_OWN_BYTES, type RoomFacts } from '../../../agent/capture/room.ts';
+import { findShortages, type RoomFacts } from '../../../agent/capture/room.ts';
+import { LEAST_CAPTURE_BYTES, LEAST_HEAVY_BYTES } from '../../../agent/host/memory-room.ts';
 import { limitsSchema } from '../../../agent/limits.ts';
 
 const MIB = 2 ** 20;
@@ -30,9 +31,9 @@ describe('a node', () => {
     ],
     [
       'an agent at its limit',
-      memory(4 * GIB, 40 * MIB),
+      memory(4 * GIB, 100 * MIB),
       'memory',
-      "the agent's memory limit leaves it 40 MiB, and it needs 96 MiB",
+      "the agent's memory limit leaves it 100 MiB, and it needs 128 MiB; what is taken without it: everything but memory",
     ],
     [
       'everything waiting for memory',
@@ -45,9 +46,22 @@ describe('a node', () => {
     expect(findShortages(limits, ['processes', 'network', 'node', 'spec'], short)).toEqual([]);
   });
 
+  test('whose agent has too little for any capture refuses a light one as well, and promises nothing lighter', () => {
+    const short = memory(4 * GIB, 27 * MIB);
+    expect(findShortages(limits, ['processes'], short)).toEqual([
+      { of: 'memory', why: "the agent's memory limit leaves it 27 MiB, and it needs 56 MiB" },
+    ]);
+    expect(findShortages(limits, ['memory'], short)).toEqual([
+      { of: 'memory', why: "the agent's memory limit leaves it 27 MiB, and it needs 128 MiB" },
+    ]);
+    expect(findShortages(limits, ['processes'], memory(4 * GIB, LEAST_CAPTURE_BYTES))).toEqual([]);
+    const unlimited = limitsSchema.parse({ memory: { minAvailableBytes: 0 } });
+    expect(findShortages(unlimited, ['processes'], short)).toEqual([]);
+  });
+
   test('exactly at its limits is not short', () => {
     const at = facts({
-      memory: { availableBytes: 256 * MIB, cgroupRoomBytes: LEAST_OWN_BYTES },
+      memory: { availableBytes: 256 * MIB, cgroupRoomBytes: LEAST_HEAVY_BYTES },
       pressurePercent: 20,
       disks: [{ ...disk, freeBytes: 15 * GIB }],
     });

@@ -73,10 +73,12 @@ describe('what follows work', () => {
   test('comes when the last of it has ended, however it ended', async () => {
     const ends = [0, 1, 2].map(() => Promise.withResolvers<number>());
     let followed = 0;
+    let isStillIdle = () => false;
     const work = followedBy(
       async (at: number) => await ends[at]?.promise,
-      () => {
+      (isIdle) => {
         followed += 1;
+        isStillIdle = isIdle;
       },
     );
     const running = [work(0), work(1)];
@@ -90,6 +92,13 @@ describe('what follows work', () => {
     ends[2]?.resolve(9);
     expect(await running[2]).toBe(9);
     expect(followed).toBe(1);
+    expect(isStillIdle()).toBe(true);
+    const again = Promise.withResolvers<number>();
+    ends.push(again);
+    const last = work(3);
+    expect(isStillIdle()).toBe(false);
+    again.resolve(0);
+    await last;
   });
 });
 
