@@ -35,7 +35,7 @@ import { type Host, reach } from './host/host.ts';
 import { setIoPriority } from './host/io-priority.ts';
 import { leastRoomBytes, memoryRoom } from './host/memory-room.ts';
 import { runOwnCommand } from './host/own-command.ts';
-import { followedBy } from './host/reserve.ts';
+import { followedBy, refillWithin } from './host/reserve.ts';
 import { codeCacheOf } from './host/small-process.ts';
 import { cleanStaleTmpfs } from './host/tmpfs.ts';
 import { openLogLevels } from './log-level.ts';
@@ -131,13 +131,11 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
 
   const codeCache = codeCacheOf(host, stateDir);
   const [guards, threads] = [stack.use(openGuardReserve({ codeCache })), stack.use(openThreadReserve({ codeCache }))];
-  const refill = async (isIdle = () => true) => {
+  const refill = refillWithin([guards, threads], {
     // They take 51 MiB while nothing is captured (docs/decisions/0021-ready-guard.md).
-    const room = leastRoomBytes(await memoryRoom());
-    if (room < REHEARSAL_BYTES || !isIdle()) return;
-    guards.refill();
-    threads.refill();
-  };
+    hasRoom: async () => leastRoomBytes(await memoryRoom()) >= REHEARSAL_BYTES,
+    onFailure: (error) => log.warn({ error: explain(error) }, 'no guard and no threads wait for the next capture'),
+  });
   const collectors = allCollectors(stateDir, { ...config, takeThread: threads.take });
   const baselines = config.baselines.enabled
     ? await openBaselines({ config: config.baselines, vault, log })

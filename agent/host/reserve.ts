@@ -61,3 +61,21 @@ export function followedBy<Given extends readonly unknown[], Result>(
     }
   };
 }
+
+/**
+ * Fills reserves where there is memory for what waits in them, and nothing has begun meanwhile. Never rejects: without them all goes on,
+ * and is slower. A process that cannot be started (ENOMEM, EMFILE) is for `onFailure`.
+ */
+export function refillWithin(
+  reserves: readonly Pick<Reserve<unknown>, 'refill'>[],
+  { hasRoom, onFailure }: { readonly hasRoom: () => Promise<boolean>; readonly onFailure: (error: unknown) => void },
+): (isIdle?: () => boolean) => Promise<void> {
+  return async (isIdle = () => true) => {
+    try {
+      if (!(await hasRoom()) || !isIdle()) return;
+      for (const reserve of reserves) reserve.refill();
+    } catch (error) {
+      onFailure(error);
+    }
+  };
+}

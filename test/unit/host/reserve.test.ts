@@ -8,7 +8,7 @@ import { startFreezer } from '../../../agent/capture/freeze.ts';
 import { openGuardReserve } from '../../../agent/capture/guard-link.ts';
 import { CopyRoom } from '../../../agent/host/copy-room.ts';
 import { openThreadReserve, startCopyThreads } from '../../../agent/host/copy-threads.ts';
-import { followedBy, openReserve } from '../../../agent/host/reserve.ts';
+import { followedBy, openReserve, refillWithin } from '../../../agent/host/reserve.ts';
 
 /** Things that are counted, and end when they are told. */
 function counted(count: number) {
@@ -99,6 +99,32 @@ describe('what follows work', () => {
     expect(isStillIdle()).toBe(false);
     again.resolve(0);
     await last;
+  });
+});
+
+describe('reserves that are filled after work', () => {
+  test('are left as they are without room for them, and when work has begun meanwhile', async () => {
+    const { started, reserve } = counted(1);
+    const onFailure = vi.fn();
+    await refillWithin([reserve], { hasRoom: async () => false, onFailure })();
+    await refillWithin([reserve], { hasRoom: async () => true, onFailure })(() => false);
+    expect(started).toHaveLength(0);
+    await refillWithin([reserve], { hasRoom: async () => true, onFailure })();
+    expect(started).toHaveLength(1);
+    expect(onFailure).not.toHaveBeenCalled();
+  });
+
+  test('end nobody when nothing can be started: who awaits the filling, and who does not, goes on', async () => {
+    const failure = Object.assign(new Error('spawn ENOMEM'), { code: 'ENOMEM' });
+    const onFailure = vi.fn();
+    const { reserve } = counted(1);
+    const broken = {
+      refill: () => {
+        throw failure;
+      },
+    };
+    await refillWithin([broken, reserve], { hasRoom: async () => true, onFailure })();
+    expect(onFailure).toHaveBeenCalledExactlyOnceWith(failure);
   });
 });
 
