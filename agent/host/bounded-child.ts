@@ -3,6 +3,7 @@ import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { activityOf, StalledError, within } from './procfs-reader.ts';
+import { withPipes } from './small-process.ts';
 
 export interface ChildLimits {
   /** How long it may stand still, without a line and without using CPU time. */
@@ -22,10 +23,9 @@ export async function* childLines(
   argv: readonly string[],
   { patienceMs, totalMs, signal }: ChildLimits,
 ): AsyncGenerator<string> {
-  const child: ChildProcessByStdio<null, Readable, null> = spawn(process.execPath, [fileURLToPath(program), ...argv], {
-    stdio: ['ignore', 'pipe', 'ignore'],
-    env: {},
-  });
+  const child: ChildProcessByStdio<null, Readable, null> = withPipes(
+    spawn(process.execPath, [fileURLToPath(program), ...argv], { stdio: ['ignore', 'pipe', 'ignore'], env: {} }),
+  );
   const ended = Promise.withResolvers<number | null>();
   child.once('exit', (code) => ended.resolve(code));
   child.once('error', ended.reject);

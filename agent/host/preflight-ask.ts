@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import type { Host } from './host.ts';
 import { activityOf, StalledError, within } from './procfs-reader.ts';
+import { withPipes } from './small-process.ts';
 
 /** The agent's end of preflight-child.cjs. */
 
@@ -133,7 +134,9 @@ function untilLines(running: Running, count: number): Promise<void> {
 }
 
 function start(host: Host): Running {
-  const child = spawn(process.execPath, [PROGRAM, host.procRoot], { stdio: ['pipe', 'pipe', 'ignore'], env: {} });
+  const child = withPipes(
+    spawn(process.execPath, [PROGRAM, host.procRoot], { stdio: ['pipe', 'pipe', 'ignore'], env: {} }),
+  );
   const running: Running = { child, lines: [], ended: undefined, heard: () => {} };
   let rest = '';
   child.stdout.setEncoding('latin1');

@@ -7,6 +7,7 @@ import { LIMIT_BYTES, readBounded } from './procfs.ts';
 import { createFrameCutter, encodeFrame } from './procfs-frame.ts';
 import type { ReaderCounts, Reply, Request } from './procfs-request.ts';
 import { createServer } from './procfs-serve.ts';
+import { withPipes } from './small-process.ts';
 
 /**
  * Reads /proc on behalf of the agent. Requests are answered one at a time, replies in the order that procfs-request.ts
@@ -105,10 +106,12 @@ const FLAGS = ['--max-semi-space-size=32', '--no-turbofan', '--no-concurrent-rec
 const LAST_WORDS_MAX = 2000;
 
 function start(host: Host, codeCache: string | undefined): Running {
-  const child: Child = spawn(process.execPath, [...FLAGS, PROGRAM, host.procRoot, host.hostRoot], {
-    stdio: ['pipe', 'pipe', 'pipe'],
-    env: codeCache === undefined ? {} : { NODE_COMPILE_CACHE: codeCache },
-  });
+  const child: Child = withPipes(
+    spawn(process.execPath, [...FLAGS, PROGRAM, host.procRoot, host.hostRoot], {
+      stdio: ['pipe', 'pipe', 'pipe'],
+      env: codeCache === undefined ? {} : { NODE_COMPILE_CACHE: codeCache },
+    }),
+  );
   let lastWords = '';
   child.stderr.setEncoding('utf8');
   child.stderr.on('data', (text: string) => {

@@ -1,5 +1,6 @@
-import { type SpawnOptions, spawn } from 'node:child_process';
+import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
 import path from 'node:path';
+import { ExhibitError } from '../../evidence/error.ts';
 import type { HostPath } from '../runtime/runtime.ts';
 import { type Host, reach } from './host.ts';
 
@@ -23,11 +24,23 @@ export const codeCacheOf = (host: Host, stateDir: HostPath): string => path.join
 
 /** A program of ours as a process that outlives the agent. */
 export function spawnSmall(program: string, stdio: SpawnOptions['stdio'], { codeCache }: SmallProcessOptions = {}) {
-  return spawn(process.execPath, [...FRUGAL.flags, program], {
-    stdio: stdio ?? 'ignore',
-    // A session of its own: Ctrl-C in the agent's terminal is not for it.
-    detached: true,
-    // Nothing of the agent's environment concerns it, and NODE_OPTIONS could change it.
-    env: { ...FRUGAL.env, ...(codeCache === undefined ? {} : { NODE_COMPILE_CACHE: codeCache }) },
-  });
+  return withPipes(
+    spawn(process.execPath, [...FRUGAL.flags, program], {
+      stdio: stdio ?? 'ignore',
+      // A session of its own: Ctrl-C in the agent's terminal is not for it.
+      detached: true,
+      // Nothing of the agent's environment concerns it, and NODE_OPTIONS could change it.
+      env: { ...FRUGAL.env, ...(codeCache === undefined ? {} : { NODE_COMPILE_CACHE: codeCache }) },
+    }),
+  );
+}
+
+/**
+ * The same child. Where there were no descriptors for it (EMFILE, ENFILE) Node makes no pipes, whatever its types say, and tells of it
+ * by an event `error`, which ends a program that nobody listens in. @throws ExhibitError `internal` then
+ */
+export function withPipes<Child extends ChildProcess>(child: Child): Child {
+  if (child.stdio !== undefined) return child;
+  child.once('error', () => undefined);
+  throw new ExhibitError('internal', 'no descriptors are left to start a process of the agent');
 }

@@ -17,7 +17,12 @@ export interface DumpGuard extends AsyncDisposable {
 
 /** Resolves when the guard watches. Never rejects: a dump without a guard is worth more than none. */
 export async function startDumpGuard(parts: DumpParts, options: SmallProcessOptions = {}): Promise<DumpGuard> {
-  const child = spawnSmall(path.join(import.meta.dirname, 'dump-guard.ts'), ['pipe', 'pipe', 'ignore'], options);
+  let child: ReturnType<typeof spawnSmall>;
+  try {
+    child = spawnSmall(path.join(import.meta.dirname, 'dump-guard.ts'), ['pipe', 'pipe', 'ignore'], options);
+  } catch {
+    return { started: false, dumped: () => undefined, [Symbol.asyncDispose]: async () => undefined };
+  }
   const { stdin, stdout } = child;
   const ended = new Promise<void>((resolve) => {
     child.once('error', () => resolve());
