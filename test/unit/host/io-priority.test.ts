@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import path from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { hurryIo, ioPriority, setIoPriority } from '../../../agent/host/io-priority.ts';
 
@@ -8,7 +9,27 @@ const ofChild = (): string => execFileSync('ionice', [], { encoding: 'latin1' })
 
 afterEach(() => void setIoPriority('normal'));
 
+/** Around a freeze, in a program that has no descriptor left. */
+const WITHOUT_DESCRIPTORS = `
+import { closeSync, openSync } from 'node:fs';
+import { hurryIo, ioPriority, setIoPriority } from ${JSON.stringify(path.resolve('agent/host/io-priority.ts'))};
+setIoPriority('low');
+const open = [];
+try { for (;;) open.push(openSync('/dev/null')); } catch {}
+const calmDown = hurryIo();
+const said = [ioPriority()];
+calmDown();
+said.push(ioPriority());
+for (const fd of open) closeSync(fd);
+console.log(said.join());
+`;
+
 describe('the priority of disk requests', () => {
+  test('is that of the calling thread at least where no descriptor is left, and a thaw does not fail for it', () => {
+    const argv = ['-c', 'ulimit -n 80; exec "$0" --input-type=module -e "$1"', process.execPath, WITHOUT_DESCRIPTORS];
+    expect(execFileSync('bash', argv, { encoding: 'latin1', timeout: 20_000 }).trim()).toBe('normal,low');
+  });
+
   test.each([
     ['low', 'best-effort: prio 7'],
     ['idle', 'idle'],
