@@ -144,7 +144,9 @@ class Watched {
     };
     end.addEventListener('abort', onEnd, { once: true });
     try {
-      this.#asked ??= this.#ask(given.signal);
+      this.#asked ??= this.#ask(given.signal).finally(() => {
+        this.#asked = undefined;
+      });
       const checks = await Promise.race([this.#asked, over.promise]);
       return checks.filter(({ status }) => status === 'failure').map(reasonOf);
     } catch (error) {
@@ -155,12 +157,9 @@ class Watched {
     }
   }
 
+  /** Also what throws before it promises anything is a rejection: it is asked again like any other. */
   async #ask(signal: AbortSignal): Promise<readonly Check[]> {
-    try {
-      return await this.#look.ask(signal);
-    } finally {
-      this.#asked = undefined;
-    }
+    return await this.#look.ask(signal);
   }
 }
 
@@ -168,7 +167,7 @@ class Watched {
 async function pause(delayMs: number, wake: Promise<void>, end: AbortSignal): Promise<void> {
   if (end.aborted) return;
   const { promise, resolve } = Promise.withResolvers<void>();
-  const timers = [setTimeout(resolve, delayMs)];
+  const timers = [setTimeout(resolve, delayMs).unref()];
   void wake.then(() => timers.push(setTimeout(resolve, Math.min(SOON_MS, delayMs)).unref()));
   const onEnd = () => resolve();
   end.addEventListener('abort', onEnd, { once: true });

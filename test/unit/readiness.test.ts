@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { type Check, line } from '../../agent/doctor/check.ts';
 import { CAPTURE_COUNTS_MS, type Look, openReadiness } from '../../agent/readiness.ts';
@@ -98,12 +99,29 @@ describe('readiness', () => {
     await using readiness = openReadiness([look(ask)], still);
     await vi.advanceTimersByTimeAsync(0);
     expect(readiness.now()).toEqual({ ready: false, reasons: ['runtime: EIO: i/o error'] });
+  });
+
+  test('asks again whoever threw before there was a promise', async () => {
+    let isBroken = true;
     const thrower = look(() => {
-      throw new Error('at once');
+      if (isBroken) throw new Error('at once');
+      return Promise.resolve([]);
     });
-    await using other = openReadiness([thrower], still);
+    await using readiness = openReadiness([thrower], still);
     await vi.advanceTimersByTimeAsync(0);
-    expect(other.now().reasons).toEqual(['runtime: at once']);
+    expect(readiness.now().reasons).toEqual(['runtime: at once']);
+    isBroken = false;
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(readiness.now()).toEqual({ ready: true, reasons: [] });
+  });
+
+  test('keeps no process alive while it waits for the next look', async () => {
+    vi.useRealTimers();
+    const before = process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length;
+    await using readiness = openReadiness([look(async () => [], { everyMs: 60_000 })], still);
+    await vi.waitUntil(() => readiness.now().ready);
+    await setImmediate();
+    expect(process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length).toBeLessThanOrEqual(before);
   });
 });
 
