@@ -114,11 +114,11 @@ function sinkLook({ config, host, sinks }: LookParts): Look {
           return { name, url: sink.url, error, why: error === undefined ? undefined : explain(error) };
         }),
       );
-      const checks = checkSinks(found);
-      if (!found.some(({ error }) => comesBack(error))) return checks;
+      if (!found.some(({ error }) => comesBack(error))) return checkSinks(found);
       const look = await lookAtSpool(config.spool, reach(host, asHostPath(config.stateDir)));
-      if (spoolRoomBytes(look) < SPOOL_LEAST_BYTES) return checks;
-      return checks.filter((_, index) => !comesBack(found[index]?.error));
+      if (spoolRoomBytes(look) < SPOOL_LEAST_BYTES) return checkSinks(found);
+      // It takes evidence by way of the spool, so another one that takes none spoils nothing.
+      return checkSinks(found.map((one) => (comesBack(one.error) ? { ...one, why: undefined } : one)));
     },
     concerns: about('sink-failed', 'spool-full'),
   };

@@ -118,6 +118,12 @@ describe('a sink', () => {
     expect(await failures({ sinks: [refusing(), good] })).toEqual([]);
   });
 
+  test('that refuses is none beside one that is away, for which evidence can wait', async () => {
+    expect(await failures({ sinks: [refusing(), away()] })).toEqual([]);
+    const found = await failures({ sinks: [refusing(), away()], config: config(', spool: { bytes: 1MiB }') });
+    expect(found).toEqual(['sink:refusing: it denies access', 'sink:away: it cannot be reached']);
+  });
+
   test('that a capture could not write to is what the look is about', () => {
     const look = captureLooks(parts()).find(({ name }) => name === 'sink');
     expect(look?.concerns?.(new ExhibitError('sink-failed', 'it denies access'))).toBe('it denies access');
