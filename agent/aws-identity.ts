@@ -1,6 +1,6 @@
-import { readFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { errnoOf, explain } from '../evidence/error.ts';
+import { startOfFile } from './host/own-file.ts';
 
 /**
  * Who the agent is for AWS, in words. The SDK tries source after source and says "Could not load credentials from any providers", or
@@ -19,7 +19,7 @@ export interface IdentitySource {
 }
 
 /** As the SDK's chain chooses: keys before IRSA before Pod Identity. */
-export function identitySource(env: NodeJS.ProcessEnv): IdentitySource {
+function identitySource(env: NodeJS.ProcessEnv): IdentitySource {
   const given = (name: string) => (env[name] === '' ? undefined : env[name]);
   const none = { tokenFile: undefined, role: undefined, endpoint: undefined };
   if (given('AWS_ACCESS_KEY_ID') !== undefined) return { kind: 'keys', ...none };
@@ -126,11 +126,9 @@ export async function lookAtIdentity(env: NodeJS.ProcessEnv, error: unknown, now
 
 async function lookAtToken(file: string): Promise<{ errno?: string; untilMs?: number }> {
   try {
-    const text = await readFile(file, 'latin1');
+    const text = (await startOfFile(file, MAX_TOKEN_BYTES)).toString('latin1');
     // RFC 7519: header, claims and signature, in base64url. Nothing of it is ever shown but `exp`, in seconds.
-    const claims: unknown = JSON.parse(
-      Buffer.from(text.slice(0, MAX_TOKEN_BYTES).split('.')[1] ?? '', 'base64url').toString(),
-    );
+    const claims: unknown = JSON.parse(Buffer.from(text.split('.')[1] ?? '', 'base64url').toString());
     const until = typeof claims === 'object' && claims !== null && 'exp' in claims ? claims.exp : undefined;
     return typeof until === 'number' && until > 0 && until < MAX_SECONDS ? { untilMs: until * 1000 } : {};
   } catch (error) {
@@ -162,14 +160,16 @@ async function probe(endpoint: string): Promise<string | undefined> {
 function saidBy(error: unknown): string {
   // Of a chain that has come to its end.
   if (error instanceof Error && error.message.startsWith('Could not load credentials')) return '';
-  const words = explain(error)
-    .replaceAll(/[A-Za-z0-9_\-.+/=]{100,}/g, '...')
-    .slice(0, MOST_WORDS);
+  const words = withoutTokens(error);
   return error instanceof Error && error.name !== 'Error' && !words.includes(error.name)
     ? `${error.name}: ${words}`
     : words;
 }
 const MOST_WORDS = 400;
+const withoutTokens = (error: unknown): string =>
+  explain(error)
+    .replaceAll(/[A-Za-z0-9_\-.+/=]{100,}/g, '...')
+    .slice(0, MOST_WORDS);
 
 /** What the SDK is told when there are no credentials; its name is the one that all who handle such failures know. */
 export class IdentityError extends Error {
@@ -188,7 +188,8 @@ export function explainIdentity(client: Client, env: NodeJS.ProcessEnv = process
     try {
       return await chain(options);
     } catch (cause) {
-      throw new IdentityError(identityWords(await lookAtIdentity(env, cause, Date.now())), { cause });
+      const facts = await lookAtIdentity(env, cause, Date.now());
+      throw new IdentityError(identityWords(facts), { cause: new Error(withoutTokens(cause)) });
     }
   };
   // The chain remembers what it got and knows its client: the SDK is told so, or it would remember it a second time.

@@ -1,5 +1,5 @@
 import { X509Certificate } from 'node:crypto';
-import { open } from 'node:fs/promises';
+import { startOfFile } from '../host/own-file.ts';
 
 /** A chain in PEM; whatever is larger is none. */
 const MAX_BYTES = 256 * 1024;
@@ -7,9 +7,7 @@ const MAX_BYTES = 256 * 1024;
 /** When the first certificate of a PEM file expires, ms since the epoch; undefined where it cannot be read: the doctor says why. */
 export async function certificateEndMs(file: string): Promise<number | undefined> {
   try {
-    await using handle = await open(file);
-    const { buffer, bytesRead } = await handle.read(Buffer.alloc(MAX_BYTES), 0, MAX_BYTES, 0);
-    return new X509Certificate(buffer.subarray(0, bytesRead)).validToDate.getTime();
+    return new X509Certificate(await startOfFile(file, MAX_BYTES)).validToDate.getTime();
   } catch {
     return undefined;
   }

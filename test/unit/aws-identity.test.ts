@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
@@ -8,7 +9,7 @@ import { identityWords, lookAtIdentity } from '../../agent/aws-identity.ts';
 import { openKms } from '../../agent/sign/kms.ts';
 import { openS3Sink } from '../../agent/sink/s3.ts';
 import { isAway, waitsForNobody } from '../../agent/sink/s3-away.ts';
-import { isExhibitError } from '../../evidence/error.ts';
+import { explain, isExhibitError } from '../../evidence/error.ts';
 
 /** The SDK's own chain in the surroundings that a pod may have, against small servers in place of AWS. */
 
@@ -178,6 +179,22 @@ describe('EKS Pod Identity', () => {
 });
 
 describe('IRSA', () => {
+  test('whose token STS repeats: it is in no word of the error, nor of its causes', async () => {
+    irsa(token(Date.now() + HOUR_MS));
+    answer = () => stsError('InvalidIdentityToken', `The token ${'c2ln'.repeat(60)} has no known issuer`, 400);
+    const error = await failure();
+    expect(explain(error)).toContain('has no known issuer');
+    expect(explain(error)).not.toContain('c2lnc2ln');
+  });
+
+  test('whose token is a FIFO that nobody writes to, which is not waited for', async () => {
+    const fifo = path.join(mkdtempSync(path.join(folder, 'fifo-')), 'token');
+    execFileSync('mkfifo', [fifo]);
+    const env = { AWS_WEB_IDENTITY_TOKEN_FILE: fifo, AWS_ROLE_ARN: 'arn:aws:iam::111122223333:role/exhibit-agent' };
+    const words = identityWords(await lookAtIdentity(env, 'none', 0));
+    expect(words).toContain(`its token ${fifo} cannot be read (ESPIPE)`);
+  });
+
   test('without its token file', async () => {
     irsa(path.join(folder, 'missing'));
     expect((await failure()).message).toContain(`IRSA gave no credentials: its token ${folder}/missing is not there`);
