@@ -18,6 +18,7 @@ import {
   withEnvironment,
 } from './config-file.ts';
 import { limitsSchema } from './limits.ts';
+import { LOG_LEVELS } from './log-level.ts';
 import { metricsSchema } from './machine-port.ts';
 import { policySchema, unknownSinks } from './policy.ts';
 import { signingSchema } from './sign/open.ts';
@@ -162,9 +163,7 @@ const commonSchema = z.strictObject({
   /** docs/schedules.md. */
   schedules: schedulesSchema,
   scheduleBudget: scheduleBudgetSchema,
-  log: z
-    .strictObject({ level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']).default('info') })
-    .prefault({}),
+  log: z.strictObject({ level: z.enum(LOG_LEVELS).default('info') }).prefault({}),
 });
 
 /** One sink, named `default`. */

@@ -17,10 +17,9 @@ const MOST_CPU_PERCENT = 100_000;
 /** A longer line is never emptied before what is in it has gone by itself. */
 const MOST_WAITING = 64;
 
-export const IO_PRIORITIES = ['normal', 'low', 'idle'] as const;
+const IO_PRIORITIES = ['normal', 'low', 'idle'] as const;
 export type IoPriority = (typeof IO_PRIORITIES)[number];
 
-/** Of the memory section, and of what a folder sink or a spool on a disk leaves. */
 const percent = z.number().min(0).max(100);
 
 export const limitsSchema = z.strictObject({
@@ -72,8 +71,7 @@ const LIGHT: readonly ArtifactName[] = ['processes', 'network', 'node', 'spec'];
 export const isHeavy = (artifact: ArtifactName): boolean => !LIGHT.includes(artifact);
 export const HEAVY_ARTIFACTS: readonly ArtifactName[] = ARTIFACTS.filter(isHeavy);
 
-export const SCARCE = ['memory', 'pressure', 'disk', 'queue'] as const;
-export type Scarce = (typeof SCARCE)[number];
+export type Scarce = 'memory' | 'pressure' | 'disk' | 'queue';
 
 /** For metrics: counters since the agent's start, but for the first two, which are as of now. */
 export interface LimitNumbers {

@@ -74,7 +74,7 @@ function readArguments(args: readonly string[]) {
 }
 
 /** What redis-benchmark prints of one test: a summary, and the latency at percentiles that halve what is left each time. */
-export function parseLatency(text: string): Latency {
+function parseLatency(text: string): Latency {
   const requestsPerSecond = Number(/throughput summary: ([\d.]+) requests per second/.exec(text)?.[1]);
   const [, , p50, , p99] =
     /avg\s+min\s+p50\s+p95\s+p99\s+max\s+([\d.]+)\s+([\d.]+)\s+([\d.]+)\s+([\d.]+)\s+([\d.]+)/.exec(text)?.slice(1) ??

@@ -14,7 +14,7 @@ const TEXTS: Readonly<Record<string, string>> = {
 };
 
 /** The text of a package's licence: its own files, or that of the licence that it declares, with its author's name. */
-export function licenceText(project: string, one: NpmPackage): string {
+function licenceText(project: string, one: NpmPackage): string {
   const folder = path.join(project, one.place);
   const files = readdirSync(folder, { withFileTypes: true })
     .filter((entry) => entry.isFile() && LICENCE_FILE.test(entry.name))

@@ -8,6 +8,7 @@ import {
   readConfigFile,
   withEnvironment,
 } from '../agent/config-file.ts';
+import { LOG_LEVELS } from '../agent/log-level.ts';
 import { metricsSchema } from '../agent/machine-port.ts';
 import { alertsSchema } from './alerts/config.ts';
 import { identitySchema } from './identity/operators.ts';
@@ -60,9 +61,7 @@ export const configSchema = z.strictObject({
   alerts: alertsSchema.optional(),
   /** The port of metrics and probes; docs/metrics.md. Absent: there is none. */
   metrics: metricsSchema.optional(),
-  log: z
-    .strictObject({ level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']).default('info') })
-    .prefault({}),
+  log: z.strictObject({ level: z.enum(LOG_LEVELS).default('info') }).prefault({}),
 });
 export type ControllerConfig = z.output<typeof configSchema>;
 

@@ -67,7 +67,7 @@ function mendSocket({ kind, socket, sockets = [] }: RuntimeFacts): string {
   if (other !== undefined) return `the node has ${other.path}: set runtime.socket to it, and in a pod mount its folder`;
   const [foreign] = sockets;
   if (foreign !== undefined) {
-    const name = foreign.kind === 'docker' ? 'Docker' : 'containerd';
+    const name = foreign.kind === 'docker' ? 'Docker' : foreign.path.includes('/crio/') ? 'CRI-O' : 'containerd';
     return `the node has ${name} (${foreign.path}): set runtime.kind: ${foreign.kind}, as ${MANIFESTS[foreign.kind]} does`;
   }
   return `start the runtime, check runtime.socket (${socket}), and that the agent may open it: ${mounted[mine]()}`;

@@ -43,7 +43,7 @@ const BY_ERRNO: Readonly<Record<string, GapReason>> = {
   EINVAL: 'not-supported',
 };
 
-export function gapReason({ errno }: Pick<Gap, 'errno'>): GapReason {
+function gapReason({ errno }: Pick<Gap, 'errno'>): GapReason {
   if (errno === undefined) return 'no-errno';
   return (Object.hasOwn(BY_ERRNO, errno) ? BY_ERRNO[errno] : undefined) ?? 'other-errno';
 }

@@ -44,7 +44,6 @@ const BY_NAME: Readonly<Record<string, S3ErrorKind>> = {
   TokenRefreshRequired: 'credentials',
   CredentialsProviderError: 'credentials',
   TokenProviderError: 'credentials',
-  IdentityError: 'credentials',
   RequestTimeTooSkewed: 'clock',
   RequestExpired: 'clock',
   RequestInTheFuture: 'clock',
