@@ -55,6 +55,7 @@ import type { NamedSink } from './sink/several.ts';
 import type { Sink } from './sink/sink.ts';
 import type { Vault } from './sink/vault.ts';
 import { openSpoolVault } from './sink/vault-place.ts';
+import { type EarlierListener, stopSignal } from './stop-signals.ts';
 import { tryController } from './trigger/controller-probe.ts';
 import { claimSocket } from './trigger/exec.ts';
 import { openTriggers } from './trigger/main.ts';
@@ -324,17 +325,16 @@ export function agentVersion(): string {
 }
 
 /** Runs the agent until SIGTERM or SIGINT. Logs go to stderr as JSON lines. */
-export async function runAgent(configFile: string): Promise<void> {
+export async function runAgent(configFile: string, earlier?: EarlierListener): Promise<void> {
+  // Before the start: a SIGTERM in the middle of it must still close what was opened.
+  const stop = stopSignal(earlier);
   const config = await loadConfig(configFile, process.env).catch(forWantOf('mount:/etc/exhibit'));
   const log = pino(
     { level: config.log.level, base: { cluster: config.cluster, node: config.node } },
     pino.destination(2),
   );
-  // Before the start: a SIGTERM in the middle of it must still close what was opened.
-  const stop = Promise.withResolvers<string>();
-  for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => stop.resolve(name));
   await using _agent = await startAgent(config, log);
-  const name = await stop.promise;
+  const name = await stop;
   log.info({ signal: name }, 'stopping');
 }
 

@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util';
 import { type Logger, pino } from 'pino';
 import { openLogLevels } from '../agent/log-level.ts';
 import { type MachinePort, openMachinePort } from '../agent/machine-port.ts';
+import { type EarlierListener, stopSignal } from '../agent/stop-signals.ts';
 import { ExhibitError, explain, isExhibitError } from '../evidence/error.ts';
 import { serveGrpc } from './api/grpc.ts';
 import { openHttp } from './api/http.ts';
@@ -120,17 +121,16 @@ export function controllerVersion(): string {
 }
 
 /** Runs the controller until SIGTERM or SIGINT; SIGHUP reads certificates anew. Logs go to stderr as JSON lines. */
-export async function runController(configFile: string): Promise<void> {
+export async function runController(configFile: string, earlier?: EarlierListener): Promise<void> {
+  const stop = stopSignal(earlier);
   const config = await loadConfig(configFile, process.env);
   const log = pino({ level: config.log.level, base: { controller: config.name } }, pino.destination(2));
-  const stop = Promise.withResolvers<string>();
-  for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => stop.resolve(name));
   await using controller = await startController(config, log);
   process.on('SIGHUP', () => {
     void controller.agents.reload();
     void controller.api.reload();
   });
-  const name = await stop.promise;
+  const name = await stop;
   log.info({ signal: name }, 'stopping');
 }
 

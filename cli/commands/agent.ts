@@ -14,10 +14,11 @@ export function registerAgent(program: Command, session: Session): void {
       const { demandStartRoom } = await import('../../agent/host/start-room.ts');
       await demandStartRoom();
       const { enterNodeCgroups } = await import('../../agent/host/cgroup-namespace.ts');
+      session.signal.throwIfAborted();
       enterNodeCgroups();
       const { runAgent } = await import('../../agent/main.ts');
-      session.releaseSignals();
-      await runAgent(config);
+      session.signal.throwIfAborted();
+      await runAgent(config, session);
     });
   examples(command, [['exhibit agent --config /etc/exhibit/agent.yaml', 'what the DaemonSet runs']]);
 }

@@ -11,8 +11,8 @@ export function registerController(program: Command, session: Session): void {
     .requiredOption('--config <file>', "the controller's YAML configuration")
     .action(async ({ config }: { config: string }) => {
       const { runController } = await import('../../controller/main.ts');
-      session.releaseSignals();
-      await runController(config);
+      session.signal.throwIfAborted();
+      await runController(config, session);
     });
   examples(command, [['exhibit controller --config /etc/exhibit/controller.yaml', 'what the Deployment runs']]);
 }

@@ -84,9 +84,9 @@ describe('the tree', () => {
     ).toEqual([]);
   });
 
-  test('controller/ shares with the agent only selectors, sizes, how a configuration is read, log levels and the port of metrics', () => {
+  test('controller/ shares with the agent only selectors, sizes, how a configuration is read, log levels, stop signals and the port of metrics', () => {
     const allowed =
-      /^(controller|evidence|proto)\/|^agent\/(runtime\/select|byte-size|config-file|log-level|machine-port|metrics\/process)\.ts$/;
+      /^(controller|evidence|proto)\/|^agent\/(runtime\/select|byte-size|config-file|log-level|machine-port|stop-signals|metrics\/process)\.ts$/;
     expect(
       breaches(
         (file) => file.startsWith('controller/'),
