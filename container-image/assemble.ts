@@ -6,7 +6,7 @@
 import {
   chmodSync,
   cpSync,
-  existsSync,
+  lstatSync,
   lutimesSync,
   mkdirSync,
   readdirSync,
@@ -33,13 +33,20 @@ const PROJECT = path.resolve(import.meta.dirname, '..');
 
 function main(base: string, target: string, env: NodeJS.ProcessEnv): void {
   const [packages, exhibit] = [path.join(target, 'packages'), path.join(target, 'exhibit')];
-  const created = env.SOURCE_DATE_EPOCH ? new Date(Number(env.SOURCE_DATE_EPOCH) * 1000) : new Date();
+  const created = timeOf(env.SOURCE_DATE_EPOCH);
   copyPackages(path.join(packages, HOME));
-  for (const part of PARTS.filter((name) => existsSync(path.join(PROJECT, name))))
-    cpSync(path.join(PROJECT, part), path.join(exhibit, HOME, part), { recursive: true });
+  for (const part of PARTS) cpSync(path.join(PROJECT, part), path.join(exhibit, HOME, part), { recursive: true });
   installCommand(exhibit);
   describeContents(base, path.join(exhibit, HOME), created, env.SOURCE ?? '');
   for (const layer of [packages, exhibit]) setTimes(layer, created);
+}
+
+/** reproducible-builds.org: whole seconds since the epoch; the build argument is empty where nobody gives it. */
+function timeOf(sourceDateEpoch = ''): Date {
+  if (sourceDateEpoch === '') return new Date();
+  if (!/^\d{1,11}$/.test(sourceDateEpoch))
+    throw new Error(`SOURCE_DATE_EPOCH is ${JSON.stringify(sourceDateEpoch)}, and not a number of whole seconds`);
+  return new Date(Number(sourceDateEpoch) * 1000);
 }
 
 function copyPackages(home: string): void {
@@ -50,18 +57,9 @@ function copyPackages(home: string): void {
       const inside = from.slice(from.lastIndexOf('/node_modules/') + '/node_modules/'.length);
       const place = inside.replace(/^(@[^/]+\/)?[^/]+\/?/, '');
       if (from === source || place === '') return !/\/node_modules\/\.bin$/.test(from);
-      return !isNeverLoaded(place, !path.basename(from).includes('.') && readIsFolder(from));
+      return !isNeverLoaded(place, lstatSync(from).isDirectory());
     },
   });
-}
-
-function readIsFolder(file: string): boolean {
-  try {
-    readdirSync(file);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 /** `exhibit` on the PATH: the kernel starts it by its first line, which names Node where the image has it. */

@@ -19,6 +19,8 @@ const WELCOME_TIMEOUT_MS = 20_000;
 const HEARTBEAT_MS = { least: 100, most: 300_000 };
 /** Heartbeats without an answer, after which the stream is let go. */
 const MISSED_HEARTBEATS = 2;
+/** A release; it is logged, and shown by the doctor. */
+const MAX_VERSION_CHARS = 256;
 /** What no controller of any version says: welcome twice, answers to no heartbeat. Commands are bounded where they are carried out. */
 const MAX_NONSENSE = 10;
 
@@ -118,6 +120,10 @@ class AgentStream {
       this.#end(
         `the controller speaks protocol ${welcome.protocol}, this agent ${PROTOCOL}: update the older of the two`,
       );
+      return;
+    }
+    if (welcome.controllerVersion.length > MAX_VERSION_CHARS) {
+      this.#end('the greeting of the controller holds more than a greeting holds');
       return;
     }
     this.#welcomed = true;

@@ -108,6 +108,14 @@ describe('a stream to the controller', () => {
     expect(await why).toBe('the controller speaks protocol 2, this agent 1: update the older of the two');
   });
 
+  test('ends with a version that is none: it would stand in the log and in what the doctor says', async () => {
+    const call = new FakeCall(false);
+    const why = held(call, new AbortController().signal);
+    call.emit('data', { welcome: { protocol: 1, controllerVersion: '9'.repeat(257), heartbeatMs: 15_000 } });
+    await vi.advanceTimersByTimeAsync(100);
+    expect(await why).toBe('the greeting of the controller holds more than a greeting holds');
+  });
+
   test('is let go where no welcome comes', async () => {
     const why = held(new FakeCall(false), new AbortController().signal);
     await vi.advanceTimersByTimeAsync(20_000);
