@@ -1,7 +1,8 @@
-import { readFile } from 'node:fs/promises';
+import { createReadStream } from 'node:fs';
+import { buffer } from 'node:stream/consumers';
 import { parseDocument } from 'yaml';
 import type { z } from 'zod';
-import { ExhibitError } from '../evidence/error.ts';
+import { ExhibitError, explain } from '../evidence/error.ts';
 
 /** Configuration files of the agent and the controller: YAML, what the environment says over it, and faults in words of people. */
 
@@ -11,24 +12,37 @@ const MAX_CONFIG_BYTES = 1024 * 1024;
 /** Environment variable -> path in the configuration. */
 export type EnvironmentKey = readonly [string, readonly string[]];
 
-/** @throws ExhibitError `config` */
+/** What a value shows of itself in an error. */
+const MAX_SHOWN_CHARS = 200;
+
+/** A pipe will do as well, and no more is read of anything than a configuration has. @throws ExhibitError `config` */
 export async function readConfigFile(file: string): Promise<string> {
-  try {
-    return await readFile(file, 'utf8');
-  } catch (cause) {
+  const bytes = await buffer(createReadStream(file, { end: MAX_CONFIG_BYTES })).catch((cause: unknown) => {
     throw new ExhibitError('config', `Cannot read the configuration file ${file}`, { cause });
+  });
+  if (bytes.length > MAX_CONFIG_BYTES) throw tooLarge(file);
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw new ExhibitError('config', `${file} is not text in UTF-8, and a name in it would be another one`, { cause });
   }
 }
 
+const tooLarge = (file: string): ExhibitError =>
+  new ExhibitError('config', `${file} is larger than 1 MiB: this is not a configuration file`);
+
 /** @throws ExhibitError `config` */
 export function parseYaml(text: string, file: string): unknown {
-  if (text.length > MAX_CONFIG_BYTES)
-    throw new ExhibitError('config', `${file} is larger than 1 MiB: this is not a configuration file`);
+  if (text.length > MAX_CONFIG_BYTES) throw tooLarge(file);
   const document = parseDocument(text);
   const fault = document.errors[0];
   if (fault !== undefined)
     throw new ExhibitError('config', `${file} is not valid YAML: ${fault.message.split('\n')[0]}`);
-  return document.toJS({ maxAliasCount: 100 }) ?? {};
+  try {
+    return document.toJS({ maxAliasCount: 100 }) ?? {};
+  } catch (cause) {
+    throw new ExhibitError('config', `${file} is not valid YAML here: ${explain(cause)}`, { cause });
+  }
 }
 
 /** What the environment says wins over the file; an empty variable says nothing. */
@@ -70,13 +84,11 @@ export function faultLines(issue: z.core.$ZodIssue, given: unknown, words: Fault
     );
   }
   if (issue.code === 'invalid_key') {
-    return [
-      `${path}: expected ${issue.issues[0]?.message ?? issue.message}, found ${JSON.stringify(issue.path.at(-1))}`,
-    ];
+    return [`${path}: expected ${issue.issues[0]?.message ?? issue.message}, found ${shownValue(issue.path.at(-1))}`];
   }
   const found = issue.path.reduce<unknown>((at, key) => ownValue(at, key), given);
-  const expected = issue.message.replace(/^Invalid (input|option): expected /, '');
-  const shown = words.isSecret(issue.path) && found !== undefined ? 'something else' : JSON.stringify(found);
+  const expected = issue.message.replace(/^(Invalid (input|option)|Too (small|big)): expected /, '');
+  const shown = words.isSecret(issue.path) && found !== undefined ? 'something else' : shownValue(found);
   return [`${path === '' ? 'the file' : path}: expected ${expected}, found ${shown ?? 'nothing'}`];
 }
 
@@ -86,6 +98,19 @@ export function configFault(file: string, faults: readonly string[]): ExhibitErr
     'config',
     [`${file} has ${faults.length === 1 ? 'a fault' : `${faults.length} faults`}:`, ...faults].join('\n  '),
   );
+}
+
+/** Undefined for what is not there. */
+function shownValue(found: unknown): string | undefined {
+  // JSON has no NaN and no infinity, and YAML has.
+  if (typeof found === 'number') return String(found);
+  try {
+    const text = JSON.stringify(found);
+    return text === undefined || text.length <= MAX_SHOWN_CHARS ? text : `${text.slice(0, MAX_SHOWN_CHARS)}...`;
+  } catch {
+    // An alias inside of its own anchor.
+    return 'something that holds itself';
+  }
 }
 
 function ownValue(at: unknown, key: PropertyKey): unknown {

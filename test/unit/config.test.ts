@@ -1,5 +1,9 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { parseConfig } from '../../agent/config.ts';
+import { loadConfig, parseConfig } from '../../agent/config.ts';
+import { isExhibitError } from '../../evidence/error.ts';
 
 const parse = (text: string, env: NodeJS.ProcessEnv = {}) => parseConfig(text, 'agent.yaml', env);
 
@@ -7,7 +11,8 @@ function fault(text: string, env: NodeJS.ProcessEnv = {}): string {
   try {
     parse(text, env);
   } catch (error) {
-    return error instanceof Error ? error.message : String(error);
+    if (isExhibitError(error, 'config')) return error.message;
+    throw error;
   }
   throw new Error('no fault was found');
 }
@@ -184,6 +189,41 @@ describe('the configuration', () => {
       'file:///other',
       'debug',
     ]);
+  });
+
+  test.each([
+    [
+      'an alias inside of its anchor',
+      'limits: &a [*a]',
+      'limits: expected object, received array, found something that holds itself',
+    ],
+    ['no number', 'limits: { cpuPercent: .nan }', 'limits.cpuPercent: expected number, received NaN, found NaN'],
+    [
+      'a number out of its bounds',
+      'limits: { cpuPercent: -1 }',
+      'limits.cpuPercent: expected number to be >=0, found -1',
+    ],
+    [
+      'a long text',
+      `limits: ${'x'.repeat(5_000)}`,
+      `limits: expected object, received string, found "${'x'.repeat(199)}...`,
+    ],
+  ])('says in a sentence what is wrong with %s', (_what, yaml, words) => {
+    expect(fault(`sink: { url: 'file:///e' }\n${yaml}`)).toContain(words);
+  });
+
+  test('is read to its bound, and refused where it is not text', async () => {
+    await expect(loadConfig('/dev/zero', {})).rejects.toThrow('/dev/zero is larger than 1 MiB');
+    const folder = mkdtempSync(path.join(tmpdir(), 'exhibit-config-'));
+    const file = path.join(folder, 'agent.yaml');
+    writeFileSync(file, Buffer.from('sink: { url: "file:///\xff" }', 'latin1'));
+    await expect(loadConfig(file, {})).rejects.toMatchObject({
+      code: 'config',
+      message: expect.stringContaining('is not text in UTF-8'),
+    });
+    writeFileSync(file, 'sink: { url: "file:///é" }');
+    expect((await loadConfig(file, {})).sinks[0]?.sink.url).toBe('file:///é');
+    rmSync(folder, { recursive: true });
   });
 
   test('survives a YAML bomb', () => {
