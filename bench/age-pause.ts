@@ -15,6 +15,7 @@ import type { Manifest } from '../evidence/manifest.ts';
 import { type LabAgent, startAgent } from '../test/lab/agent.ts';
 import { startNode } from '../test/lab/node.ts';
 import { type Load, startLoad } from './load.ts';
+import { median } from './median.ts';
 
 /** The gap is logged only after the container runs again, and the log reader is containerd. */
 const SETTLE_MS = 300;
@@ -64,9 +65,6 @@ async function capture(agent: LabAgent & { evidence: string }, load: Load, ident
     cpuMs,
   };
 }
-
-const median = (numbers: readonly number[]): number =>
-  numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? Number.NaN;
 
 const identity = await generateX25519Identity();
 const recipients = await Promise.all([identity, await generateX25519Identity()].map((one) => identityToRecipient(one)));

@@ -8,6 +8,7 @@ import { Encrypter, generateX25519Identity, identityToRecipient } from 'age-encr
 import { decryptFile } from '../evidence/age-reader.ts';
 import { createEncryption, type Encrypt } from '../evidence/age-writer.ts';
 import { createFrameWriter } from '../evidence/frames.ts';
+import { median } from './median.ts';
 
 const MIB = 2 ** 20;
 
@@ -54,9 +55,6 @@ async function library(content: Uint8Array, sizeMib: number, recipients: readonl
   });
   for await (const _ of await encrypter.encrypt(source));
 }
-
-const median = (values: readonly number[]): number =>
-  [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 
 const { values } = parseArgs({
   options: { size: { type: 'string', default: '512' }, rounds: { type: 'string', default: '3' } },

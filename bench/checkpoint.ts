@@ -17,6 +17,7 @@ import type { Manifest } from '../evidence/manifest.ts';
 import { type LabAgent, startAgent } from '../test/lab/agent.ts';
 import { type LabNode, startNode } from '../test/lab/node.ts';
 import { type Load, startLoad } from './load.ts';
+import { median } from './median.ts';
 import { measurePreflight } from './preflight.ts';
 
 /** The gap is logged only after the container runs again, and the log reader is containerd. */
@@ -149,9 +150,6 @@ async function diskBytesOf(node: LabNode, work: () => Promise<unknown>): Promise
   look(false);
   return [...last].reduce((sum, [pid, bytes]) => sum + Math.max(0, bytes - (first.get(pid) ?? 0)), 0);
 }
-
-const median = (values: readonly number[]): number =>
-  values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 
 function print(rows: readonly Row[]): void {
   const line = (cells: readonly string[]) =>

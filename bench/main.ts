@@ -27,6 +27,7 @@ import { checkpoint } from './checkpoint.ts';
 import { controller } from './controller.ts';
 import { footprint } from './footprint.ts';
 import { type Load, startLoad } from './load.ts';
+import { median } from './median.ts';
 import { memory } from './memory.ts';
 import { neighbour } from './neighbour.ts';
 import { processes } from './processes.ts';
@@ -71,9 +72,6 @@ async function measure(probe: Load, way: Way): Promise<Figure> {
   await sleep(SETTLE_MS);
   return { way: way.name, wallMs, stallMs: probe.longestSince(since) };
 }
-
-const median = (values: readonly number[]): number =>
-  values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 
 function table(figures: readonly Figure[], ways: readonly Way[]): string {
   const rows = ways.map(({ name }) => {

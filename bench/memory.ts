@@ -17,6 +17,7 @@ import { type LabAgent, startAgent } from '../test/lab/agent.ts';
 import { run } from '../test/lab/machine.ts';
 import { type LabNode, startNode } from '../test/lab/node.ts';
 import { type Load, startLoad } from './load.ts';
+import { median } from './median.ts';
 
 interface Row {
   readonly sizeMib: number;
@@ -156,9 +157,6 @@ function zstd(cores: string, scratch: string): { ms: number; bytes: number } {
   rmSync(out);
   return { ms, bytes };
 }
-
-const median = (values: readonly number[]): number =>
-  values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 
 async function measure(sizeMib: number, processes: number, rounds: number, memcpy: string): Promise<Row> {
   const scratch = mkdtempSync(path.join(os.tmpdir(), 'exhibit-bench-'));

@@ -20,6 +20,7 @@ import { startNode } from '../test/lab/node.ts';
 import type { LabPod } from '../test/lab/pod.ts';
 import { zooNodeRoot } from '../test/lab/zoo.ts';
 import { startLoad } from './load.ts';
+import { median } from './median.ts';
 
 const SERVER = 'redis';
 const SOCKET = '/tmp/redis.sock';
@@ -119,9 +120,6 @@ async function measure(pod: LabPod, requests: number, way: Way): Promise<Figure>
   const captureMs = captures === 0 ? 0 : wallMs / captures;
   return { way: way.name, ...(await answered), captures, captureMs, cores, load: os.loadavg()[0] ?? 0 };
 }
-
-const median = (values: readonly number[]): number =>
-  values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 
 /** Ratios are those to `no capture` of the same round, since the rest of the machine changes from round to round. */
 function table(figures: readonly Figure[], ways: readonly Way[]): string {

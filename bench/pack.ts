@@ -17,6 +17,7 @@ import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { openLocalSink } from '../agent/sink/local.ts';
 import { createBundleWriter } from '../evidence/write.ts';
+import { median } from './median.ts';
 
 interface Figure {
   readonly wallMs: number;
@@ -89,11 +90,6 @@ function zstd(file: string, folder: string): Figure {
     throw new Error(`zstd failed: ${stderr}`);
   }
   return { wallMs: wall * 1000, cpuMs: (user + system) * 1000, storedBytes: statSync(stored).size };
-}
-
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((one, other) => one - other);
-  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
 }
 
 function report(sizeBytes: number, figures: ReadonlyMap<string, readonly Figure[]>): void {

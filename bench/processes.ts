@@ -13,6 +13,7 @@ import path from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { parseArgs } from 'node:util';
 import { AGENT_ENVIRONMENT } from '../agent/environment.ts';
+import { median } from './median.ts';
 import type { ScanFigures } from './processes-once.ts';
 
 /** What issue 5 allows, of one core. */
@@ -122,9 +123,6 @@ function measure(scratch: string, pids: readonly string[]): Round {
   rmSync(out, { recursive: true });
   return { packed, dropped, peers, sha256GbPerSecond: sha256Speed() };
 }
-
-const median = (values: readonly number[]): number =>
-  values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 
 function report(rounds: readonly Round[]): string {
   const of = (pick: (round: Round) => number): number => median(rounds.map(pick));

@@ -15,6 +15,7 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { type LabAgent, startAgent } from '../test/lab/agent.ts';
 import { type LabNode, startNode } from '../test/lab/node.ts';
+import { median } from './median.ts';
 import { makeLargeFiles, makeSmallFiles, type Tree } from './rootfs-tree.ts';
 
 const MIB = 2 ** 20;
@@ -146,9 +147,6 @@ function upperOf(node: LabNode, pid: number): string {
   if (upper === undefined) throw new Error('the container has no upper directory');
   return upper;
 }
-
-const median = (values: readonly number[]): number =>
-  values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 
 function print({ name, files, contentBytes, figures }: Row): void {
   process.stdout.write(`\n${name}: ${files} files, ${(contentBytes / MIB).toFixed(0)} MiB\n`);

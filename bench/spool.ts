@@ -18,6 +18,7 @@ import { openSink } from '../agent/sink/open.ts';
 import { openVault } from '../agent/sink/vault.ts';
 import { createFrameWriter } from '../evidence/frames.ts';
 import { startS3 } from '../test/lab/s3.ts';
+import { median } from './median.ts';
 
 const WAYS = ['no vault', 'ledger', 'ledger and write-ahead'] as const;
 type Way = (typeof WAYS)[number];
@@ -120,9 +121,6 @@ async function measure(server: Server, way: Way, key: string, sizeBytes: number)
     rmSync(folder, { recursive: true, force: true });
   }
 }
-
-const median = (values: readonly number[]): number =>
-  values.toSorted((one, other) => one - other)[Math.floor(values.length / 2)] ?? Number.NaN;
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
