@@ -1,9 +1,10 @@
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startAgent } from '../lab/agent.ts';
+import { labRoot } from '../lab/cache.mjs';
 import { startNode } from '../lab/node.ts';
 import { labObstacle, requireLab } from '../lab/requires.ts';
 import { compromisedPod } from '../lab/victim.ts';
@@ -17,7 +18,9 @@ import { hasProgram, shell } from './readers.ts';
 
 const blocks = (await allPages()).flatMap((page) => page.blocks).filter(({ comment }) => comment === 'run: bundle');
 /** Programs that a machine may lack. */
-const JUDGES = ['jq', 'zstd', 'gdb', 'mactime'];
+const JUDGES = ['jq', 'zstd', 'gdb', 'mactime', 'yara'];
+/** Programs that Debian 12 has not, and the lab's node has. */
+const NODE_JUDGES = ['checkpointctl', 'crit'];
 
 /** What a reader is to see by a block, on its screen or in the files that it leaves, by the heading that it stands below. */
 const SHOWN: Readonly<Record<string, readonly RegExp[]>> = {
@@ -34,12 +37,25 @@ const SHOWN: Readonly<Record<string, readonly RegExp[]>> = {
     /DB_PASSWORD=hunter2/,
     /^processes\/recovered\/\d+\/exe$/m,
   ],
-  'memory: gdb, strings, YARA': [/^\d+\/core$/m, /LWP \d+/, /^secret\t\d+/m],
-  'checkpoint: checkpointctl, crit': [/Dumping finished successfully/, /^tasks: worked/m],
+  'memory: gdb, strings, YARA': [/^\d+\/core$/m, /LWP \d+/, /^secret\t\d+/m, /^secret core$/m],
+  'checkpoint: checkpointctl, crit': [
+    /Dumping finished successfully/,
+    /^tasks: worked/m,
+    /Process tree/,
+    /ESTABLISHED|Open files/,
+    /^ +1 +1 +1 +\S+$/m,
+  ],
   'files: tar, mactime, an image': [/tmp\/\.x\/notes\.txt|org\.opencontainers\.image|mediaType/],
   'logs, spec': [/shop listening on :8080/, /CAP_/],
   'All of it in one order: Timesketch, mactime': [/^ *[1-9]\d+ timeline\.jsonl$/m],
 };
+
+/** Runs the node's program of its own name in the caller's folder, in mounts that go with it. */
+const ON_THE_NODE = `#!/bin/sh
+exec unshare --mount --propagation private sh -ec 'root=$1 name=$2; shift 2
+mount --bind "$PWD" "$root/mnt"; mount -t tmpfs none "$root/tmp"
+exec chroot "$root" sh -c "cd /mnt; exec \\"\\$@\\"" sh "$name" "$@"' sh '${labRoot()}' "$(basename "$0")" "$@"
+`;
 
 let folder: string;
 let environment: NodeJS.ProcessEnv;
@@ -49,6 +65,7 @@ beforeAll(async () => {
   folder = mkdtempSync(path.join(tmpdir(), 'exhibit-docs-e2e-'));
   mkdirSync(path.join(folder, 'bin'));
   symlinkSync(path.join(ROOT, 'cli/main.ts'), path.join(folder, 'bin/exhibit'));
+  for (const name of NODE_JUDGES) writeFileSync(path.join(folder, 'bin', name), ON_THE_NODE, { mode: 0o755 });
   const key = path.join(folder, 'seal.pem');
   shell(
     'openssl genpkey -algorithm ed25519 -out "$1" && openssl pkey -in "$1" -pubout -out "$2"',
