@@ -16,7 +16,10 @@ import { hasProgram, shell } from './readers.ts';
  * the pages themselves; test/unit/docs/blocks.test.ts holds them to it.
  */
 
-const blocks = (await allPages()).flatMap((page) => page.blocks).filter(({ comment }) => comment === 'run: bundle');
+const all = (await allPages()).flatMap((page) => page.blocks);
+const blocks = all.filter(({ comment }) => comment === 'run: bundle');
+/** By hand, without exhibit, in the folder of the bundle; test/unit/evidence/format-doc.test.ts runs them on one that was made up. */
+const byHand = all.filter(({ page, language }) => page === 'docs/format.md' && language === 'sh');
 /** Programs that a machine may lack. */
 const JUDGES = ['jq', 'zstd', 'gdb', 'mactime', 'yara'];
 /** Programs that Debian 12 has not, and the lab's node has. */
@@ -110,6 +113,22 @@ describe.each([...new Set(blocks.map(({ page }) => page))])('%s', (page) => {
       expect(ran.status, `${ran.stdout}${ran.stderr}`).toBe(0);
       expect(ran.stderr.toString()).not.toMatch(/error|No such|cannot|not found/i);
       for (const shown of SHOWN[heading] ?? [/no words for this heading/]) expect(ran.stdout.toString()).toMatch(shown);
+    });
+  }
+});
+
+describe('docs/format.md', () => {
+  test('has commands', () => {
+    expect(byHand.length).toBeGreaterThan(10);
+  });
+
+  for (const { at, heading, text } of byHand) {
+    test(`has commands that work in its folder: ${heading} (${at})`, (context) => {
+      requireLab(context);
+      const env = { ...environment, TMPDIR: folder };
+      const ran = spawnSync('bash', ['-eu', '-o', 'pipefail', '-c', text], { cwd: environment.BUNDLE, env });
+      expect(ran.status, `${ran.stdout}${ran.stderr}`).toBe(0);
+      expect(ran.stderr.toString()).not.toMatch(/error|No such|cannot|not found/i);
     });
   }
 });
