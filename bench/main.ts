@@ -10,6 +10,7 @@
  *   npm run bench -- sink [...]              see sink.ts
  *   npm run bench -- controller [...]        see controller.ts
  *   npm run bench -- neighbour [...]         see neighbour.ts
+ *   npm run bench -- rest [...]              see rest.ts
  *
  * Every way is taken in turn, several rounds, on the same container; the medians are printed as a table and all figures
  * are kept as JSON. Absolute times are this machine's: compare the ratios.
@@ -31,6 +32,7 @@ import { median } from './median.ts';
 import { memory } from './memory.ts';
 import { neighbour } from './neighbour.ts';
 import { processes } from './processes.ts';
+import { rest } from './rest.ts';
 import { rootfs } from './rootfs.ts';
 import { sink } from './sink.ts';
 
@@ -102,6 +104,7 @@ async function main(): Promise<void> {
   if (process.argv[2] === 'checkpoint') return checkpoint(process.argv.slice(3));
   if (process.argv[2] === 'rootfs') return rootfs(process.argv.slice(3));
   if (process.argv[2] === 'neighbour') return neighbour(process.argv.slice(3));
+  if (process.argv[2] === 'rest') return rest(process.argv.slice(3));
   if (process.argv[2] === 'sink') return sink(process.argv.slice(3));
   return capture();
 }

@@ -69,6 +69,7 @@ const HOST_PACKAGES = {
   flock: 'util-linux',
   xz: 'xz-utils',
   mactime: 'sleuthkit',
+  yara: 'yara',
   setfattr: 'attr',
   readelf: 'binutils',
   nft: 'nftables',

@@ -30,7 +30,7 @@ const blocks = (await allPages())
   .filter(({ name }) => GUIDES.includes(name))
   .flatMap((page) => page.blocks)
   .filter(({ language }) => language === 'sh');
-const isRun = ({ comment }: Block): boolean => /^run: (?:bundle|folder|manifests)$/.test(comment ?? '');
+const isRun = ({ comment }: Block): boolean => /^run: (?:bundle|controller|folder|manifests)$/.test(comment ?? '');
 const here = blocks.filter(({ comment }) => comment === 'run: folder' || comment === 'run: manifests');
 
 describe('a block of shell in a guide', () => {

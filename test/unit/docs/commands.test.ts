@@ -109,6 +109,26 @@ describe('command lines in the pages', () => {
     expect(faults).toEqual([]);
   });
 
+  test('are told of every command and option that there is', () => {
+    const text = pages.filter(({ name }) => /^docs\/(?:cli|diff|timeline|image|custody)\.md$/.test(name));
+    const told = new Set(
+      text.flatMap(({ blocks, spans }) =>
+        [...blocks, ...spans].flatMap((one) => one.text.match(/--[a-z][a-z-]*|(?<![\w-])[a-z][a-z-]+/g) ?? []),
+      ),
+    );
+    const below = (command: Command): Command[] => [command, ...command.commands.flatMap(below)];
+    const all = below(buildProgram(session, { text: '' })).slice(1);
+    expect(all.length).toBeGreaterThan(30);
+    const headings =
+      readFileSync(path.join(ROOT, 'docs/cli.md'), 'utf8')
+        .match(/^##.*$/gm)
+        ?.join(' ') ?? '';
+    const commands = all.map((one) => one.name()).filter((name) => !told.has(name) && !headings.includes(name));
+    const options = all.flatMap((one) => one.options.map(({ long }) => ({ at: one.name(), long: long ?? '' })));
+    const silent = options.filter(({ long }) => long !== '--help' && !told.has(long));
+    expect([...commands, ...silent.map(({ at, long }) => `${at} ${long}`)]).toEqual([]);
+  });
+
   test('within text have names of commands and options that there are', () => {
     const within = pages.flatMap(({ spans }) => spans.filter(({ text }) => /^exhibit [a-z-]/.test(text)));
     expect(within.length).toBeGreaterThan(100);
