@@ -8,6 +8,7 @@ import { parseConfig as parseAgent } from '../../../agent/config.ts';
 import { parseConfig as parseController } from '../../../controller/config.ts';
 import { RENDER_TIMEOUT_MS, render, renderObstacle } from '../../lab/manifests.ts';
 import { requireProgram } from '../evidence/programs.ts';
+import { schemaFaults } from '../manifests/schemas.ts';
 import { allPages, type Block, ROOT } from './pages.ts';
 import { shellCommands } from './shell-commands.ts';
 
@@ -109,11 +110,12 @@ describe.each([...new Set(here.map(({ page }) => page))])('%s', (page) => {
 
   test('writes an overlay that kubectl builds, with the image by its digest', {
     timeout: RENDER_TIMEOUT_MS,
-  }, (context) => {
+  }, async (context) => {
     has(context);
     const obstacle = renderObstacle();
     if (obstacle !== undefined) context.skip(obstacle);
     const objects = render(overlay());
+    expect((await Promise.all(objects.map(schemaFaults))).flat()).toEqual([]);
     const images = [...JSON.stringify(objects).matchAll(/"image":"([^"]*)"/g)].map(([, image]) => image);
     const image = `111122223333.dkr.ecr.eu-central-1.amazonaws.com/exhibit@${LEFT_BY_AWS.digest}`;
     expect(images).toEqual([image, image]);
