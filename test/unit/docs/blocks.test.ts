@@ -154,4 +154,18 @@ describe.each([...new Set(here.map(({ page }) => page))])('%s', (page) => {
     });
     expect(ran).toMatchObject({ status: 0, stderr: 'bucket.json wants bucket, which is not set\n' });
   });
+
+  test("fills the trust of IRSA with the cluster's account, whose provider it is", (context) => {
+    has(context);
+    const lines = blocks.flatMap(({ text }) => text.split('\n')).filter((line) => line.includes('fill trust-irsa'));
+    const ran = spawnSync('bash', ['--norc', '-euc', `. ./names.sh; ${lines.join('; ')}; cat agent-trust.json`], {
+      cwd: path.join(folder, 'work'),
+      env: { PATH: process.env.PATH, ...LEFT_BY_AWS, oidc_provider: 'oidc.eks.eu-central-1.amazonaws.com/id/EXAMPLE' },
+      encoding: 'utf8',
+    });
+    expect(ran.stderr).toBe('');
+    expect(ran.stdout).toContain(
+      'arn:aws:iam::111122223333:oidc-provider/oidc.eks.eu-central-1.amazonaws.com/id/EXAMPLE',
+    );
+  });
 });
