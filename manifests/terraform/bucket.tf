@@ -1,14 +1,15 @@
 locals {
   names = {
-    partition          = data.aws_partition.here.partition
-    dns_suffix         = data.aws_partition.here.dns_suffix
-    account            = data.aws_caller_identity.here.account_id
-    region             = var.region
-    bucket             = var.bucket
-    prefix             = var.prefix
-    oidc_provider      = var.oidc_provider
-    custodian_role_arn = var.custodian_role_arn
-    cluster_arn        = "arn:${data.aws_partition.here.partition}:eks:${var.region}:${data.aws_caller_identity.here.account_id}:cluster/${var.cluster_name}"
+    partition              = data.aws_partition.here.partition
+    dns_suffix             = data.aws_partition.here.dns_suffix
+    account                = data.aws_caller_identity.here.account_id
+    region                 = var.region
+    bucket                 = var.bucket
+    prefix                 = var.prefix
+    longest_retention_days = var.longest_retention_days
+    oidc_provider          = var.oidc_provider
+    custodian_role_arn     = var.custodian_role_arn
+    cluster_arn            = "arn:${data.aws_partition.here.partition}:eks:${var.region}:${data.aws_caller_identity.here.account_id}:cluster/${var.cluster_name}"
   }
 }
 

@@ -27,6 +27,11 @@ resource "aws_kms_key" "seal" {
   policy = templatefile("${path.module}/../iam/seal-key.json", merge(local.names, {
     agent_role_arn = aws_iam_role.agent.arn
   }))
+
+  # Seals are checked with the public key alone, but nobody seals with a key that is gone.
+  lifecycle {
+    prevent_destroy = true
+  }
 }
 
 resource "aws_kms_alias" "seal" {

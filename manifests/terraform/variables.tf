@@ -15,6 +15,12 @@ variable "prefix" {
   default     = "exhibit"
 }
 
+variable "longest_retention_days" {
+  description = "The largest retainDays of sink.objectLock: the bucket refuses longer ones, so that stolen credentials lock nothing for a century."
+  type        = number
+  default     = 3650
+}
+
 variable "cluster_name" {
   description = "The EKS cluster whose agents write evidence."
   type        = string

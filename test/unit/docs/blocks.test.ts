@@ -1,10 +1,14 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, symlinkSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readFileSync, symlinkSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { parseConfig as parseAgent } from '../../../agent/config.ts';
+import { parseConfig as parseController } from '../../../controller/config.ts';
+import { RENDER_TIMEOUT_MS, render, renderObstacle } from '../../lab/manifests.ts';
 import { requireProgram } from '../evidence/programs.ts';
+import { schemaFaults } from '../manifests/schemas.ts';
 import { allPages, type Block, ROOT } from './pages.ts';
 import { shellCommands } from './shell-commands.ts';
 
@@ -23,6 +27,12 @@ const ELSEWHERE = new Set([
   'timesketch_importer',
   'pg_dump',
 ]);
+/** What the blocks of install-eks that ask AWS write down for those that follow. */
+const LEFT_BY_AWS = {
+  evidence_key_arn: 'arn:aws:kms:eu-central-1:444455556666:key/1234abcd-12ab-34cd-56ef-1234567890ab',
+  seal_key_arn: 'arn:aws:kms:eu-central-1:444455556666:key/0987dcba-09fe-87dc-65ba-ab0987654321',
+  digest: `sha256:${'0123456789abcdef'.repeat(4)}`,
+};
 /** Programs that a machine may lack. */
 const JUDGES = ['openssl', 'jq', 'age-keygen', 'envsubst'];
 
@@ -76,14 +86,86 @@ describe.each([...new Set(here.map(({ page }) => page))])('%s', (page) => {
       const work = path.join(folder, 'work');
       mkdirSync(work, { recursive: true });
       if (needsManifests && !existsSync(path.join(work, 'manifests'))) {
-        symlinkSync(path.join(ROOT, 'manifests'), path.join(work, 'manifests'));
+        // No link: kustomize follows none out of its folder.
+        cpSync(path.join(ROOT, 'manifests'), path.join(work, 'manifests'), { recursive: true });
       }
       const ran = spawnSync('bash', ['-euo', 'pipefail', '-c', text], {
         cwd: work,
-        env: { PATH: `${folder}/bin:${path.dirname(process.execPath)}:${process.env.PATH}`, HOME: folder },
+        env: {
+          PATH: `${folder}/bin:${path.dirname(process.execPath)}:${process.env.PATH}`,
+          HOME: folder,
+          ...LEFT_BY_AWS,
+        },
         encoding: 'utf8',
       });
       expect(ran.status, `${ran.stdout}${ran.stderr}`).toBe(0);
     });
   }
+
+  if (page !== 'docs/install-eks.md') return;
+  const overlay = () => path.join(folder, 'work/my-overlay');
+  const has = (context: Parameters<typeof requireProgram>[0]) => {
+    if (!existsSync(overlay())) context.skip('the blocks before were skipped');
+  };
+
+  test('writes an overlay that kubectl builds, with the image by its digest', {
+    timeout: RENDER_TIMEOUT_MS,
+  }, async (context) => {
+    has(context);
+    const obstacle = renderObstacle();
+    if (obstacle !== undefined) context.skip(obstacle);
+    const objects = render(overlay());
+    expect((await Promise.all(objects.map(schemaFaults))).flat()).toEqual([]);
+    const images = [...JSON.stringify(objects).matchAll(/"image":"([^"]*)"/g)].map(([, image]) => image);
+    const image = `111122223333.dkr.ecr.eu-central-1.amazonaws.com/exhibit@${LEFT_BY_AWS.digest}`;
+    expect(images).toEqual([image, image]);
+    const secrets = new Set([...JSON.stringify(objects).matchAll(/"secretName":"([^"]*)"/g)].map(([, name]) => name));
+    const made = new Set(
+      blocks.flatMap(({ text }) => [...text.matchAll(/create secret \S+ (\S+)/g)].map(([, name]) => name)),
+    );
+    made.delete('generic');
+    expect([...secrets].filter((name) => !made.has(name))).toEqual([]);
+  });
+
+  test('writes configurations that the programs take, with what the policies are for', (context) => {
+    has(context);
+    const textOf = (name: string) => readFileSync(path.join(overlay(), name), 'utf8');
+    const { cluster, sinks } = parseAgent(textOf('agent.yaml'), 'agent.yaml', {});
+    expect(cluster).toBe('prod');
+    expect(sinks).toMatchObject([
+      { sink: { url: 's3://evidence-prod-eu/exhibit', serverSideEncryption: { keyId: LEFT_BY_AWS.evidence_key_arn } } },
+    ]);
+    expect(() => parseController(textOf('controller.yaml'), 'controller.yaml', {})).not.toThrow();
+    const policies = ['agent-policy.json', 'bucket-policy.json', 'seal-key-policy.json'].map((name) =>
+      readFileSync(path.join(folder, 'work', name), 'utf8'),
+    );
+    expect(policies[0]).toContain(LEFT_BY_AWS.seal_key_arn);
+    expect(policies[1]).toContain('arn:aws:s3:::evidence-prod-eu/exhibit/*');
+    expect(policies[2]).toContain('arn:aws:iam::111122223333:role/exhibit-agent');
+  });
+
+  test('refuses to fill a policy for which a name is missing', (context) => {
+    has(context);
+    const script = '. ./names.sh; unset bucket; ! fill bucket none.json && ! test -e none.json';
+    const ran = spawnSync('bash', ['--norc', '-c', script], {
+      cwd: path.join(folder, 'work'),
+      env: { PATH: process.env.PATH, ...LEFT_BY_AWS },
+      encoding: 'utf8',
+    });
+    expect(ran).toMatchObject({ status: 0, stderr: 'bucket.json wants bucket, which is not set\n' });
+  });
+
+  test("fills the trust of IRSA with the cluster's account, whose provider it is", (context) => {
+    has(context);
+    const lines = blocks.flatMap(({ text }) => text.split('\n')).filter((line) => line.includes('fill trust-irsa'));
+    const ran = spawnSync('bash', ['--norc', '-euc', `. ./names.sh; ${lines.join('; ')}; cat agent-trust.json`], {
+      cwd: path.join(folder, 'work'),
+      env: { PATH: process.env.PATH, ...LEFT_BY_AWS, oidc_provider: 'oidc.eks.eu-central-1.amazonaws.com/id/EXAMPLE' },
+      encoding: 'utf8',
+    });
+    expect(ran.stderr).toBe('');
+    expect(ran.stdout).toContain(
+      'arn:aws:iam::111122223333:oidc-provider/oidc.eks.eu-central-1.amazonaws.com/id/EXAMPLE',
+    );
+  });
 });

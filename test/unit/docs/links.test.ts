@@ -47,7 +47,10 @@ describe('every page', () => {
     // In blocks, as the tree that one copies or applies.
     const applied = pages.flatMap(({ blocks }) =>
       blocks.flatMap(({ at, text }) =>
-        [...text.matchAll(/(?<![\w./-])manifests\/[\w/-]+(?:\.\w+)?/g)].map(([found]) => ({ at, text: found })),
+        [...text.matchAll(/(?<![\w./-])(?:\.\.\/)?(manifests\/[\w/-]+(?:\.\w+)?)/g)].map(([, found = '']) => ({
+          at,
+          text: found,
+        })),
       ),
     );
     expect(applied.length).toBeGreaterThan(5);

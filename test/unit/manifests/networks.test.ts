@@ -100,6 +100,13 @@ describe('networks', () => {
     ]);
   });
 
+  test('on EKS both also reach DNS at the address of the cluster, where no pod of CoreDNS is', () => {
+    expect(waysOf(renderWith('base', ['components/eks']), 'exhibit-dns')).toEqual([
+      'out UDP 53,TCP 53: 10.100.0.10/32',
+      'out UDP 53,TCP 53: 172.20.0.10/32',
+    ]);
+  });
+
   test('every pod of base is in a policy for both directions', () => {
     const policies = render('base').filter(({ kind }) => kind === 'NetworkPolicy');
     const selected = policies.map((one) => {

@@ -20,6 +20,7 @@ export const VALUES: Readonly<Record<string, string>> = {
   region: 'eu-central-1',
   bucket: 'amzn-s3-demo-bucket',
   prefix: 'exhibit',
+  longest_retention_days: '3650',
   evidence_key_arn: 'arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab',
   seal_key_arn: 'arn:aws:kms:eu-central-1:111122223333:key/0987dcba-09fe-87dc-65ba-ab0987654321',
   agent_role_arn: 'arn:aws:iam::111122223333:role/exhibit-agent',
@@ -35,6 +36,8 @@ export const placeholdersOf = (text: string): string[] => [
 ];
 
 const action = z.string().regex(/^([a-z0-9-]+:[A-Za-z]+|s3:\*)$/, { error: 'service:Action' });
+/** What a refusal leaves out may be a group, which a grant may not. */
+const spared = z.string().regex(/^[a-z0-9-]+:[A-Za-z]+\*?$/, { error: 'service:Action' });
 const arn = z.string().regex(/^(\*|arn:aws:(s3:::|kms:|iam::|eks:)[^\s]*)$/, { error: 'an ARN, or *' });
 const oneOrMore = <T extends z.ZodType>(item: T) => z.union([item, z.array(item).min(1)]);
 
@@ -43,6 +46,7 @@ const OPERATORS = [
   'ArnNotLike',
   'Bool',
   'Null',
+  'NumericGreaterThan',
   'StringEquals',
   'StringEqualsIfExists',
   'StringLike',
@@ -69,7 +73,7 @@ const statement = z
       ])
       .optional(),
     Action: oneOrMore(action).optional(),
-    NotAction: oneOrMore(action).optional(),
+    NotAction: oneOrMore(spared).optional(),
     Resource: oneOrMore(arn).optional(),
     Condition: conditions.optional(),
   })

@@ -105,4 +105,15 @@ describe('the Terraform example', () => {
     const names = [...Object.keys(commonNames()), ...given(policy)];
     expect(placeholdersOf(templateOf(policy)).filter((name) => !names.includes(name))).toEqual([]);
   });
+
+  test('has no policy of its own: each is a template of manifests/iam, but who may read, which is for the site to say', () => {
+    const policies = [...resources()].flatMap(([name, body]) =>
+      Object.entries(body)
+        .filter(([key]) => /^(?:assume_role_)?policy$/.test(key))
+        .map(([key, value]) => [`${name}.${key}`, String(value)] as const),
+    );
+    expect(policies.length).toBe(7);
+    const own = policies.filter(([, value]) => !/^\$\{templatefile\("\$\{path\.module\}\/\.\.\/iam\//.test(value));
+    expect(own).toEqual([['aws_iam_role.reader.assume_role_policy', `$${'{var.reader_trust_policy}'}`]]);
+  });
 });
