@@ -88,7 +88,10 @@ describe('the metrics of the store', () => {
       store.openCase({ caseId: 'x', title: '', openedBy: 'a', openedAtMs: 1 }, anEntry()),
     ).resolves.toBeDefined();
     await expect(store.openCase({ caseId: 'x', title: '', openedBy: 'a', openedAtMs: 1 }, anEntry())).rejects.toThrow();
-    expect(await value('exhibit_controller_store_errors_total', { call: 'openCase' })).toBe(0);
+    const note = { by: 'a', atMs: 1, text: 'x' };
+    await expect(store.noteCase('nobody', note, anEntry())).rejects.toMatchObject({ code: 'case-not-found' });
+    for (const call of ['openCase', 'noteCase'])
+      expect([call, await value('exhibit_controller_store_errors_total', { call })]).toEqual([call, 0]);
     await opened[Symbol.asyncDispose]();
     await expect(store.case('x')).rejects.toThrow();
     expect(await value('exhibit_controller_store_errors_total', { call: 'case' })).toBe(1);
