@@ -1,115 +1,23 @@
-import { readFileSync } from 'node:fs';
-import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { type AlertsConfig, alertsSchema } from '../../controller/alerts/config.ts';
+import { rename, rm, writeFile } from 'node:fs/promises';
+import { describe, expect, test } from 'vitest';
 import type { Api } from '../../controller/api/api.ts';
-import type { NewAudit } from '../../controller/store/store.ts';
-import { ExhibitError } from '../../evidence/error.ts';
-import { type FakeApi, fakeApi } from '../lab/fake-api.ts';
-import { type HttpLab, memoryStore, startHttpLab } from '../lab/http-controller.ts';
+import {
+  config,
+  counts,
+  eachWithSecret,
+  event,
+  folder,
+  grants,
+  SECRET,
+  sample,
+  secretFile,
+  send,
+  withLab,
+} from './alerts-lab.ts';
 
 /** Webhooks over TLS, sent by curl: what counts is how many captures come of them. */
 
-const SECRET = 'falco-secret-0123456789';
-const sample = (name: string): Record<string, unknown> =>
-  JSON.parse(readFileSync(path.join(import.meta.dirname, `../unit/fixtures/alerts/${name}.json`), 'utf8'));
-
-let folder: string;
-let secretFile: string;
-beforeEach(async () => {
-  folder = await mkdtemp(path.join(tmpdir(), 'exhibit-alerts-'));
-  secretFile = path.join(folder, 'secret');
-  await writeFile(secretFile, `${SECRET}\n`);
-});
-afterEach(() => rm(folder, { recursive: true, force: true }));
-
-const grants = [{ clusters: ['prod'], namespaces: ['shop'] }];
-/** The samples' time, so that none of them is old. */
-const now = () => Date.parse('2026-11-20T10:00:30Z');
-
-function config(more: object = {}, rule: object = { name: 'shells', do: { capture: {} } }): AlertsConfig {
-  return alertsSchema.parse({
-    sources: {
-      falco: { kind: 'falco', cluster: 'prod', secret: { bearerFile: secretFile }, grants },
-      prometheus: {
-        kind: 'alertmanager',
-        clusterFrom: 'cluster',
-        secret: { basicUser: 'am', file: secretFile },
-        grants,
-      },
-      aws: {
-        kind: 'guardduty',
-        clusterNames: { 'shop-eks': 'prod' },
-        secret: { header: 'x-api-key', file: secretFile },
-        grants,
-      },
-      sidecar: { kind: 'falco', cluster: 'prod', secret: { certificate: 'alice' }, grants },
-    },
-    rules: [rule],
-    ...more,
-  });
-}
-
-interface Told {
-  readonly status: number;
-  readonly headers: Headers;
-  readonly body: {
-    alerts?: { outcome: string; target?: string; captureIds?: string[]; note?: string }[];
-    error?: { code: string; message: string };
-  };
-}
-
-async function send(
-  lab: HttpLab,
-  source: string,
-  body: unknown,
-  headers: Record<string, string> = { authorization: `Bearer ${SECRET}` },
-): Promise<Told> {
-  const file = path.join(folder, `body-${Math.random().toString(36).slice(2)}`);
-  await writeFile(file, typeof body === 'string' || Buffer.isBuffer(body) ? body : JSON.stringify(body));
-  const lines = Object.entries(headers).flatMap(([name, value]) => ['--header', `${name}: ${value}`]);
-  const fixed = ['--include', '--header', 'content-type: application/json', '--header', 'expect:'];
-  const { text } = await lab.curl(...fixed, ...lines, '--data-binary', `@${file}`, lab.url(`/v1/alerts/${source}`));
-  const [head = '', content = ''] = text.split('\r\n\r\n');
-  const [line = '', ...rest] = head.split('\r\n');
-  const found = new Headers(
-    rest.map((one): [string, string] => [one.split(': ')[0] ?? '', one.split(': ').slice(1).join(': ')]),
-  );
-  return { status: Number(line.split(' ')[1]), headers: found, body: content === '' ? {} : JSON.parse(content) };
-}
-
-async function withLab(
-  alerts: AlertsConfig,
-  use: (lab: HttpLab, fake: FakeApi, audit: NewAudit[]) => Promise<void>,
-  api: Partial<Api> = {},
-): Promise<NewAudit[]> {
-  const audit: NewAudit[] = [];
-  const fake = fakeApi(api);
-  const lab = await startHttpLab({ api: fake.api, alerts, now, store: memoryStore(audit) });
-  try {
-    await use(lab, fake, audit);
-  } finally {
-    await lab[Symbol.asyncDispose]();
-  }
-  return audit;
-}
-
-/** How many alerts the audit log accounts for, by action. */
-function counts(audit: readonly NewAudit[]): Record<string, number> {
-  const sums: Record<string, number> = {};
-  for (const { action, details } of audit)
-    sums[action] = (sums[action] ?? 0) + (typeof details.count === 'number' ? details.count : 1);
-  return sums;
-}
-
-const event = (id: number, more: object = {}) => ({
-  ...sample('falco-shell'),
-  uuid: `uuid-${id}`,
-  output_fields: { 'container.id': id.toString(16).padStart(12, '0'), 'k8s.ns.name': 'shop', 'k8s.pod.name': 'web-0' },
-  ...more,
-});
+eachWithSecret();
 
 describe('a webhook', () => {
   test('of each kind captures what its alerts name', async () => {
@@ -307,129 +215,5 @@ describe('a flood of webhooks', () => {
     );
     expect(made).toBe(1);
     expect(counts(audit)).toEqual({ 'alert.fired': 1 });
-  });
-});
-
-describe('an alert', () => {
-  test('with injections in every field does no more than any other, and is told in words that cannot act', async () => {
-    const evil = '\'; DROP TABLE captures; --\r\n{"level":"fatal"}\u202e\u0000\u001b[2J$' + '{jndi:ldap://x}{{pod}}';
-    const rule = {
-      name: 'all',
-      do: {
-        capture: { reason: '{rule} {priority} {namespace} {field:proc.cmdline}', target: '{namespace}/web-0' },
-        case: 'f-{rule}',
-      },
-    };
-    const audit = await withLab(config({}, rule), async (lab) => {
-      const body = event(1, {
-        rule: evil,
-        uuid: evil,
-        tags: [evil],
-        hostname: evil,
-        priority: evil,
-        output_fields: { 'k8s.ns.name': evil, 'proc.cmdline': evil, [evil]: evil },
-      });
-      expect((await send(lab, 'falco', body)).body.alerts).toMatchObject([{ outcome: 'no-target' }]);
-    });
-    expect(JSON.stringify(audit)).not.toMatch(/\\u202e|\\u0000|\\u001b|\\r|\\n/);
-    const plain = { name: 'all', do: { capture: { reason: '{rule} {field:proc.cmdline}' }, case: 'f-{rule}' } };
-    await withLab(config({}, plain), async (lab, fake) => {
-      const body = event(1, { rule: evil, output_fields: { 'container.id': 'abcdefabcdef', 'proc.cmdline': evil } });
-      expect((await send(lab, 'falco', body)).body.alerts).toMatchObject([{ outcome: 'captured' }]);
-      expect(fake.created[0]?.reason).toMatch(/^[\x20-\x7e]+$/);
-      expect(fake.created[0]?.caseId).toMatch(/^f-[A-Za-z0-9._-]+$/);
-    });
-  });
-
-  test('opens its case once, and goes without one when it is closed', async () => {
-    const rule = { name: 'shells', do: { capture: {}, case: 'falco-{namespace}' } };
-    const audit = await withLab(config({}, rule), async (lab, fake) => {
-      await send(lab, 'falco', [event(1), event(2)]);
-      expect(fake.created.map(({ caseId }) => caseId)).toEqual(['falco-shop', 'falco-shop']);
-      const context = {
-        caller: { name: 'alice', by: 'certificate' as const, grants: [] },
-        signal: new AbortController().signal,
-      };
-      await fake.api.CloseCase({ caseId: 'falco-shop', text: '' }, context);
-      expect((await send(lab, 'falco', event(3))).body.alerts).toMatchObject([
-        { outcome: 'captured', note: 'the case falco-shop is closed, so the capture belongs to none' },
-      ]);
-      expect(fake.created[2]?.caseId).toBe('');
-    });
-    expect(counts(audit)).toEqual({ 'alert.fired': 3 });
-  });
-
-  test('whose container is gone says so, or takes the pod where the rule says so', async () => {
-    const gone: Partial<Api> = {
-      CreateCapture: async ({ selector, requestId }) => {
-        if (selector?.containerId) throw new ExhibitError('target-not-found', 'There is no such container');
-        return { captures: [{ captureId: requestId }] };
-      },
-    };
-    const audit = await withLab(
-      config(),
-      async (lab) => {
-        const told = await send(lab, 'falco', event(1));
-        expect(told).toMatchObject({
-          status: 202,
-          body: { alerts: [{ outcome: 'gone', note: 'There is no such container' }] },
-        });
-        expect((await send(lab, 'falco', event(1))).body.alerts).toMatchObject([{ outcome: 'duplicate' }]);
-      },
-      gone,
-    );
-    expect(counts(audit)).toEqual({ 'alert.gone': 1, 'alert.duplicate': 1 });
-    const rule = { name: 'shells', do: { capture: { whenGone: 'pod' } } };
-    await withLab(
-      config({}, rule),
-      async (lab, fake) => {
-        expect((await send(lab, 'falco', event(1))).body.alerts).toMatchObject([{ outcome: 'captured' }]);
-        expect(fake.calls.map(({ request }) => request)).toMatchObject([
-          { selector: { by: 'containerId' } },
-          { selector: { by: 'pod' }, scope: 'pod' },
-        ]);
-      },
-      gone,
-    );
-  });
-
-  test('that failed for a moment is asked for again, and captured then', async () => {
-    let isAway = true;
-    const flaky: Partial<Api> = {
-      CreateCapture: async ({ requestId }) => {
-        if (isAway) throw new ExhibitError('store-failed', 'The store is away');
-        return { captures: [{ captureId: requestId }] };
-      },
-    };
-    const audit = await withLab(
-      config(),
-      async (lab) => {
-        expect(await send(lab, 'falco', event(1))).toMatchObject({
-          status: 503,
-          body: { alerts: [{ outcome: 'failed' }] },
-        });
-        isAway = false;
-        expect((await send(lab, 'falco', event(1))).body.alerts).toMatchObject([{ outcome: 'captured' }]);
-      },
-      flaky,
-    );
-    expect(counts(audit)).toEqual({ 'alert.failed': 1, 'alert.fired': 1 });
-  });
-
-  test('beyond the grants of its source is not captured', async () => {
-    const strict: Partial<Api> = {
-      CreateCapture: async () => Promise.reject(new ExhibitError('forbidden', 'Not in this namespace')),
-    };
-    const audit = await withLab(
-      config(),
-      async (lab) => {
-        expect(await send(lab, 'falco', event(1))).toMatchObject({
-          status: 202,
-          body: { alerts: [{ outcome: 'forbidden' }] },
-        });
-      },
-      strict,
-    );
-    expect(counts(audit)).toEqual({ 'alert.forbidden': 1 });
   });
 });

@@ -1,44 +1,15 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
-import { rootfsCollector } from '../../agent/collect/rootfs.ts';
-import { asHostPath } from '../../agent/runtime/runtime.ts';
+import { expect, test } from 'vitest';
 import { inventoryLineSchema } from '../../evidence/inventory.ts';
-import { type BundleContext, bundleContext, makeTarget } from '../unit/collect/bundle-context.ts';
+import type { BundleContext } from '../unit/collect/bundle-context.ts';
+import { capture, eachWithLayers, lower, python, root, upper } from './layers-lab.ts';
 
 /** Trees as an attacker inside the container would leave them, taken as an upper directory. */
 
 const isRoot = process.getuid?.() === 0;
-let root = '';
-let upper = '';
-let lower = '';
-beforeEach(() => {
-  root = mkdtempSync(path.join(tmpdir(), 'exhibit-rootfs-'));
-  upper = path.join(root, 'upper');
-  lower = path.join(root, 'lower');
-  mkdirSync(upper);
-  mkdirSync(lower);
-});
-afterEach(() => {
-  execFileSync('rm', ['-rf', root]);
-});
-
-const python = (script: string): string =>
-  execFileSync('python3', ['-c', `import os, socket, stat\nos.chdir('${upper}')\n${script}`], { encoding: 'utf8' });
-
-async function capture(lowers = [lower]): Promise<BundleContext> {
-  const rootfs = {
-    kind: 'overlay' as const,
-    upper: asHostPath(upper),
-    lowers: lowers.map(asHostPath),
-    userXattr: false,
-  };
-  const bundle = bundleContext(path.join(root, 'out'), makeTarget({ rootfs }));
-  await rootfsCollector.collect(bundle.context);
-  return bundle;
-}
+eachWithLayers();
 
 const textOf = (bundle: BundleContext): string[] =>
   bundle.content('rootfs.inventory.jsonl.zst').toString().trimEnd().split('\n');
@@ -56,9 +27,12 @@ test('a FIFO, a socket, devices and links in a circle are stored as what they ar
   skip,
 }) => {
   if (!isRoot) skip('needs root: device nodes are made');
-  python(`os.mkfifo('fifo'); socket.socket(socket.AF_UNIX).bind('socket')
+  python(
+    upper,
+    `os.mkfifo('fifo'); socket.socket(socket.AF_UNIX).bind('socket')
 os.mknod('watchdog', 0o600 | stat.S_IFCHR, os.makedev(10, 130)); os.mknod('disk', 0o600 | stat.S_IFBLK, os.makedev(8, 0))
-os.symlink('b', 'a'); os.symlink('a', 'b'); os.symlink('.', 'here'); os.symlink('/', 'top')`);
+os.symlink('b', 'a'); os.symlink('a', 'b'); os.symlink('.', 'here'); os.symlink('/', 'top')`,
+  );
   const bundle = await capture();
   expect(linesOf(bundle).map(({ path: name, type }) => `${name} ${type}`)).toEqual([
     '. directory',
@@ -102,8 +76,7 @@ f = os.open('${large}/huge', os.O_RDWR | os.O_CREAT); os.ftruncate(f, 2**63 - 1)
     } catch {
       skip('needs a tmpfs at /dev/shm that takes a file of 8 EiB');
     }
-    upper = large;
-    const bundle = await capture();
+    const bundle = await capture({ from: large });
     const line = lineOf(bundle, 'huge');
     expect(line?.sparse).toMatchObject({ apparentBytes: String(2n ** 63n - 1n), complete: true });
     expect(line?.sparse?.extents).toEqual([[String(2n ** 63n - 65_536n), '65535']]);
@@ -116,9 +89,12 @@ f = os.open('${large}/huge', os.O_RDWR | os.O_CREAT); os.ftruncate(f, 2**63 - 1)
 
 test('a path three times longer than PATH_MAX is in the archive as it is', async () => {
   const step = 'd'.repeat(200);
-  python(`for i in range(60):
+  python(
+    upper,
+    `for i in range(60):
     os.mkdir('${step}'); os.chdir('${step}')
-open('bottom', 'w').write('deep')`);
+open('bottom', 'w').write('deep')`,
+  );
   const bundle = await capture();
   const name = `${`${step}/`.repeat(60)}bottom`;
   expect(bundle.gaps).toEqual([]);
@@ -128,15 +104,21 @@ open('bottom', 'w').write('deep')`);
 });
 
 test('a thousand empty files of 1 GiB do not make a thousand GiB of zeros', async () => {
-  python(`for i in range(1000):
-    f = os.open('f%03d' % i, os.O_RDWR | os.O_CREAT); os.ftruncate(f, 2**30 + 2**21 + 2**20); os.close(f)`);
+  python(
+    upper,
+    `for i in range(1000):
+    f = os.open('f%03d' % i, os.O_RDWR | os.O_CREAT); os.ftruncate(f, 2**30 + 2**21 + 2**20); os.close(f)`,
+  );
   const bundle = await capture();
   expect(Number(bundle.facts.get('contentBytes'))).toBe(0);
   expect(bundle.facts.get('special')).toMatchObject({ sparseFiles: 1000 });
 });
 
 test('names that are not UTF-8, hold newlines or terminal codes are kept as bytes and shown escaped', async () => {
-  python(String.raw`open(b'\xff\xfe', 'w'); open('a\nb', 'w'); open('\x1b[31mred|%', 'w'); open('__proto__', 'w')`);
+  python(
+    upper,
+    String.raw`open(b'\xff\xfe', 'w'); open('a\nb', 'w'); open('\x1b[31mred|%', 'w'); open('__proto__', 'w')`,
+  );
   const bundle = await capture();
   expect(lineOf(bundle, '\ufffd\ufffd')?.pathBase64).toBe(Buffer.from([0xff, 0xfe]).toString('base64'));
   expect(linesOf(bundle)).toHaveLength(5);
@@ -157,8 +139,11 @@ test('names that are not UTF-8, hold newlines or terminal codes are kept as byte
 test('every line’s keys are sorted, attributes of any name included', async ({ skip }) => {
   writeFileSync(path.join(upper, 'f'), '');
   try {
-    python(`for n in ('user.z', 'user.__proto__', 'user.A', 'user.1'): os.setxattr('f', n, b'v')
-os.setxattr(b'f', b'user.\\xff', b'odd')`);
+    python(
+      upper,
+      `for n in ('user.z', 'user.__proto__', 'user.A', 'user.1'): os.setxattr('f', n, b'v')
+os.setxattr(b'f', b'user.\\xff', b'odd')`,
+    );
   } catch {
     skip('needs user attributes');
   }
@@ -191,8 +176,11 @@ test('attributes that overlayfs would refuse do not lead anywhere', async ({ ski
   mkdirSync(path.join(upper, 'd'));
   mkdirSync(path.join(lower, 'd'));
   writeFileSync(path.join(upper, 'm'), '');
-  python(`os.setxattr('d', 'trusted.overlay.redirect', b'/../../../../etc')
-os.setxattr('m', 'trusted.overlay.metacopy', b''); os.setxattr('m', 'trusted.overlay.redirect', b'/../../etc/passwd')`);
+  python(
+    upper,
+    `os.setxattr('d', 'trusted.overlay.redirect', b'/../../../../etc')
+os.setxattr('m', 'trusted.overlay.metacopy', b''); os.setxattr('m', 'trusted.overlay.redirect', b'/../../etc/passwd')`,
+  );
   const bundle = await capture();
   expect(linesOf(bundle).map(({ path: name }) => name)).toEqual(['.', 'd', 'm']);
   expect(lineOf(bundle, 'm')).toMatchObject({
@@ -203,7 +191,7 @@ os.setxattr('m', 'trusted.overlay.metacopy', b''); os.setxattr('m', 'trusted.ove
 
 test('lower layers that are gone are one gap, and nothing is called added', async () => {
   writeFileSync(path.join(upper, 'f'), 'x');
-  const bundle = await capture([path.join(root, 'gone')]);
+  const bundle = await capture({ lowers: [path.join(root, 'gone')] });
   // Without CAP_SYS_ADMIN there is one more, for the attributes that are hidden.
   const aboutLayers = bundle.gaps.filter(({ what }) => what === 'lower layers');
   expect(aboutLayers).toMatchObject([{ errno: 'ENOENT' }]);

@@ -1,67 +1,14 @@
 import { execFileSync } from 'node:child_process';
-import {
-  chownSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { chownSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { openMountSpace, Unreachable } from '../../agent/host/mount-space.ts';
-import { asPid, type Target } from '../../agent/runtime/runtime.ts';
-import { findingSchema } from '../../evidence/file-finding.ts';
+import { describe, expect, test } from 'vitest';
 import { TARGET_RECORD } from '../unit/collect/bundle-context.ts';
-import {
-  type MountVictim,
-  mountObstacle,
-  startVictim,
-  type TakenVolumes,
-  takeVolumes,
-} from '../unit/collect/mount-victim.ts';
+import { type MountVictim, startVictim, takeVolumes } from '../unit/collect/mount-victim.ts';
+import { eachWithVolume, folder, out, python, tar, vol } from './volume-lab.ts';
 
 /** Mounts as an attacker who may mount inside the container would leave them, and change them under the reader. */
 
-const obstacle = mountObstacle();
-let folder = '';
-let vol = '';
-beforeEach((context) => {
-  if (obstacle !== undefined) context.skip(obstacle);
-  folder = mkdtempSync(path.join(tmpdir(), 'exhibit-volumes-'));
-  vol = path.join(folder, 'vol');
-  mkdirSync(vol);
-});
-afterEach(() => {
-  if (folder !== '') rmSync(folder, { recursive: true, force: true });
-});
-
-const out = () => path.join(folder, 'out');
-const python = (victim: MountVictim, script: string): string =>
-  execFileSync(
-    'nsenter',
-    [`--mount=/proc/${victim.pid}/ns/mnt`, 'python3', '-c', `import os, socket, stat\nos.chdir('${vol}')\n${script}`],
-    { encoding: 'utf8' },
-  );
-const tar = (taken: TakenVolumes, ...argv: string[]): string =>
-  execFileSync('tar', argv, {
-    input: taken.content('volumes.tar.zst'),
-    maxBuffer: 1e9,
-    stdio: ['pipe', 'pipe', 'ignore'],
-  }).toString();
-
-const FUSE = path.join(import.meta.dirname, 'fuse-server.py');
-const fuseObstacle = () => (existsSync('/dev/fuse') ? undefined : 'needs /dev/fuse');
-
-/** A FUSE mount in the victim's namespace; its server is ended by the number that comes back. */
-function mountFuse(victim: MountVictim, mode: 'silent' | 'answering', at: string): number {
-  const argv = [`--mount=/proc/${victim.pid}/ns/mnt`, 'python3', FUSE, mode, at];
-  return Number(execFileSync('nsenter', argv, { encoding: 'utf8' }));
-}
+eachWithVolume();
 
 describe('what lies in a volume', () => {
   test('is stored as what it is: FIFO, socket, devices, links out and in circles, and nothing blocks', async () => {
@@ -258,113 +205,6 @@ describe('a mount', () => {
   });
 });
 
-describe('a container that changes its mounts under the reader', () => {
-  test('does not lead it elsewhere: what is mounted over a directory in the middle of a walk is not entered', async () => {
-    await using victim = await startVictim(
-      `mount -t tmpfs none ${vol}; mkdir ${vol}/z; echo original > ${vol}/z/f; echo a > ${vol}/a`,
-    );
-    let swapped = false;
-    const onEntry = () => {
-      if (swapped) return;
-      swapped = true;
-      victim.run(`mount -t tmpfs decoy ${vol}/z; echo decoy > ${vol}/z/f`);
-    };
-    const taken = await takeVolumes(out(), victim, { onEntry });
-    expect(swapped).toBe(true);
-    expect(tar(taken, '-xO', `${taken.volumeAt(vol).volume}/z/f`)).toBe('original\n');
-    expect(taken.gaps).toEqual([]);
-  });
-
-  test('can unmount as ever, and what it unmounted is read to its end', async () => {
-    await using victim = await startVictim(`mount -t tmpfs none ${vol}; mkdir ${vol}/z; echo kept > ${vol}/z/f`);
-    let unmounted = false;
-    const onEntry = () => {
-      if (!unmounted) victim.run(`umount ${vol}`);
-      unmounted = true;
-    };
-    const taken = await takeVolumes(out(), victim, { onEntry });
-    expect(unmounted).toBe(true);
-    expect(tar(taken, '-xO', `${taken.volumeAt(vol).volume}/z/f`)).toBe('kept\n');
-  });
-
-  test('between the table and the way to it is seen: a link or another mount in its place is never passed', async () => {
-    await using victim = await startVictim(
-      `mount -t tmpfs outer ${vol}; mkdir -p ${vol}/d/e; mount -t tmpfs inner ${vol}/d/e`,
-    );
-    using space = openMountSpace({ procRoot: '/proc', hostRoot: '' }, asPid(victim.pid));
-    const inner = space.table.find(({ source }) => source === 'inner');
-    if (inner === undefined) throw new Error('no inner mount');
-    const reach = () => space.hold(inner, () => true);
-    victim.run(`mv ${vol}/d ${vol}/moved; ln -s moved ${vol}/d`);
-    expect(reach).toThrow(Unreachable);
-    victim.run(`rm ${vol}/d; mv ${vol}/moved ${vol}/d; mount -t tmpfs decoy ${vol}/d; mkdir ${vol}/d/e`);
-    expect(reach).toThrow(/changed meanwhile/);
-  });
-});
-
-describe('a file system that may wait for ever', () => {
-  test('is listed as a gap, and neither it nor what lies beyond it is asked for anything', async ({ skip }) => {
-    const missing = fuseObstacle();
-    if (missing !== undefined) skip(missing);
-    await using victim = await startVictim(`mount -t tmpfs none ${vol}; mkdir ${vol}/silent; echo x > ${vol}/x`);
-    const server = mountFuse(victim, 'silent', `${vol}/silent`);
-    try {
-      const taken = await takeVolumes(out(), victim);
-      expect(taken.volumeAt(`${vol}/silent`)).toMatchObject({
-        class: 'remote',
-        fileSystem: 'fuse',
-        policy: { taken: 'listed' },
-      });
-      expect(taken.gaps).toEqual([{ what: `${vol}/silent`, why: expect.stringContaining('may wait') }]);
-      expect(tar(taken, '-xO', `${taken.volumeAt(vol).volume}/x`)).toBe('x\n');
-      expect(taken.line(`${vol.slice(1)}/silent`)).toMatchObject({ type: 'directory' });
-    } finally {
-      process.kill(server, 'SIGKILL');
-    }
-  });
-
-  test('is asked for names where policy says so, and left when its server does not answer', async ({ skip }) => {
-    const missing = fuseObstacle();
-    if (missing !== undefined) skip(missing);
-    await using victim = await startVictim(`mount -t tmpfs none ${vol}; cd ${vol}; mkdir silent answering; echo x > x`);
-    const servers = (['silent', 'answering'] as const).map((mode) => mountFuse(victim, mode, `${vol}/${mode}`));
-    try {
-      const taken = await takeVolumes(out(), victim, { policy: { waiting: 'metadata' } });
-      expect(taken.volumeAt(`${vol}/answering`)).toMatchObject({
-        policy: { taken: 'metadata' },
-        counts: { entries: 2, contentFiles: 0, gaps: 0 },
-      });
-      expect(taken.line(`${vol.slice(1)}/answering/answer`)).toMatchObject({
-        type: 'file',
-        notStored: 'class',
-        mode: '0644',
-      });
-      expect(taken.volumeAt(`${vol}/silent`).counts).toBeUndefined();
-      const told = taken.gaps.filter(({ what }) => what === `${vol}/silent`).map(({ why }) => why);
-      expect(told.join()).toContain('does not answer');
-      expect(tar(taken, '-xO', `${taken.volumeAt(vol).volume}/x`)).toBe('x\n');
-    } finally {
-      for (const server of servers) process.kill(server, 'SIGKILL');
-    }
-  }, 60_000);
-
-  test('that is mounted on the way after the table was read is seen before it is asked', async ({ skip }) => {
-    const missing = fuseObstacle();
-    if (missing !== undefined) skip(missing);
-    await using victim = await startVictim(
-      `mount -t tmpfs outer ${vol}; mkdir -p ${vol}/d/e; mount -t tmpfs inner ${vol}/d/e`,
-    );
-    using space = openMountSpace({ procRoot: '/proc', hostRoot: '' }, asPid(victim.pid));
-    const inner = space.table.find(({ source }) => source === 'inner');
-    const server = mountFuse(victim, 'silent', `${vol}/d`);
-    try {
-      expect(() => inner && space.hold(inner, () => true)).toThrow(/changed meanwhile/);
-    } finally {
-      process.kill(server, 'SIGKILL');
-    }
-  });
-});
-
 /** Descriptors of this process on file systems, by mounts that are not in its own table. */
 function foreignDescriptors(): number {
   const own = new Set(
@@ -423,88 +263,5 @@ describe('bounds', () => {
     await takeVolumes(out(), victim, { onEntry });
     expect(during).toBeGreaterThan(0);
     expect(foreignDescriptors()).toBe(0);
-  });
-});
-
-describe('what is told of files in a volume', () => {
-  const findingsOf = (taken: TakenVolumes) =>
-    taken
-      .content('volumes.findings.jsonl.zst')
-      .toString()
-      .split('\n')
-      .filter((line) => line !== '')
-      .map((line) => findingSchema.parse(JSON.parse(line)));
-
-  test('keeps names of any bytes on one line, with the number of the mount', async () => {
-    await using victim = await startVictim(`mount -t tmpfs none ${vol}`);
-    python(
-      victim,
-      String.raw`
-for name in (b'\xff\xfe', b'a\nb', b'\x1b[31mred', b'__proto__'):
-    with open(name, 'wb') as f: f.write(b'\x7fELF' + name)
-    os.chmod(name, 0o4755)`,
-    );
-    const taken = await takeVolumes(out(), victim);
-    const found = findingsOf(taken).filter(({ kind }) => kind === 'set-id');
-    const inVolume = (name: Buffer) => Buffer.concat([Buffer.from(`${vol.slice(1)}/`), name]);
-    expect(found.map((one) => one.pathBase64 ?? one.path).sort()).toEqual(
-      [
-        inVolume(Buffer.from([0xff, 0xfe])).toString('base64'),
-        ...['\x1b[31mred', '__proto__', 'a\nb'].map((name) => inVolume(Buffer.from(name)).toString()),
-      ].sort(),
-    );
-    expect(new Set(found.map(({ volume }) => volume))).toEqual(new Set([taken.volumeAt(vol).volume]));
-  });
-
-  test('has the first bytes of files that were too large to store, and of none that may not be read', async () => {
-    await using victim = await startVictim(`mount -t tmpfs none ${vol}`);
-    python(victim, `open('large', 'wb').write(b'\\x7fELF' + bytes(5000)); os.chmod('large', 0o700)`);
-    const small = { fileBytes: 4096 };
-    const few = findingsOf(await takeVolumes(out(), victim, { policy: small }));
-    expect(few.map(({ kind, reasons }) => [kind, reasons.slice(0, 2)])).toEqual([
-      ['executable-in-writable-place', ['elf', 'execute-permission']],
-      ['executable-not-in-image', ['elf', 'execute-permission']],
-    ]);
-    expect(few[1]?.reasons).toContain('image-not-searched');
-    expect(findingsOf(await takeVolumes(path.join(folder, 'none'), victim, { policy: { content: [] } }))).toEqual([]);
-  });
-
-  test('is nothing of an unpacked archive, and one line of a file that was dated by itself', async () => {
-    await using victim = await startVictim(`mount -t tmpfs none ${vol}`);
-    python(
-      victim,
-      `
-for i in range(300):
-    open('f%d' % i, 'w').write('x'); os.utime('f%d' % i, (1, 1))`,
-    );
-    expect(findingsOf(await takeVolumes(out(), victim))).toEqual([]);
-    victim.run(`rm ${vol}/*; echo x > ${vol}/one; touch -d @1 ${vol}/one`);
-    const alone = findingsOf(await takeVolumes(path.join(folder, 'two'), victim));
-    expect(alone.map(({ kind, severity, path: where }) => [kind, severity, where])).toEqual([
-      ['timestomped', 'low', `${vol.slice(1)}/one`],
-    ]);
-  });
-
-  test('of the node is what came after the pod, also when the container was started again, where it may write', async () => {
-    const home = path.join(folder, 'home');
-    mkdirSync(path.join(home, '.ssh'), { recursive: true });
-    writeFileSync(path.join(home, '.ssh', 'authorized_keys'), 'key');
-    await using victim = await startVictim(`mount --bind ${home} ${vol}`);
-    const hour = 3_600_000;
-    const restarted = { createdAt: new Date(Date.now() + hour).toISOString() };
-    const ofPod = { ...restarted, podCreatedAt: new Date(Date.now() - hour).toISOString() };
-    const told = async (name: string, target: Partial<Target>) =>
-      findingsOf(await takeVolumes(path.join(folder, name), victim, {}, target));
-    const [found] = await told('pod', ofPod);
-    expect(found).toMatchObject({
-      kind: 'persistence',
-      severity: 'high',
-      reasons: ['ssh-key', 'on-node'],
-      path: `${vol.slice(1)}/.ssh/authorized_keys`,
-      nodePath: `${home.slice(1)}/.ssh/authorized_keys`,
-    });
-    expect(await told('container', restarted)).toEqual([]);
-    victim.run(`mount -o remount,bind,ro ${vol}`);
-    expect(await told('read-only', ofPod)).toEqual([]);
   });
 });

@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
 import { AGENT_ENVIRONMENT } from '../../agent/environment.ts';
+import { COMPILED_ONCE } from './compiled.ts';
 import type { NetHost } from './nets.ts';
 import type { LabNode } from './node.ts';
 
@@ -95,7 +96,7 @@ async function waitForSocket(child: ChildProcess, socket: string, log: () => str
 /** Runs `node cli/main.ts ARGV`. */
 export async function runCli(argv: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<CliResult> {
   const child = spawn(process.execPath, [CLI, ...argv], {
-    env: { ...process.env, ...env },
+    env: { ...process.env, ...COMPILED_ONCE, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const out: Buffer[] = [];

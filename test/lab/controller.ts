@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
 import { CONTROLLER_ENVIRONMENT } from '../../controller/environment.ts';
+import { COMPILED_ONCE } from './compiled.ts';
 import { type ApiClient, apiClient } from './controller-client.ts';
 import type { NetHost } from './nets.ts';
 import { type LabPki, labPki } from './pki.ts';
@@ -74,7 +75,7 @@ export async function startController(options: LabControllerOptions = {}): Promi
   rmSync(logFile, { force: true });
   const argv = [...(host?.enter ?? []), process.execPath, MAIN, '--config', configFile];
   const child = spawn(argv[0] ?? '', argv.slice(1), {
-    env: { ...process.env, ...CONTROLLER_ENVIRONMENT, ...options.env },
+    env: { ...process.env, ...COMPILED_ONCE, ...CONTROLLER_ENVIRONMENT, ...options.env },
     stdio: ['ignore', 'ignore', 'pipe'],
   });
   child.stderr.pipe(createWriteStream(logFile));

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { CliResult } from './agent.ts';
+import { COMPILED_ONCE } from './compiled.ts';
 import type { LabController } from './controller.ts';
 import { type ApiClient, apiClient } from './controller-client.ts';
 import { ownedName } from './leftovers.ts';
@@ -34,7 +35,7 @@ export async function startOperator(name: string, host: NetHost, pki: LabPki): P
   const stack = new AsyncDisposableStack();
   const inside = async (argv: readonly string[]) => {
     const whole = [...host.enter, ...argv];
-    return await run(whole[0] ?? '', whole.slice(1), { timeoutMs: 120_000 });
+    return await run(whole[0] ?? '', whole.slice(1), { timeoutMs: 120_000, env: COMPILED_ONCE });
   };
   const boxTo = async (target: string) => {
     const known = boxes.get(target);

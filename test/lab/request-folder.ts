@@ -12,6 +12,7 @@ import {
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { pino } from 'pino';
+import { vi } from 'vitest';
 import { type CaptureRequest, type Captures, createCaptures, type Execute } from '../../agent/capture/captures.ts';
 import { type Journal, type JournalEntry, openJournal } from '../../agent/capture/journal.ts';
 import { openRequestFolder, type RequestFolder } from '../../agent/trigger/folder.ts';
@@ -130,3 +131,18 @@ function journalInMemory(): Journal {
     put: async (entry) => void known.set(entry.captureId, entry),
   };
 }
+
+/** What an operator drops. */
+export const REQUEST = { target: 'prod/web-0', case: 'CASE-7', reason: 'alert' };
+
+/** Written in place, as it is not meant to be done. */
+export function plant(lab: FolderLab, name: string, content = JSON.stringify(REQUEST)): string {
+  const file = path.join(lab.folder, name);
+  writeFileSync(file, content, { mode: 0o600 });
+  return file;
+}
+
+/** Events of the kernel, a look, a settled file: with a loaded machine's benefit of the doubt. */
+const WAIT = { timeout: 15_000, interval: 20 };
+
+export const eventually = <Value>(check: () => Value): Promise<Value> => vi.waitFor(check, WAIT);

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import net from 'node:net';
 import { pino } from 'pino';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { type MachinePort, openMachinePort, type Ready } from '../../agent/machine-port.ts';
 
 const log = pino({ level: 'silent' });
@@ -99,7 +99,7 @@ describe('the port of metrics and probes', () => {
   );
 
   test.each([
-    ['headers that are too long', `GET /metrics HTTP/1.1\r\nx: ${'y'.repeat(16_384)}\r\n\r\n`],
+    ['headers that are too long', `GET /metrics HTTP/1.1\r\nx: ${'y'.repeat(8_192)}\r\n\r\n`],
     ['what is no HTTP', '\x16\x03\x01\x02\x00\x01\x00\x01\xfc'],
     ['a tunnel', 'CONNECT example.org:443 HTTP/1.1\r\nhost: x\r\n\r\n'],
   ])('hangs up on %s', async (_what, bytes) => {
@@ -137,6 +137,31 @@ describe('the port of metrics and probes', () => {
     const texts = await Promise.all(Array.from({ length: 20 }, async () => (await fetch(lab.at('/metrics'))).text()));
     expect(new Set(texts).size).toBe(1);
     expect(lab.fake.made).toBeLessThanOrEqual(2);
+  });
+
+  test('makes it anew after a second, also after one that failed', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] });
+    try {
+      await using lab = await open({ fail: true });
+      const status = async () => (await fetch(lab.at('/metrics'))).status;
+      expect(await status()).toBe(500);
+      lab.fake.fail = false;
+      vi.advanceTimersByTime(1_001);
+      expect(await status()).toBe(200);
+      vi.advanceTimersByTime(1_000);
+      expect(await status()).toBe(200);
+      expect(lab.fake.made).toBe(2);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
+  test('is kept by nobody in between', async () => {
+    await using lab = await open();
+    for (const path of ['/metrics', '/healthz', '/readyz']) {
+      const { headers } = await fetch(lab.at(path));
+      expect([headers.get('cache-control'), headers.get('x-content-type-options')]).toEqual(['no-store', 'nosniff']);
+    }
   });
 
   test('says that it failed, and not how', async () => {

@@ -55,6 +55,28 @@ describe('readiness', () => {
     expect(told).toEqual([false, true]);
   });
 
+  test('is no news where only a number in it is another', async () => {
+    let freeMib = 900;
+    const told: string[] = [];
+    const ask = async () => [say.failure(`${freeMib} MiB are free`, 'nothing can be stored', 'free some')];
+    await using _readiness = openReadiness([look(ask)], {
+      ...still,
+      onChange: ({ reasons }) => told.push(reasons.join()),
+    });
+    for (; freeMib > 890; freeMib -= 1) await vi.advanceTimersByTimeAsync(1_000);
+    expect(told).toEqual([expect.stringContaining('900 MiB are free')]);
+  });
+
+  test('leaves a look that ends with its time the words to say why', async () => {
+    const ask: Look['ask'] = (signal) =>
+      new Promise((_resolve, reject) => {
+        signal.addEventListener('abort', () => reject(new Error('containerd has taken the call and is silent')));
+      });
+    await using readiness = openReadiness([look(ask)], still);
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect(readiness.now().reasons).toEqual(['runtime: containerd has taken the call and is silent']);
+  });
+
   test.each([
     ['while all is well', [] as Check[], 20],
     ['while something fails', [bad], 100],
@@ -152,6 +174,16 @@ describe('what a capture met', () => {
     expect(readiness.now().ready).toBe(false);
     await vi.advanceTimersByTimeAsync(2);
     expect(readiness.now().ready).toBe(true);
+  });
+
+  test('is one reason with what the look itself sees', async () => {
+    await using readiness = openReadiness(
+      [look(async () => [bad], { concerns: (failure) => (failure === gone ? BAD : undefined) })],
+      still,
+    );
+    await vi.advanceTimersByTimeAsync(0);
+    readiness.saw(gone);
+    expect(readiness.now().reasons).toEqual([BAD]);
   });
 
   test('that is no look’s business says nothing of the node', async () => {

@@ -78,6 +78,40 @@ describe('the line of heavy captures', () => {
     expect(third.before).toBe(0);
   });
 
+  test('does not give its turn to one that is cancelled at that moment', async () => {
+    const { line } = openLine();
+    const [first, second] = [line.join('asked'), line.join('asked')];
+    const cancel = new AbortController();
+    const { done } = waiting(second, cancel.signal);
+    cancel.abort(new Error('cancelled by hand'));
+    first[Symbol.dispose]();
+    await expect(done).rejects.toThrow('cancelled by hand');
+    expect([line.running, line.waiting]).toEqual([0, 0]);
+  });
+
+  test('says a place again only when it is another', async () => {
+    const { line } = openLine();
+    const first = line.join('asked');
+    const second = waiting(line.join('asked'));
+    for (let behind = 0; behind < 2; behind += 1) {
+      line.join('asked');
+      await Promise.resolve();
+    }
+    first[Symbol.dispose]();
+    expect(await second.done).toBe(true);
+    expect(second.places).toEqual([1]);
+  });
+
+  test('ends a wait that begins after its time, with the clock of the machine', async () => {
+    const clock = { ms: 0 };
+    const line = createHeavyLine({ length: 1, waitMs: 1000, now: () => clock.ms });
+    line.join('asked');
+    const second = line.join('asked');
+    clock.ms = 5000;
+    expect(await waiting(second).done).toBe(false);
+    expect(line.waiting).toBe(0);
+  });
+
   test('ends a wait that is longer than allowed, counted from when it joined', async () => {
     const { line, pass } = openLine();
     const first = line.join('asked');

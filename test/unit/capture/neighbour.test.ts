@@ -5,8 +5,10 @@ import { pathToFileURL } from 'node:url';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { CaptureRequest } from '../../../agent/capture/captures.ts';
-import { openNeighbour } from '../../../agent/capture/neighbour.ts';
+import { type NeighbourParts, openNeighbour } from '../../../agent/capture/neighbour.ts';
+import { diskRoom } from '../../../agent/host/disk-room.ts';
 import { limitsSchema } from '../../../agent/limits.ts';
+import { Bandwidth } from '../../../agent/sink/bandwidth.ts';
 import { openSink } from '../../../agent/sink/open.ts';
 import type { ArtifactName } from '../../../evidence/layout.ts';
 import { ID, requestOf } from './agent.ts';
@@ -20,10 +22,10 @@ beforeEach(async () => {
 });
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
-function open(limits: object) {
+function open(limits: object, more: Partial<NeighbourParts> = {}) {
   const sinks = [{ name: 'default', sink: openSink({ url: pathToFileURL(folder).href }) }];
   const host = { procRoot: '/proc', hostRoot: folder };
-  const neighbour = openNeighbour({ limits: limitsSchema.parse(limits), host, sinks, log });
+  const neighbour = openNeighbour({ limits: limitsSchema.parse(limits), host, sinks, log, ...more });
   const admit = (artifacts: ArtifactName[], over: Partial<CaptureRequest> = {}) =>
     neighbour.admit(ID, { ...requestOf(ID, artifacts), ...over }, { artifacts, sinks: [] });
   return { neighbour, admit };
@@ -65,6 +67,32 @@ describe('a light capture', () => {
     for (let count = 0; count < 3; count += 1) expect((await admit(['processes', 'network'])).turn.before).toBe(0);
     expect(neighbour.numbers()).toMatchObject({ heavyRunning: 0, heavyWaiting: 0 });
   });
+});
+
+test('a capture that a schedule asked for stands behind one that somebody asked for later', async () => {
+  const { admit } = open({ memory: { minAvailableBytes: 0 } });
+  const scheduled = { requester: { trigger: 'schedule', identity: 'nightly' } };
+  const [, early, late] = [
+    await admit(['memory'], scheduled),
+    await admit(['memory'], scheduled),
+    await admit(['memory']),
+  ];
+  expect([late?.turn.before, early?.turn.before]).toEqual([1, 2]);
+});
+
+test('what the line to S3 held back is among its numbers', () => {
+  const upload = Object.assign(new Bandwidth(65_536), { waitedMs: 2_500 });
+  expect(open({}, { upload }).neighbour.numbers().pacedSeconds).toEqual({ cpu: 0, read: 0, upload: 2.5 });
+});
+
+test('the disk where evidence waits is looked at beside those of the sinks', async (context) => {
+  // Only looked at; the temporary folder may be memory, which is no disk.
+  const spoolFolder = import.meta.dirname;
+  if ((await diskRoom({ procRoot: '/proc', hostRoot: folder }, spoolFolder)) === undefined)
+    context.skip('needs a checkout on a disk');
+  const limits = { memory: { minAvailableBytes: 0, maxPressurePercent: 100 }, disk: { minFreeBytes: '1000000GiB' } };
+  const found = await open(limits, { sinks: [], spoolFolder }).neighbour.shortages();
+  expect(found).toEqual([expect.stringContaining(`the disk of ${spoolFolder},`)]);
 });
 
 describe('readiness', () => {

@@ -1,17 +1,17 @@
 import { describe, expect, test } from 'vitest';
 import type { Frozen } from '../../../agent/capture/freeze.ts';
 import { paceStep } from '../../../agent/capture/paced.ts';
-import type { Archive } from '../../../agent/collect/collector.ts';
+import type { Archive, ForeignArchive, TextObject } from '../../../agent/collect/collector.ts';
 import type { ArtifactName } from '../../../evidence/layout.ts';
 
 /** Counts what the pacer is asked for, by bytes of a disk. */
-function pace(artifact: ArtifactName, frozen = false) {
+function pace(artifact: ArtifactName, frozen = false, wait: () => Promise<void> = () => Promise.resolve()) {
   const paid: number[] = [];
   let forgiven = 0;
   const pacer = {
     pay: (bytes: number) => {
       paid.push(bytes);
-      return Promise.resolve();
+      return wait();
     },
     forgive: () => {
       forgiven += 1;
@@ -32,12 +32,14 @@ function pace(artifact: ArtifactName, frozen = false) {
   };
   const paced = paceStep({ step, signal: new AbortController().signal, pacer });
   const through = paced.archive(archive);
+  const header = { path: 'file', type: 'file', sizeBytes: 0, mode: 0, mtimeNs: 0n } as const;
   const add = (...sizes: number[]) =>
     through.add(
-      { path: 'file', type: 'file', sizeBytes: 0, mode: 0, mtimeNs: 0n },
+      header,
       sizes.map((size) => new Uint8Array(size)),
     );
-  return { paced, paid, added, add, forgiven: () => forgiven };
+  const addWhole = (size: number) => through.add(header, new Uint8Array(size));
+  return { paced, paid, added, add, addWhole, forgiven: () => forgiven };
 }
 
 const frozen = (): Frozen => ({
@@ -63,6 +65,36 @@ describe('the content of a step', () => {
     paced.read(40);
     await add(7);
     expect(paid).toEqual([100, 47]);
+  });
+
+  test('is paid for as well where it comes in one piece', async () => {
+    const { addWhole, paid, added } = pace('rootfs');
+    await addWhole(50);
+    expect([paid, added]).toEqual([[50], [50]]);
+  });
+
+  test('is paid for before it goes into an archive that somebody else made, and before a line', async () => {
+    const order: string[] = [];
+    const { paced } = pace('image', false, async () => void order.push('paid'));
+    const nothing = { commit: async () => undefined, [Symbol.asyncDispose]: async () => undefined };
+    const foreign = { ...nothing, write: async () => void order.push('written') } as unknown as ForeignArchive;
+    const text = { ...nothing, line: () => void order.push('line') } as unknown as TextObject;
+    await paced.foreignArchive(foreign).write(new Uint8Array(70));
+    await paced.text(text).line('words');
+    expect(order).toEqual(['paid', 'written', 'paid', 'line']);
+  });
+
+  test('says how long it was held back', async () => {
+    const { paced, add } = pace('rootfs', false, () => new Promise((resolve) => setImmediate(resolve)));
+    expect(paced.pacedMs).toBe(0);
+    await add(1);
+    expect(paced.pacedMs).toBeGreaterThan(0);
+  });
+
+  test('passes on when the wait for it is called off: who is cancelled hears it from the sink', async () => {
+    const { add, added } = pace('rootfs', false, () => Promise.reject(new Error('cancelled by hand')));
+    await add(1, 2);
+    expect(added).toEqual([1, 2]);
   });
 
   test('that is light never waits', async () => {
@@ -91,11 +123,14 @@ describe('the content of a step', () => {
   });
 
   test('of a checkpoint is not held back while the runtime may have stopped the target', async () => {
-    const { paced, add, paid } = pace('checkpoint');
+    const { paced, add, paid, forgiven } = pace('checkpoint');
     paced.dumping(true);
     await add(5);
     expect(paid).toEqual([]);
+    expect(forgiven()).toBe(0);
     paced.dumping(false);
+    // What the dump cost is not made up for by what comes after it.
+    expect(forgiven()).toBe(1);
     await add(6);
     expect(paid).toEqual([0]);
   });

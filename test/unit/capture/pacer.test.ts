@@ -33,7 +33,7 @@ describe('a share of a core', () => {
     [50, 1],
     [100, 2],
     [25, 2],
-  ])('of %i %% is kept to, whatever %i cores at work would use', async (cpuPercent, cores) => {
+  ])('of %d percent is kept to, whatever %d cores at work would use', async (cpuPercent, cores) => {
     const { state, pacer, work } = machine({ cpuPercent });
     for (let piece = 0; piece < 1000; piece += 1) {
       work(3, cores);
@@ -75,6 +75,34 @@ describe('a share of a core', () => {
     work(60_000);
     await pacer.pay(0, never);
     expect(state.sleptMs).toBe(1000);
+    // Nor again and again for the same hour of work.
+    expect(pacer.pay(0, never)).toBeUndefined();
+  });
+
+  test('is forgiven with what was already owed', async () => {
+    const { state, pacer, work } = machine({ cpuPercent: 50 });
+    work(400);
+    void pacer.pay(0, AbortSignal.abort(new Error('gone')))?.catch(() => undefined);
+    pacer.forgive();
+    work(2, 0.4);
+    expect(pacer.pay(0, never)).toBeUndefined();
+    expect(state.sleptMs).toBe(0);
+  });
+
+  test('costs the kernel one question a millisecond, however small the pieces are', () => {
+    let asked = 0;
+    const cpuMs = () => {
+      asked += 1;
+      return 0;
+    };
+    const { state, pacer } = machine({ cpuPercent: 50, cpuMs });
+    const before = asked;
+    for (let piece = 0; piece < 1000; piece += 1) {
+      state.ms += 0.01;
+      void pacer.pay(0, never);
+    }
+    expect(asked - before).toBeGreaterThan(5);
+    expect(asked - before).toBeLessThanOrEqual(10);
   });
 });
 

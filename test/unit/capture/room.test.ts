@@ -97,6 +97,17 @@ describe('a node', () => {
     ).toEqual([]);
   });
 
+  test('is exactly at the least that is to stay free, and not below it', () => {
+    const at = { ...disk, freeBytes: 1 * GIB, isWatched: false };
+    expect(findShortages(limits, ['memory'], facts({ disks: [at] }))).toEqual([]);
+    expect(findShortages(limits, ['memory'], facts({ disks: [{ ...at, freeBytes: GIB - 1 }] }))).toHaveLength(1);
+  });
+
+  test('is not called full where its size is not known', () => {
+    const unsized = { ...disk, freeBytes: 2 * GIB, totalBytes: 0 };
+    expect(findShortages(limits, ['memory'], facts({ disks: [unsized] }))).toEqual([]);
+  });
+
   test('is not asked where the limits say so', () => {
     const none = limitsSchema.parse({
       memory: { minAvailableBytes: 0, maxPressurePercent: 100 },

@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import path from 'node:path';
+import { COMPILED_ONCE } from '../../lab/compiled.ts';
 
 /** Runs the real program as a shell would. */
 
@@ -45,7 +46,11 @@ export function onTerminal(args: readonly string[], columns = 100, options: RunO
 
 function run(program: string, args: readonly string[], options: RunOptions): Promise<Ran> {
   return new Promise((resolve, reject) => {
-    const env = { PATH: process.env.PATH ?? '', HOME: '/nonexistent', TERM: 'xterm', ...options.env };
+    const env = {
+      ...{ PATH: process.env.PATH ?? '', HOME: '/nonexistent', TERM: 'xterm' },
+      ...COMPILED_ONCE,
+      ...options.env,
+    };
     const child = spawn(program, args, { env, stdio: ['ignore', 'pipe', 'pipe'], timeout: TIMEOUT_MS });
     options.interrupt?.addEventListener('abort', () => void child.kill('SIGINT'));
     const stdout: Buffer[] = [];

@@ -1,6 +1,8 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
+import { networkCollector } from '../../../agent/collect/network.ts';
+import { fakeContext, type Json, type Written } from './proc-context.ts';
 
 /** A network namespace of a test's own, with its loopback up, held by one process. */
 export interface Namespace extends AsyncDisposable {
@@ -45,3 +47,13 @@ export function namespaceObstacle(...programs: readonly string[]): string | unde
   );
   return missing === undefined ? undefined : `needs ${missing}`;
 }
+
+/** What the collector writes of it. */
+export async function collect(namespace: Pick<Namespace, 'pid'>): Promise<Written> {
+  const { context, written } = fakeContext({ procRoot: '/proc', hostRoot: '' }, [namespace.pid]);
+  await networkCollector().collect(context);
+  return written;
+}
+
+export const linesOf = (lines: readonly Json[], object: string): Json[] =>
+  lines.filter((line) => String(line.object) === object);

@@ -80,7 +80,47 @@ describe('the bill of materials', () => {
   });
 });
 
+describe('a bill of materials', () => {
+  const of = (license: string | undefined, version = '1.0.0') => {
+    const one = { place: 'node_modules/a', name: 'a', version, integrity: undefined, author: undefined, dependsOn: [] };
+    return spdxDocument({
+      exhibit: { version: '1.2.3', source: '', dependsOn: [] },
+      ...{ npm: [{ ...one, license }], debian: [], created: new Date(0) },
+      node: { version: 'v1', components: [], license: 'MIT' },
+    }) as Spdx;
+  };
+  const declared = (license: string | undefined) =>
+    of(license).packages.find(({ name }) => name === 'a')?.licenseDeclared;
+
+  test.each([
+    ['(MIT OR Apache-2.0)', '(MIT OR Apache-2.0)'],
+    ['GPL-2.0+', 'GPL-2.0+'],
+    ['SEE LICENSE IN LICENSE.md', 'NOASSERTION'],
+    ['UNLICENSED', 'NOASSERTION'],
+    ['MIT, or ask', 'NOASSERTION'],
+    [undefined, 'NOASSERTION'],
+  ])('says of the licence %j: %s', (license, said) => {
+    expect(declared(license)).toBe(said);
+  });
+
+  test('has a name of its own for each content, and the same for the same', () => {
+    expect(of('MIT').documentNamespace).toBe(of('MIT').documentNamespace);
+    expect(of('MIT').documentNamespace).not.toBe(of('MIT', '1.0.1').documentNamespace);
+  });
+});
+
 describe('what is left out of a package', () => {
+  test.each([
+    ['test', true],
+    ['docs', true],
+    ['build/musl_x64', true],
+    // A module may be called so.
+    ['lib/test', false],
+    ['lib', false],
+  ])('as a folder: %s, %j', (place, isLeftOut) => {
+    expect(isNeverLoaded(place, true)).toBe(isLeftOut);
+  });
+
   test.each(['LICENSE', 'LICENSE.md', 'NOTICE', 'index.js', 'package.json', 'build/linux_x64/koffi.node'])(
     'is never %s',
     (place) => {

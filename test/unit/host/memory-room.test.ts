@@ -81,6 +81,7 @@ describe('an agent that is to start', () => {
   test('is refused by a limit as a fault of the manifest, and by the node as one that passes', async () => {
     const limited = await refusal(room(8000, 47));
     expect(isExhibitError(limited, 'config') && limited.message).toContain('resources.limits.memory');
+    expect(isExhibitError(await refusal(room(47, 47)), 'config')).toBe(true);
     const full = await refusal(room(47, 2000));
     expect(isExhibitError(full, 'internal') && full.message).toContain('this node has 47 MiB left; it is tried again');
   });

@@ -48,6 +48,9 @@ describe('the room on a disk', () => {
   test('is watched where the kubelet has its folder on it', async () => {
     const host = { procRoot: '/proc', hostRoot: root };
     expect((await diskRoom(host, root))?.isWatched ?? false).toBe(false);
+    // Nobody evicts pods where there is a containerd alone.
+    await mkdir(path.join(root, 'var/lib/containerd'), { recursive: true });
+    expect((await diskRoom(host, root))?.isWatched ?? false).toBe(false);
     await mkdir(path.join(root, 'var/lib/kubelet'), { recursive: true });
     const after = await diskRoom(host, root);
     expect(after?.isWatched ?? true).toBe(true);

@@ -1,23 +1,12 @@
-import { beforeEach, describe, expect, test, vi } from 'vitest';
-import {
-  COMPONENTS,
-  type KubernetesObject,
-  nameOf,
-  RENDER_TIMEOUT_MS,
-  renderObstacle,
-  renderWith,
-} from '../../lab/manifests.ts';
+import { describe, expect, test } from 'vitest';
+import { COMPONENTS, type KubernetesObject, nameOf, renderWith } from '../../lab/manifests.ts';
+import { eachRenders } from './each-renders.ts';
 import { schemaFaults, typeFaults } from './schemas.ts';
 import { SECRETS } from './secrets.ts';
 
 /** Each component over the base alone, and those together that say different things of one object. */
 
-vi.setConfig({ testTimeout: RENDER_TIMEOUT_MS });
-
-beforeEach((context) => {
-  const reason = renderObstacle();
-  if (reason !== undefined) context.skip(reason);
-});
+eachRenders();
 
 /** SPIRE's controller manager: no package has its definitions. */
 const UNKNOWN_KINDS = ['ClusterSPIFFEID'];

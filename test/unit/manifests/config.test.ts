@@ -1,26 +1,14 @@
-import { beforeEach, describe, expect, test, vi } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { parseConfig as parseAgent } from '../../../agent/config.ts';
 import { parseConfig as parseController } from '../../../controller/config.ts';
 import { CONTROLLER_ENVIRONMENT } from '../../../controller/environment.ts';
-import {
-  type KubernetesObject,
-  nameOf,
-  OVERLAYS,
-  RENDER_TIMEOUT_MS,
-  render,
-  renderObstacle,
-  renderWith,
-} from '../../lab/manifests.ts';
+import { type KubernetesObject, nameOf, OVERLAYS, render, renderWith } from '../../lab/manifests.ts';
+import { eachRenders } from './each-renders.ts';
 
 /** The configurations in the ConfigMaps, with the environment of the pods that read them, before the programs' own parsers. */
 
-vi.setConfig({ testTimeout: RENDER_TIMEOUT_MS });
-
-beforeEach((context) => {
-  const reason = renderObstacle();
-  if (reason !== undefined) context.skip(reason);
-});
+eachRenders();
 
 const environment = z.array(
   z.looseObject({ name: z.string(), value: z.string().optional(), valueFrom: z.looseObject({}).optional() }),

@@ -1,22 +1,11 @@
-import { beforeEach, describe, expect, test, vi } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import {
-  type KubernetesObject,
-  nameOf,
-  RENDER_TIMEOUT_MS,
-  render,
-  renderObstacle,
-  renderWith,
-} from '../../lab/manifests.ts';
+import { type KubernetesObject, nameOf, render, renderWith } from '../../lab/manifests.ts';
+import { eachRenders } from './each-renders.ts';
 
 /** Who may speak to whom: every way is listed here, so that one more is seen. */
 
-vi.setConfig({ testTimeout: RENDER_TIMEOUT_MS });
-
-beforeEach((context) => {
-  const reason = renderObstacle();
-  if (reason !== undefined) context.skip(reason);
-});
+eachRenders();
 
 const labels = z.strictObject({ matchLabels: z.record(z.string(), z.string()) });
 const peer = z.strictObject({

@@ -1,25 +1,14 @@
-import { beforeEach, describe, expect, test, vi } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import {
-  type KubernetesObject,
-  nameOf,
-  OVERLAYS,
-  RENDER_TIMEOUT_MS,
-  render,
-  renderObstacle,
-} from '../../lab/manifests.ts';
+import { type KubernetesObject, nameOf, OVERLAYS, render } from '../../lab/manifests.ts';
+import { eachRenders } from './each-renders.ts';
 
 /**
  * What everything but the agent's own container may do: the Pod Security Standard `restricted`, written out, which the namespace cannot
  * enforce because the agent is in it. The agent itself is held to its grants in daemonset.test.ts.
  */
 
-vi.setConfig({ testTimeout: RENDER_TIMEOUT_MS });
-
-beforeEach((context) => {
-  const reason = renderObstacle();
-  if (reason !== undefined) context.skip(reason);
-});
+eachRenders();
 
 /** Loose, because what is judged here is what `restricted` names; keys that nobody knows are found by render.test.ts. */
 const restrictedContainer = z.looseObject({

@@ -1,22 +1,11 @@
-import { beforeEach, describe, expect, test, vi } from 'vitest';
-import {
-  type KubernetesObject,
-  nameOf,
-  OVERLAYS,
-  RENDER_TIMEOUT_MS,
-  render,
-  renderObstacle,
-} from '../../lab/manifests.ts';
+import { describe, expect, test } from 'vitest';
+import { type KubernetesObject, nameOf, OVERLAYS, render } from '../../lab/manifests.ts';
+import { eachRenders } from './each-renders.ts';
 import { schemaFaults, typeFaults } from './schemas.ts';
 
 /** Every overlay as kubectl renders it, before judges of the Kubernetes API. */
 
-vi.setConfig({ testTimeout: RENDER_TIMEOUT_MS });
-
-beforeEach((context) => {
-  const reason = renderObstacle();
-  if (reason !== undefined) context.skip(reason);
-});
+eachRenders();
 
 const withSpec = (spec: object): KubernetesObject => ({
   apiVersion: 'apps/v1',

@@ -43,11 +43,27 @@ describe('the metrics of an agent', () => {
       refusals: { memory: 4, pressure: 0, disk: 0, queue: 5 },
     };
     const told = await text({ limits: () => numbers });
+    expect(told).toMatch(/^exhibit_heavy_captures\{state="running"\} 1$/m);
     expect(told).toMatch(/^exhibit_heavy_captures\{state="waiting"\} 2$/m);
     expect(told).toMatch(/^exhibit_queued_seconds_total 7$/m);
     expect(told).toMatch(/^exhibit_paced_seconds_total\{limit="read"\} 2.5$/m);
     expect(told).toMatch(/^exhibit_room_refusals_total\{short="queue"\} 5$/m);
     expect(told).toMatch(/^exhibit_room_overridden_total 3$/m);
+  });
+
+  test('have the same numbers in a second scrape, and add nothing up', async () => {
+    using metrics = await openAgentMetrics({ version: '1', s3Sinks: [] }, () => NOW_MS);
+    const numbers = {
+      ...{ heavyRunning: 1, heavyWaiting: 2, queuedSeconds: 7, overridden: 3 },
+      pacedSeconds: { cpu: 1.5, read: 2.5, upload: 3.5 },
+      refusals: { memory: 4, pressure: 6, disk: 8, queue: 5 },
+    };
+    metrics.watch(sources({ limits: () => numbers }));
+    const limits = async () =>
+      (await metrics.text()).text.match(/^exhibit_(heavy|queued|paced|room)\w*(\{.*\})? .*$/gm);
+    const first = await limits();
+    expect(first).toHaveLength(2 + 1 + 3 + 4 + 1);
+    expect(await limits()).toEqual(first);
   });
 
   test('have how the stream stands, and how often it was made', async () => {

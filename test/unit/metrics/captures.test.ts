@@ -85,6 +85,24 @@ describe('the metrics of captures', () => {
     expect(await value('exhibit_stall_seconds', { artifact, le: '0.05' })).toBe(1);
   });
 
+  test('have no stall of what stopped nothing, and all of those that stop a target from the start', async () => {
+    const { captures, value, text } = metrics();
+    captures.onTold({ entry: entry('a', 'socket'), event: accepted });
+    const told = stage('network');
+    if (told.kind !== 'stage-ended') throw new Error('no stage');
+    captures.onTold({ entry: entry('a', 'socket'), event: { ...told, result: { ...told.result, pauseMs: 0 } } });
+    expect(await value('exhibit_stall_seconds', { artifact: 'network', le: '+Inf' })).toBeUndefined();
+    for (const artifact of ['memory', 'checkpoint'])
+      expect(await text()).toContain(`exhibit_stall_seconds_count{artifact="${artifact}"} 0\n`);
+  });
+
+  test('know the time in the line as a stage of its own', async () => {
+    const { captures, value } = metrics();
+    for (const name of ['queue', 'seal', SECRET]) captures.onTold({ entry: entry('a', 'socket'), event: stage(name) });
+    for (const artifact of ['queue', 'seal', 'other'])
+      expect([artifact, await value('exhibit_stages_total', { artifact })]).toEqual([artifact, 1]);
+  });
+
   test('count what was not begun by the code of its error, and nothing twice', async () => {
     const { captures, value } = metrics();
     const refused = captures.around(async () => {

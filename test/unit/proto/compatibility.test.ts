@@ -15,6 +15,8 @@ describe('two releases', () => {
     ['test', '0.1.0', 'unknown'],
     ['', '0.1.0', 'unknown'],
     ['0.1', '0.1.0', 'unknown'],
+    ['0.1.0x', '0.1.0', 'unknown'],
+    ['v0.1.0', '0.1.0', 'unknown'],
     ['99999999.0.0', '0.1.0', 'unknown'],
   ])('%s and %s are %s', (one, other, skew) => {
     expect(skewOf(one, other)).toBe(skew);

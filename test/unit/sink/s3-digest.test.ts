@@ -67,6 +67,9 @@ describe('the digest that a frame writer lends to its sink', () => {
     };
     const frames = createFrameWriter(tee, { level: 0, frameBytes: 700_001, inFlight: 2 });
     for (let chunk = 0; chunk < 20; chunk += 1) await frames.write(randomBytes(1_000_003));
+    // As its process would have ended: what is still on its way must not take records from under the next one.
+    await sinks.disposeAsync();
+    sinks = new AsyncDisposableStack();
     const next = await openSink();
     const answer = await next.settle(KEY, signal);
     const there = server.objects.get(KEY) ?? Buffer.alloc(0);

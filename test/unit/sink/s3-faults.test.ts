@@ -1,35 +1,14 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { openS3Sink, type S3SinkParts } from '../../../agent/sink/s3.ts';
 import { s3Error } from '../../../agent/sink/s3-errors.ts';
 import type { Sink } from '../../../agent/sink/sink.ts';
-import { type ExhibitError, isExhibitError } from '../../../evidence/error.ts';
-import { BUCKET, type FakeS3, type Fault, type Operation, startFakeS3 } from './fake-s3.ts';
+import { isExhibitError } from '../../../evidence/error.ts';
+import { BUCKET, type Fault, type Operation } from './fake-s3.ts';
+import { eachWithFakeS3, failureOf, KEY, never, PART_BYTES, SMALL, server, sinkWith, warnings } from './s3-sink-lab.ts';
 
-const PART_BYTES = 5 * 2 ** 20;
-const KEY = 'node/id/memory.tar.zst';
-const never = new AbortController().signal;
-
-let server: FakeS3;
-let warnings: { fields: object; event: string }[];
-
-beforeEach(async () => {
-  server = await startFakeS3();
-  warnings = [];
-});
-afterEach(() => server[Symbol.asyncDispose]());
-
-function sinkWith(parts: S3SinkParts = {}, bucket = BUCKET): Sink {
-  return openS3Sink(
-    { url: `s3://${bucket}`, endpoint: server.endpoint, forcePathStyle: true, partBytes: PART_BYTES },
-    {
-      credentials: { accessKeyId: 'key', secretAccessKey: 'secret' },
-      log: { warn: (fields, event) => warnings.push({ fields, event }) },
-      ...parts,
-    },
-  );
-}
+eachWithFakeS3();
 
 /** The fault meets the first `times` requests of the operation. */
 function faulty(operation: Operation, fault: Fault, times = 1): void {
@@ -42,18 +21,8 @@ async function store(sink: Sink, bytes: Buffer, signal = never): Promise<void> {
   await object.commit();
 }
 
-async function failureOf(work: Promise<void>): Promise<ExhibitError> {
-  const failure = await work.then(
-    () => new Error('it succeeded'),
-    (error: unknown) => error,
-  );
-  if (!isExhibitError(failure)) throw failure;
-  return failure;
-}
-
 const count = (operation: Operation) => server.requests.filter((request) => request.operation === operation).length;
 
-const SMALL = randomBytes(1000);
 const LARGE = randomBytes(2 * PART_BYTES + 1234);
 
 describe('the S3 sink, when the server or the network is faulty,', () => {
@@ -108,26 +77,26 @@ describe('the S3 sink, when the server or the network is faulty,', () => {
       if (operation !== 'CompleteMultipartUpload') return undefined;
       return earlier === 0 ? { kind: 'do-and-reset' } : { kind: 'reset', afterBytes: 0 };
     };
-    await store(sinkWith({ maxAttempts: 3 }), LARGE);
+    await store(sinkWith({}, { maxAttempts: 3 }), LARGE);
     expect(server.objects.get(KEY)?.equals(LARGE)).toBe(true);
   });
 
   test('knows that the completion was not done when no request for it arrived', async () => {
     faulty('CompleteMultipartUpload', { kind: 'reset', afterBytes: 0 }, 100);
-    expect((await failureOf(store(sinkWith({ maxAttempts: 2 }), LARGE))).code).toBe('sink-failed');
+    expect((await failureOf(store(sinkWith({}, { maxAttempts: 2 }), LARGE))).code).toBe('sink-failed');
     expect(server.objects.size).toBe(0);
     expect(server.uploads.size).toBe(0);
   });
 
   test('gives up a connection that stalls, and tries another', async () => {
     faulty('UploadPart', { kind: 'stall' });
-    await store(sinkWith({ idleTimeoutMs: 300 }), LARGE);
+    await store(sinkWith({}, { idleTimeoutMs: 300 }), LARGE);
     expect(server.objects.get(KEY)?.equals(LARGE)).toBe(true);
   });
 
   test('does not hang on a server that never answers', async () => {
     faulty('UploadPart', { kind: 'stall' }, 100);
-    const failure = await failureOf(store(sinkWith({ idleTimeoutMs: 200, maxAttempts: 2 }), LARGE));
+    const failure = await failureOf(store(sinkWith({}, { idleTimeoutMs: 200, maxAttempts: 2 }), LARGE));
     expect(failure.code).toBe('sink-failed');
     expect(failure.message).toContain('did not answer in time');
     expect(server.uploads.size).toBe(0);
@@ -225,7 +194,7 @@ describe('the S3 sink, when the server or the network is faulty,', () => {
         name: 'CredentialsProviderError',
       });
     };
-    expect((await failureOf(sinkWith({ credentials: provider }).check(never))).message).toContain(
+    expect((await failureOf(sinkWith({}, { credentials: provider }).check(never))).message).toContain(
       'no credentials were found',
     );
   });

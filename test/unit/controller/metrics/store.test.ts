@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { pino } from 'pino';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { type ControllerMetrics, openControllerMetrics } from '../../../../controller/metrics/controller.ts';
 import { watchedStore } from '../../../../controller/metrics/store.ts';
 import { openReadiness } from '../../../../controller/readiness.ts';
@@ -45,16 +45,19 @@ describe('the metrics of the store', () => {
     await store.addCaptures(request, [anEntry({ action: 'capture.created' })]);
     await store.addCaptures(request, [anEntry({ action: 'capture.created' })]);
     const { captureId } = capture;
-    await store.changeCapture(captureId, ['queued'], { state: 'sent', sentAtMs: NOW_MS + 2_500 });
+    await store.changeCapture(captureId, ['queued'], { state: 'sent', sentAtMs: NOW_MS + 2_700 });
     expect(await store.changeCapture(captureId, ['queued'], { state: 'expired' }, anEntry())).toBeUndefined();
-    const accepted = { state: 'running', acceptedAtMs: NOW_MS + 2_540 } as const;
+    const accepted = { state: 'running', acceptedAtMs: NOW_MS + 2_740 } as const;
     await store.changeCapture(captureId, ['sent'], accepted, anEntry({ action: 'capture.accepted' }));
-    for (const state of ['queued', 'sent', 'running'])
+    await store.changeCapture(captureId, ['running'], { state: 'complete' });
+    // Told again by its agent, with what a sink has taken meanwhile.
+    await store.changeCapture(captureId, ['complete'], { state: 'complete' });
+    for (const state of ['queued', 'sent', 'running', 'complete'])
       expect([state, await value('exhibit_controller_captures_total', { state })]).toEqual([state, 1]);
     expect(await value('exhibit_controller_captures_total', { state: 'expired' })).toBe(0);
     expect(await value('exhibit_controller_audit_entries_total', { action: 'capture.created' })).toBe(1);
     expect(await value('exhibit_controller_audit_entries_total')).toBe(2);
-    // Two seconds after it was approved, and 40 ms until its agent began.
+    // 2.2 seconds after it was approved (2.7 after it was asked for), and 40 ms until its agent began.
     expect(await value('exhibit_controller_dispatch_seconds', { step: 'sent', le: '1' })).toBe(0);
     expect(await value('exhibit_controller_dispatch_seconds', { step: 'sent', le: '2.5' })).toBe(1);
     expect(await value('exhibit_controller_dispatch_seconds', { step: 'accepted', le: '0.025' })).toBe(0);
@@ -85,7 +88,10 @@ describe('the metrics of the store', () => {
       store.openCase({ caseId: 'x', title: '', openedBy: 'a', openedAtMs: 1 }, anEntry()),
     ).resolves.toBeDefined();
     await expect(store.openCase({ caseId: 'x', title: '', openedBy: 'a', openedAtMs: 1 }, anEntry())).rejects.toThrow();
-    expect(await value('exhibit_controller_store_errors_total', { call: 'openCase' })).toBe(0);
+    const note = { by: 'a', atMs: 1, text: 'x' };
+    await expect(store.noteCase('nobody', note, anEntry())).rejects.toMatchObject({ code: 'case-not-found' });
+    for (const call of ['openCase', 'noteCase'])
+      expect([call, await value('exhibit_controller_store_errors_total', { call })]).toEqual([call, 0]);
     await opened[Symbol.asyncDispose]();
     await expect(store.case('x')).rejects.toThrow();
     expect(await value('exhibit_controller_store_errors_total', { call: 'case' })).toBe(1);
@@ -152,8 +158,39 @@ describe('the readiness of the controller', () => {
       },
       log,
     );
-    expect(await readiness.now()).toMatchObject({ ready: false });
-    hang.resolve(undefined);
-    expect(asked).toBe(1);
+    vi.useFakeTimers({ toFake: ['performance', 'setTimeout', 'clearTimeout'] });
+    try {
+      for (let probe = 0; probe < 3; probe += 1) {
+        const answer = readiness.now();
+        await vi.advanceTimersByTimeAsync(1_001);
+        expect(await answer).toMatchObject({ ready: false });
+      }
+      expect(asked).toBe(1);
+      hang.resolve(undefined);
+      await vi.advanceTimersByTimeAsync(1_001);
+      expect(await readiness.now()).toEqual({ ready: true, reasons: [] });
+      expect(asked).toBe(2);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
+  test('asks the store once a second, however often it is asked itself', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] });
+    try {
+      let asked = 0;
+      const node = async () => {
+        asked += 1;
+        return undefined;
+      };
+      const readiness = openReadiness({ node }, log);
+      for (let probe = 0; probe < 5; probe += 1) expect((await readiness.now()).ready).toBe(true);
+      expect(asked).toBe(1);
+      vi.advanceTimersByTime(1_001);
+      await readiness.now();
+      expect(asked).toBe(2);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 });
