@@ -38,6 +38,9 @@ export const NODE_PACKAGES = [
 /** What a copy of the node's root gets from the old suite; CRIU stays as it is. */
 export const OLD_PACKAGES = ['containerd', 'runc'];
 
+/** Debian 13: the base of the image that puts criu on nodes (manifests/components/criu-host/Dockerfile). */
+export const CRIU_BASE_SUITE = 'trixie';
+
 /** What is added to a copy of the node's root for S3: Ceph's gateway, and moto with what its server needs. */
 export const S3_PACKAGES = [
   'radosgw',
@@ -142,6 +145,10 @@ export const kubectlFolder = (env = process.env) =>
 /** What is unpacked of PROMTOOL_PACKAGES, of this machine's own suite; not there where the machine has promtool. @param {NodeJS.ProcessEnv} [env] */
 export const promtoolFolder = (env = process.env) =>
   env.EXHIBIT_PROMTOOL || join(cacheFolder(env), `lab-promtool-${digest(RECIPE, arch(), PROMTOOL_PACKAGES)}`);
+
+/** Stands in for the base of the image that puts criu on nodes; never written to. @param {NodeJS.ProcessEnv} [env] */
+export const criuBase = (env = process.env) =>
+  env.EXHIBIT_CRIU_BASE || join(cacheFolder(env), `lab-criu-base-${digest(RECIPE, CRIU_BASE_SUITE, arch())}`);
 
 /** Counts changes of how setup.mjs makes the parts of the base images. */
 const IMAGE_RECIPE = 1;
