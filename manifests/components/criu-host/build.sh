@@ -32,3 +32,8 @@ for package in $(cat /build/linked) busybox-static; do
   mkdir "$image/licences/$package"
   cp -L "/usr/share/doc/$package/copyright" "$image/licences/$package/"
 done
+# The texts that those files only name.
+mkdir "$image/licences/common"
+grep -rhoE '/usr/share/common-licenses/[A-Za-z0-9.-]*[A-Za-z0-9]' "$image/licences" | sort -u | while read -r licence; do
+  cp -L "$licence" "$image/licences/common/"
+done
