@@ -3,7 +3,6 @@ import {
   chmodSync,
   copyFileSync,
   existsSync,
-  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -17,24 +16,20 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { z } from 'zod';
 import type { Manifest } from '../../evidence/manifest.ts';
 import { type LabAgent, startAgent } from '../lab/agent.ts';
-import { argumentOf, criuImage, criuImageObstacle } from '../lab/criu-image.ts';
+import { argumentOf, criuImage, criuImageObstacle, unpackCriuImage } from '../lab/criu-image.ts';
 import { type Ended, runInitContainer } from '../lab/init-container.ts';
 import { run } from '../lab/machine.ts';
 import { nameOf, render, renderObstacle } from '../lab/manifests.ts';
 import { type LabNode, startNode } from '../lab/node.ts';
 import { compromisedPod } from '../lab/victim.ts';
 
-/**
- * The image that puts criu on nodes, as a real Docker has built it, and its two containers as `kubectl kustomize` renders them, on a
- * containerd node that has no criu.
- */
+/** The containers that put criu on a node and take it away, as `kubectl kustomize` renders them, on a containerd node that has none. */
 
 const PROGRAM = 'opt/exhibit-criu/criu';
 const LINK = 'usr/local/sbin/criu';
-const TARGET = 'prod/web-0';
+const TARGET = 'shop/web-0';
 
 let obstacle: string | undefined;
 let folder: string;
@@ -48,7 +43,7 @@ beforeAll(async () => {
   if (obstacle !== undefined) return;
   const tar = await criuImage();
   folder = mkdtempSync(path.join(tmpdir(), 'exhibit-criu-host-'));
-  image = await unpacked(tar);
+  image = await unpackCriuImage(folder);
   node = await startNode();
   await node.importImage(tar);
   agent = await startAgent(node, { config: { sink: { url: `file://${folder}/evidence` } } });
@@ -66,19 +61,6 @@ beforeEach((context) => {
 
 const onNode = (name: string): string => path.join(node.hostRoot, name);
 const sha256 = (file: string): string => createHash('sha256').update(readFileSync(file)).digest('hex');
-
-/** The layers of what `docker save` wrote, one over the other. */
-async function unpacked(tar: string): Promise<string> {
-  const saved = path.join(folder, 'saved');
-  const root = path.join(folder, 'image');
-  for (const one of [saved, root]) mkdirSync(one);
-  await run('tar', ['-xf', tar, '-C', saved]);
-  const [{ Layers }] = z
-    .tuple([z.object({ Layers: z.array(z.string()) })])
-    .parse(JSON.parse(readFileSync(path.join(saved, 'manifest.json'), 'utf8')));
-  for (const layer of Layers) await run('tar', ['-xf', path.join(saved, layer), '-C', root]);
-  return root;
-}
 
 function daemonSet(overlay: string, name: string) {
   const found = render(overlay).find((one) => nameOf(one) === `DaemonSet ${name}`);
@@ -101,47 +83,11 @@ function ownCriu(name: string): void {
   writeFileSync(onNode(name), '#!/bin/sh\necho "Version: 3.19"\n', { mode: 0o755 });
 }
 
-describe('the image', () => {
-  test('has one criu that needs no library and no loader, by the words of readelf, ldd and its own', async () => {
-    const criu = path.join(image, 'criu');
-    const headers = (await run('readelf', ['--wide', '--program-headers', criu])).stdout.toString();
-    expect(headers).toMatch(/^ {2}LOAD /m);
-    expect(headers).not.toMatch(/INTERP|DYNAMIC/);
-    const ldd = await run('ldd', [criu]);
-    expect(ldd.stdout.toString() + ldd.stderr).toMatch(/not a dynamic executable/);
-    expect((await run(criu, ['--version'])).stdout.toString()).toContain(`Version: ${argumentOf('CRIU')}`);
-    expect(statSync(criu).size).toBeLessThan(4 * 2 ** 20);
-  });
-
-  test('has the source of criu, a licence for each package in it, and lists them all', () => {
-    const source = `source/criu_${argumentOf('CRIU')}.orig.tar.xz`;
-    expect(sha256(path.join(image, source))).toBe(argumentOf('CRIU_SHA256'));
-    for (const name of ['Dockerfile', 'build.sh', 'sbom.sh'])
-      expect(readFileSync(path.join(image, 'source', name), 'utf8')).toBe(readFileSync(component(name), 'utf8'));
-    expect(readFileSync(path.join(image, 'licences/criu/COPYING'), 'utf8')).toContain('GNU GENERAL PUBLIC LICENSE');
-    const bill = sbom.parse(JSON.parse(readFileSync(path.join(image, 'sbom.spdx.json'), 'utf8')));
-    const licensed = readdirSync(path.join(image, 'licences')).filter((name) => name !== 'common');
-    expect(bill.packages.map(({ name }) => name).sort()).toEqual(licensed.sort());
-    const linked = bill.relationships.filter(({ relationshipType }) => relationshipType === 'STATIC_LINK');
-    expect(linked.map(({ relatedSpdxElement }) => relatedSpdxElement)).toEqual(
-      expect.arrayContaining(['libc6-dev', 'libnl-3-dev', 'libprotobuf-c-dev'].map((name) => `SPDXRef-debian-${name}`)),
-    );
-    expect(bill.packages.find(({ name }) => name === 'criu')?.sourceInfo).toContain(sha256(path.join(image, 'criu')));
-  });
-});
-
-const component = (name: string): string =>
-  fileURLToPath(new URL(`../../manifests/components/criu-host/${name}`, import.meta.url));
-
-const sbom = z.object({
-  spdxVersion: z.literal('SPDX-2.3'),
-  packages: z.array(z.object({ name: z.string(), versionInfo: z.string().min(1), sourceInfo: z.string() })),
-  relationships: z.array(z.object({ relationshipType: z.string(), relatedSpdxElement: z.string() })),
-});
-
 async function checkpointOf(target: string): Promise<{ bundle: string; artifact: Manifest['artifacts'][number] }> {
   const { stdout, stderr } = await agent.exhibit('capture', target, '--json', '--artifacts', 'checkpoint');
-  const { sinkUrl } = JSON.parse(stdout.split('\n')[0] || `"${stderr}"`) as { sinkUrl: string };
+  const line = stdout.split('\n')[0] ?? '';
+  if (!line.startsWith('{')) throw new Error(`exhibit capture says nothing: ${stderr}`);
+  const { sinkUrl } = JSON.parse(line) as { sinkUrl: string };
   const bundle = fileURLToPath(sinkUrl);
   const { artifacts } = JSON.parse(readFileSync(path.join(bundle, 'manifest.json'), 'utf8')) as Manifest;
   const [artifact] = artifacts;
@@ -151,7 +97,7 @@ async function checkpointOf(target: string): Promise<{ bundle: string; artifact:
 
 describe('on a node without criu', () => {
   test('its container puts it there, and the containerd that runs makes checkpoints with it', async () => {
-    const pod = await node.runPod({ namespace: 'prod', name: 'web-0', containers: [{ name: 'web' }] });
+    const pod = await node.runPod({ namespace: 'shop', name: 'web-0', containers: [{ name: 'web' }] });
     const location = '/tmp/by-cri.tar';
     const byCri = () => node.cri.call('CheckpointContainer', { container_id: pod.containerId('web'), location });
     await expect(byCri()).rejects.toThrow(/CRIU binary not found/i);
@@ -168,6 +114,12 @@ describe('on a node without criu', () => {
     expect(readlinkSync(onNode(LINK))).toBe('/opt/exhibit-criu/criu');
     const check = await node.exec(['criu', 'check']);
     expect(check.stdout.toString() + check.stderr).toContain('Looks good');
+    const doctor = await agent.exhibit('doctor', '--json');
+    const { checks } = JSON.parse(doctor.stdout) as { checks: { name: string; status: string; found: string }[] };
+    expect(checks.find(({ name }) => name === 'criu')).toMatchObject({
+      status: 'ok',
+      found: expect.stringContaining(argumentOf('CRIU')),
+    });
 
     const { bundle, artifact } = await checkpointOf(TARGET);
     expect(artifact).toMatchObject({ status: 'captured', facts: { checkpointBy: 'tasks' } });
@@ -188,6 +140,21 @@ describe('on a node without criu', () => {
     const sockets = await node.exec(['checkpointctl', 'inspect', '--sockets', '/tmp/checkpoint.tar']);
     expect(sockets.stdout.toString()).toMatch(/TCP \(ESTABLISHED\)/i);
     await pod.stop();
+  });
+
+  test('a process that this criu has dumped and ended runs again when it is restored', async () => {
+    await install();
+    const sh = async (script: string): Promise<string> => {
+      const { code, stdout, stderr } = await node.exec(['sh', '-c', script]);
+      expect(code, stderr).toBe(0);
+      return stdout.toString().trim();
+    };
+    const pid = await sh('setsid tail -f /dev/null >/dev/null 2>&1 </dev/null & echo $!');
+    await sh(`mkdir /tmp/images && criu dump --tree ${pid} --images-dir /tmp/images`);
+    expect(existsSync(onNode(`proc/${pid}`))).toBe(false);
+    await sh('criu restore --restore-detached --images-dir /tmp/images');
+    expect(readFileSync(onNode(`proc/${pid}/cmdline`), 'utf8')).toBe('tail\0-f\0/dev/null\0');
+    await sh(`kill ${pid}`);
   });
 
   /** Leaves it at /tmp/checkpoint.tar of the node. */

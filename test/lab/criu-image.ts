@@ -4,7 +4,7 @@
  */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { cpSync, existsSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { copyFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
@@ -90,4 +90,14 @@ async function buildCriuImage(docker: LabDocker): Promise<string> {
   const log = `${stdout.toString()}${stderr}`;
   if (code !== 0) throw new Error(`docker build fails:\n${log}`);
   return log;
+}
+
+/** Unpacks the layers of the image, one over the other, below `folder`; where they are. */
+export async function unpackCriuImage(folder: string): Promise<string> {
+  const [saved, root] = [join(folder, 'saved'), join(folder, 'image')];
+  for (const one of [saved, root]) mkdirSync(one);
+  await run('tar', ['-xf', await criuImage(), '-C', saved]);
+  const list = JSON.parse(readFileSync(join(saved, 'manifest.json'), 'utf8')) as [{ Layers: string[] }];
+  for (const layer of list[0].Layers) await run('tar', ['-xf', join(saved, layer), '-C', root]);
+  return root;
 }
