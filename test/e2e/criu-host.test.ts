@@ -18,7 +18,8 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { Manifest } from '../../evidence/manifest.ts';
 import { type LabAgent, startAgent } from '../lab/agent.ts';
-import { argumentOf, criuImage, criuImageObstacle, unpackCriuImage } from '../lab/criu-image.ts';
+import { criuImage } from '../lab/cache.mjs';
+import { argumentOf, criuImageObstacle, unpackCriuImage } from '../lab/criu-image.ts';
 import { type Ended, runInitContainer } from '../lab/init-container.ts';
 import { run } from '../lab/machine.ts';
 import { nameOf, render, renderObstacle } from '../lab/manifests.ts';
@@ -39,15 +40,14 @@ let node: LabNode;
 let agent: LabAgent;
 
 beforeAll(async () => {
-  obstacle = (await criuImageObstacle()) ?? renderObstacle();
+  obstacle = criuImageObstacle() ?? renderObstacle();
   if (obstacle !== undefined) return;
-  const tar = await criuImage();
   folder = mkdtempSync(path.join(tmpdir(), 'exhibit-criu-host-'));
   image = await unpackCriuImage(folder);
   node = await startNode();
-  await node.importImage(tar);
+  await node.importImage(criuImage());
   agent = await startAgent(node, { config: { sink: { url: `file://${folder}/evidence` } } });
-}, 900_000);
+});
 afterAll(async () => {
   await agent?.[Symbol.asyncDispose]();
   await node?.[Symbol.asyncDispose]();

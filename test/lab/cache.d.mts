@@ -26,6 +26,7 @@ export const PROMTOOL_PACKAGES: readonly string[];
 export function promtoolFolder(env?: NodeJS.ProcessEnv): string;
 export const CRIU_BASE_SUITE: string;
 export function criuBase(env?: NodeJS.ProcessEnv): string;
+export function criuImage(env?: NodeJS.ProcessEnv): string;
 export const IMAGE_PACKAGES: readonly string[];
 export const NPM_VERSION: string;
 export function imageParts(env?: NodeJS.ProcessEnv): string;

@@ -1,6 +1,6 @@
 // Where the lab keeps what it built, shared by setup.mjs (Node >= 18, nothing installed) and the TypeScript of the lab.
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { arch, homedir } from 'node:os';
 import { join } from 'node:path';
 
@@ -149,6 +149,16 @@ export const promtoolFolder = (env = process.env) =>
 /** Stands in for the base of the image that puts criu on nodes; never written to. @param {NodeJS.ProcessEnv} [env] */
 export const criuBase = (env = process.env) =>
   env.EXHIBIT_CRIU_BASE || join(cacheFolder(env), `lab-criu-base-${digest(RECIPE, CRIU_BASE_SUITE, arch())}`);
+
+/** What `docker save` wrote of the image that puts criu on nodes, by the files that it is built of. @param {NodeJS.ProcessEnv} [env] */
+export function criuImage(env = process.env) {
+  const folder = new URL('../../manifests/components/criu-host/', import.meta.url);
+  const files = readdirSync(folder)
+    .filter((name) => !name.endsWith('.yaml'))
+    .sort();
+  const texts = files.map((name) => [name, readFileSync(new URL(name, folder), 'utf8')]);
+  return join(cacheFolder(env), `exhibit-criu-image-${digest(criuBase(env), texts)}.tar`);
+}
 
 /** Counts changes of how setup.mjs makes the parts of the base images. */
 const IMAGE_RECIPE = 1;

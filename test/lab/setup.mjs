@@ -10,6 +10,7 @@ import {
   CRIU_BASE_SUITE,
   cacheFolder,
   criuBase,
+  criuImage,
   DEBIAN_SUITE,
   DOCKER_PACKAGES,
   dockerRoot,
@@ -323,6 +324,17 @@ function buildCriuBase() {
     for (const path of ['usr/share/man', 'usr/share/locale', 'var/lib/apt/lists', 'var/cache/apt'])
       rmSync(join(partial, path), { recursive: true, force: true });
     finishFolder(partial, root);
+  });
+}
+
+/** Fetches from the mirror and compiles, so it is done here and not by a test. @param {string} node */
+function buildCriuImage(node) {
+  buildCriuBase();
+  const file = criuImage();
+  if (existsSync(file)) return;
+  step(`image that puts criu on nodes (a minute or two, kept in ${dirname(file)})`, () => {
+    const { ok, text } = run(node, [join(PROJECT, 'test/lab/criu-image.ts')]);
+    if (!ok) throw new SetupError(`cannot build it:\n  ${lastLines(text)}`);
   });
 }
 
@@ -741,7 +753,7 @@ function main() {
     if (command.s3) buildS3Root();
     if (command.docker) buildDockerRoot();
     if (command.docker) orSkip('of the container image', () => buildImageParts(node));
-    if (command.docker) orSkip('of the image that puts criu on nodes', buildCriuBase);
+    if (command.zoo) orSkip('of the image that puts criu on nodes', () => buildCriuImage(node));
     if (command.s3) orSkip('that ask journalctl and ausearch', buildLogJudges);
     if (command.s3) orSkip('on PostgreSQL', buildPostgres);
     if (command.zoo) orSkip('that ask kubectl, and those of the manifests', buildKubectl);
