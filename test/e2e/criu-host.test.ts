@@ -3,6 +3,7 @@ import {
   chmodSync,
   copyFileSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -15,7 +16,7 @@ import {
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Manifest } from '../../evidence/manifest.ts';
 import { type LabAgent, startAgent } from '../lab/agent.ts';
 import { criuImage } from '../lab/cache.mjs';
@@ -151,7 +152,8 @@ describe('on a node without criu', () => {
     };
     const pid = await sh('setsid tail -f /dev/null >/dev/null 2>&1 </dev/null & echo $!');
     await sh(`mkdir /tmp/images && criu dump --tree ${pid} --images-dir /tmp/images`);
-    expect(existsSync(onNode(`proc/${pid}`))).toBe(false);
+    // CRIU has killed it; the node's process 1 reaps it, and until then its pid is taken.
+    await vi.waitFor(() => expect(existsSync(onNode(`proc/${pid}`))).toBe(false), { timeout: 10_000, interval: 10 });
     await sh('criu restore --restore-detached --images-dir /tmp/images');
     expect(readFileSync(onNode(`proc/${pid}/cmdline`), 'utf8')).toBe('tail\0-f\0/dev/null\0');
     await sh(`kill ${pid}`);
@@ -184,6 +186,20 @@ describe('on a node without criu', () => {
     expect(readdirSync(onNode(path.dirname(PROGRAM)))).toEqual(['criu']);
     expect(sha256(onNode(PROGRAM))).toBe(sha256(path.join(image, 'criu')));
     process.kill(node.hostPid(pid), 'SIGKILL');
+  });
+
+  test('a full disk leaves nothing half-written, and does not keep the agent from starting', async () => {
+    const home = path.dirname(PROGRAM);
+    mkdirSync(onNode(home));
+    await node.exec(['mount', '-t', 'tmpfs', '-o', 'size=1m', 'full', `/${home}`]);
+    try {
+      const { code, lines } = await install();
+      expect([code, lines.at(-1)]).toEqual([0, 'criu could not be put on the node, whose agent starts without it']);
+      expect(lines[0]).toContain('No space left on device');
+      expect([readdirSync(onNode(home)), existsSync(onNode(LINK))]).toEqual([[], false]);
+    } finally {
+      await node.exec(['umount', `/${home}`]);
+    }
   });
 
   test('the other overlay takes away what was put there, and nothing beside it', async () => {
