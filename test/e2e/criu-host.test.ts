@@ -21,6 +21,7 @@ import type { Manifest } from '../../evidence/manifest.ts';
 import { type LabAgent, startAgent } from '../lab/agent.ts';
 import { criuImage } from '../lab/cache.mjs';
 import { argumentOf, criuImageObstacle, unpackCriuImage } from '../lab/criu-image.ts';
+import { WORKLOAD_IMAGE } from '../lab/image.ts';
 import { type Ended, runInitContainer } from '../lab/init-container.ts';
 import { run } from '../lab/machine.ts';
 import { nameOf, render, renderObstacle } from '../lab/manifests.ts';
@@ -143,20 +144,31 @@ describe('on a node without criu', () => {
     await pod.stop();
   });
 
-  test('a process that this criu has dumped and ended runs again when it is restored', async () => {
+  test('a container that ended after a checkpoint runs again from it, with its memory', async () => {
     await install();
-    const sh = async (script: string): Promise<string> => {
-      const { code, stdout, stderr } = await node.exec(['sh', '-c', script]);
-      expect(code, stderr).toBe(0);
-      return stdout.toString().trim();
+    const ctr = async (...argv: string[]): Promise<string> => {
+      const { code, stdout, stderr } = await node.exec(['ctr', '-n', 'k8s.io', ...argv]);
+      expect(code, `${argv.join(' ')}: ${stderr}`).toBe(0);
+      return stdout.toString();
     };
-    const pid = await sh('setsid tail -f /dev/null >/dev/null 2>&1 </dev/null & echo $!');
-    await sh(`mkdir /tmp/images && criu dump --tree ${pid} --images-dir /tmp/images`);
-    // CRIU has killed it; the node's process 1 reaps it, and until then its pid is taken.
-    await vi.waitFor(() => expect(existsSync(onNode(`proc/${pid}`))).toBe(false), { timeout: 10_000, interval: 10 });
-    await sh('criu restore --restore-detached --images-dir /tmp/images');
-    expect(readFileSync(onNode(`proc/${pid}/cmdline`), 'utf8')).toBe('tail\0-f\0/dev/null\0');
-    await sh(`kill ${pid}`);
+    const bare = '/usr/local/sbin/runc-bare';
+    const runc = existsSync(onNode(bare)) ? bare : '/usr/sbin/runc';
+    const remember = 'read -r it < /proc/sys/kernel/random/uuid; echo $it > /before';
+    const script = `trap 'echo $it > /after' USR1; ${remember}; while :; do sleep 1; done`;
+    await ctr('run', '--detach', '--runc-binary', runc, WORKLOAD_IMAGE, 'phoenix', 'sh', '-c', script);
+    const inside = async (file: string): Promise<string> => {
+      const pid = /^phoenix +(\d+) +RUNNING/m.exec(await ctr('tasks', 'ls'))?.[1];
+      return vi.waitFor(() => readFileSync(onNode(`proc/${pid}/root/${file}`), 'utf8'), { timeout: 10_000 });
+    };
+    const before = await inside('before');
+    expect(before).toMatch(/^[0-9a-f-]{36}\n$/);
+    await ctr('containers', 'checkpoint', '--rw', '--image', '--task', 'phoenix', 'lab.exhibit/ashes:1');
+    await ctr('tasks', 'rm', '--force', 'phoenix');
+    await ctr('containers', 'rm', 'phoenix');
+    await ctr('containers', 'restore', '--rw', '--live', 'phoenix', 'lab.exhibit/ashes:1');
+    await ctr('tasks', 'kill', '--signal', 'SIGUSR1', 'phoenix');
+    expect(await inside('after')).toBe(before);
+    await ctr('tasks', 'rm', '--force', 'phoenix');
   });
 
   /** Leaves it at /tmp/checkpoint.tar of the node. */
