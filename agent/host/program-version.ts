@@ -32,14 +32,16 @@ async function beginningOf(file: string, limitBytes: number): Promise<Buffer | u
 }
 
 /**
- * CRIU keeps its version as a constant of its own (CRIU_VERSION) beside the format it is printed with. Undefined when
- * the bytes are no such program, or more than one constant looks like a version.
+ * CRIU keeps its version as a constant of its own (CRIU_VERSION), in most builds right before the format it is printed with. Undefined
+ * when the bytes are no such program, or the constant is elsewhere and more than one looks like a version: a C library that is linked
+ * statically has its own.
  */
 export function criuVersionIn(program: Buffer): string | undefined {
-  if (!program.includes('Version: %s')) return undefined;
-  const versions = new Set(
-    [...program.toString('latin1').matchAll(/\0(\d{1,2}\.\d{1,2}(?:\.\d{1,2})?)(?=\0)/g)].map((match) => match[1]),
-  );
+  const text = program.toString('latin1');
+  if (!text.includes('Version: %s')) return undefined;
+  const beside = /\0(\d{1,2}\.\d{1,2}(?:\.\d{1,2})?)\0Version: %s/.exec(text)?.[1];
+  if (beside !== undefined) return beside;
+  const versions = new Set([...text.matchAll(/\0(\d{1,2}\.\d{1,2}(?:\.\d{1,2})?)(?=\0)/g)].map((match) => match[1]));
   return versions.size === 1 ? [...versions][0] : undefined;
 }
 

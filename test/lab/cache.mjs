@@ -1,6 +1,6 @@
 // Where the lab keeps what it built, shared by setup.mjs (Node >= 18, nothing installed) and the TypeScript of the lab.
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { arch, homedir } from 'node:os';
 import { join } from 'node:path';
 
@@ -37,6 +37,9 @@ export const NODE_PACKAGES = [
 
 /** What a copy of the node's root gets from the old suite; CRIU stays as it is. */
 export const OLD_PACKAGES = ['containerd', 'runc'];
+
+/** Debian 13: the base of the image that puts criu on nodes (manifests/components/criu-host/Dockerfile). */
+export const CRIU_BASE_SUITE = 'trixie';
 
 /** What is added to a copy of the node's root for S3: Ceph's gateway, and moto with what its server needs. */
 export const S3_PACKAGES = [
@@ -142,6 +145,20 @@ export const kubectlFolder = (env = process.env) =>
 /** What is unpacked of PROMTOOL_PACKAGES, of this machine's own suite; not there where the machine has promtool. @param {NodeJS.ProcessEnv} [env] */
 export const promtoolFolder = (env = process.env) =>
   env.EXHIBIT_PROMTOOL || join(cacheFolder(env), `lab-promtool-${digest(RECIPE, arch(), PROMTOOL_PACKAGES)}`);
+
+/** Stands in for the base of the image that puts criu on nodes; never written to. @param {NodeJS.ProcessEnv} [env] */
+export const criuBase = (env = process.env) =>
+  env.EXHIBIT_CRIU_BASE || join(cacheFolder(env), `lab-criu-base-${digest(RECIPE, CRIU_BASE_SUITE, arch())}`);
+
+/** What `docker save` wrote of the image that puts criu on nodes, by the files that it is built of. @param {NodeJS.ProcessEnv} [env] */
+export function criuImage(env = process.env) {
+  const folder = new URL('../../manifests/components/criu-host/', import.meta.url);
+  const files = readdirSync(folder)
+    .filter((name) => !name.endsWith('.yaml'))
+    .sort();
+  const texts = files.map((name) => [name, readFileSync(new URL(name, folder), 'utf8')]);
+  return join(cacheFolder(env), `exhibit-criu-image-${digest(criuBase(env), texts)}.tar`);
+}
 
 /** Counts changes of how setup.mjs makes the parts of the base images. */
 const IMAGE_RECIPE = 1;

@@ -35,6 +35,8 @@ export interface DockerOptions {
   experimental?: boolean;
   /** True lets containers live on when dockerd starts again after a crash; without it dockerd ends them then. */
   liveRestore?: boolean;
+  /** False shares this machine's network, for builds that fetch; dockerd changes nothing in it. */
+  ownNetwork?: boolean;
   /** True gives images and layers to containerd's snapshotter, as a fresh Docker 29 does; `overlay2` unless told. */
   containerdStore?: boolean;
 }
@@ -81,12 +83,14 @@ function installRunc(hostRoot: string, cgroup: 'v2' | 'v1'): 'runc' | 'bare' {
 }
 
 function daemonConfig(machine: Machine, options: DockerOptions, runtime: 'runc' | 'bare'): object {
-  const { experimental = true, liveRestore = false, containerdStore = false } = options;
+  const { experimental = true, liveRestore = false, containerdStore = false, ownNetwork = true } = options;
   return {
     // No bridge and no rules: the node's containers have no network, or the node's.
     bridge: 'none',
     iptables: false,
     ip6tables: false,
+    // A setting of the network, which may be this machine's.
+    'ip-forward': ownNetwork,
     experimental,
     'live-restore': liveRestore,
     'cgroup-parent': `/${machine.name}`,
@@ -114,7 +118,7 @@ async function answers(socketPath: string): Promise<boolean> {
  * @throws Error naming what was refused, with dockerd's log where that tells.
  */
 export async function startDocker(options: DockerOptions = {}): Promise<LabDocker> {
-  const { cgroup = 'v2', disk = false, hostname = 'lab-docker' } = options;
+  const { cgroup = 'v2', disk = false, hostname = 'lab-docker', ownNetwork = true } = options;
   const images = await imageFiles(labRoot());
   const machine = await startMachine({
     root: dockerRoot(),
@@ -122,7 +126,7 @@ export async function startDocker(options: DockerOptions = {}): Promise<LabDocke
     stateFolder: STATE,
     cgroup,
     disk,
-    ownNetwork: true,
+    ownNetwork,
   });
   const node = new RunningDocker(machine, hostname);
   try {

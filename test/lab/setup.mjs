@@ -7,7 +7,10 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, s
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import {
+  CRIU_BASE_SUITE,
   cacheFolder,
+  criuBase,
+  criuImage,
   DEBIAN_SUITE,
   DOCKER_PACKAGES,
   dockerRoot,
@@ -307,30 +310,59 @@ function buildLabRoot() {
   const root = labRoot();
   if (existsSync(root)) return;
   step(`containerd node from Debian ${DEBIAN_SUITE} (about a minute, kept in ${dirname(root)})`, () => {
-    let last = '';
-    for (const mirror of mirrors()) {
-      const partial = beginFolder(root);
-      // Debian 12's debootstrap has no script named forky; sid's is the same.
-      const script = '/usr/share/debootstrap/scripts/sid';
-      const argv = ['--variant=minbase', `--include=${NODE_PACKAGES.join(',')}`, DEBIAN_SUITE, partial, mirror, script];
-      const { ok, text } = run('debootstrap', argv, { env: proxyEnvironment() });
-      unmountBelow(partial);
-      if (ok && existsSync(join(partial, 'usr/bin/containerd'))) {
-        slim(partial);
-        finishFolder(partial, root);
-        return;
-      }
-      last = text;
-      rmSync(partial, { recursive: true, force: true });
-      unfinished.delete(partial);
-    }
-    if (/Failed getting release|Couldn't download|unable to resolve/i.test(last)) {
-      throw new SetupError(
-        `cannot reach a Debian mirror (${mirrors().join(', ')}): check the network.\n  ${lastLines(last)}`,
-      );
-    }
-    throw new SetupError(`debootstrap failed:\n  ${lastLines(last)}`);
+    const partial = bootstrap(root, DEBIAN_SUITE, [`--include=${NODE_PACKAGES.join(',')}`], 'usr/bin/containerd');
+    slim(partial);
+    finishFolder(partial, root);
   });
+}
+
+/** As the base image is, its apt works in it, and the packages' copyright files are there. */
+function buildCriuBase() {
+  const root = criuBase();
+  if (existsSync(root)) return;
+  step(`base of the criu image from Debian ${CRIU_BASE_SUITE} (half a minute, kept in ${dirname(root)})`, () => {
+    const partial = bootstrap(root, CRIU_BASE_SUITE, [], 'usr/bin/apt-get');
+    for (const path of ['usr/share/man', 'usr/share/locale', 'var/lib/apt/lists', 'var/cache/apt'])
+      rmSync(join(partial, path), { recursive: true, force: true });
+    finishFolder(partial, root);
+  });
+}
+
+/** Fetches from the mirror and compiles, so it is done here and not by a test. @param {string} node */
+function buildCriuImage(node) {
+  buildCriuBase();
+  const file = criuImage();
+  if (existsSync(file)) return;
+  step(`image that puts criu on nodes (a minute or two, kept in ${dirname(file)})`, () => {
+    const { ok, text } = run(node, [join(PROJECT, 'test/lab/criu-image.ts')]);
+    if (!ok) throw new SetupError(`cannot build it:\n  ${lastLines(text)}`);
+  });
+}
+
+/**
+ * A minimal Debian, beside `root`, by the first mirror that has it. @param {string} root @param {string} suite
+ * @param {string[]} options @param {string} proof a file that it must have
+ */
+function bootstrap(root, suite, options, proof) {
+  let last = '';
+  for (const mirror of mirrors()) {
+    const partial = beginFolder(root);
+    // Debian 12's debootstrap has no script named forky; sid's is the same.
+    const script = '/usr/share/debootstrap/scripts/sid';
+    const argv = ['--variant=minbase', ...options, suite, partial, mirror, script];
+    const { ok, text } = run('debootstrap', argv, { env: proxyEnvironment() });
+    unmountBelow(partial);
+    if (ok && existsSync(join(partial, proof))) return partial;
+    last = text;
+    rmSync(partial, { recursive: true, force: true });
+    unfinished.delete(partial);
+  }
+  if (/Failed getting release|Couldn't download|unable to resolve/i.test(last)) {
+    throw new SetupError(
+      `cannot reach a Debian mirror (${mirrors().join(', ')}): check the network.\n  ${lastLines(last)}`,
+    );
+  }
+  throw new SetupError(`debootstrap failed:\n  ${lastLines(last)}`);
 }
 
 /** A copy of the lab root beside `root`, where apt can be run and starts no services. @param {string} root */
@@ -722,6 +754,7 @@ function main() {
     if (command.s3) buildS3Root();
     if (command.docker) buildDockerRoot();
     if (command.docker) orSkip('of the container image', () => buildImageParts(node));
+    if (command.zoo) orSkip('of the image that puts criu on nodes', () => buildCriuImage(node));
     if (command.s3) orSkip('that ask journalctl and ausearch', buildLogJudges);
     if (command.s3) orSkip('on PostgreSQL', buildPostgres);
     if (command.zoo) orSkip('that ask kubectl, and those of the manifests', buildKubectl);

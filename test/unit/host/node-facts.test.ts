@@ -33,6 +33,11 @@ describe('the version of a program that is not run', () => {
     ['one that is there twice', constant('4.2.1', 'x', '4.2.1'), '4.2.1'],
     ['none of two', constant('4.2.1', 'x', '3.17.1'), undefined],
     ['none in words', constant('glibc 2.41'), undefined],
+    [
+      'the one beside its format, where a C library has its own',
+      Buffer.from('\x002.41\0skip\x004.2.1\0Version: %s\n\x002.35\0'),
+      '4.2.1',
+    ],
     ['none of another program', Buffer.from('\x7fELF\x004.2.1\0'), undefined],
     ['none of nothing', Buffer.alloc(0), undefined],
   ])('criu: %s', (_what, program, expected) => {
