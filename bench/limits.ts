@@ -6,13 +6,18 @@
  *
  * One victim; each heavy artifact by itself, all of them, and everything. The CPU time is that of the cgroup (v1 cpuacct, v2 cpu.stat), so of
  * helpers that have ended as well; who they were is seen in /proc, every few milliseconds. While the victim stands still nothing is
- * held back, by design: those milliseconds are a column.
+ * held back, by design: those milliseconds are a column. Then reading, by what the agent and its children have read (proc(5) io), and a helper that
+ * never rests, counted and not counted.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
+import { createPacer } from '../agent/capture/pacer.ts';
+import { childLines } from '../agent/host/bounded-child.ts';
+import { openTreeCpu } from '../agent/host/tree-cpu.ts';
 import { connectAgent } from '../cli/client.ts';
 import type { Manifest } from '../evidence/manifest.ts';
 import { startAgent } from '../test/lab/agent.ts';
@@ -97,7 +102,7 @@ function watchChildren(parent: number) {
       else {
         before.lastMs = cpuMs;
         // Between fork(2) and execve(2) it still has the words of the agent.
-        if (before.program === 'main.ts') before.program = programOf(pid);
+        if (['main.ts', ''].includes(before.program)) before.program = programOf(pid);
       }
     }
   };
@@ -112,6 +117,37 @@ function watchChildren(parent: number) {
       return byProgram;
     },
   };
+}
+
+/** proc(5) io: bytes that read(2) brought, of a process and of its children that have ended; from pipes and /proc as well. */
+const readBytesOf = (pid: number): number =>
+  Number(/^rchar: (\d+)/m.exec(readFileSync(`/proc/${pid}/io`, 'latin1'))?.[1] ?? 0);
+
+const READ_LIMIT_BYTES = 8 * 2 ** 20;
+const FROM_DISK = ['volumes', 'rootfs', 'logs', 'image'];
+
+/** A line of the size of an inventory's, and a millisecond of the processor for it. */
+const RESTLESS = `
+const used = () => { const { user, system } = process.cpuUsage(); return user + system; };
+for (let line = 0; line < 2000; line += 1) { const until = used() + 1000; while (used() < until); console.log('x'.repeat(500)); }`;
+
+/** CPU time of a helper whose lines are paid for, by wall time and limit. `cpuMs`: what the pacer goes by. */
+async function restless(percent: number, cpuMs?: () => number): Promise<number> {
+  const file = path.join(mkdtempSync(path.join(os.tmpdir(), 'exhibit-bench-')), 'restless.mjs');
+  writeFileSync(file, RESTLESS);
+  const judge = openTreeCpu({ procRoot: '/proc' });
+  const pacer = createPacer({ cpuPercent: percent, readBytesPerSecond: 0, ...(cpuMs && { cpuMs }) });
+  const { signal } = new AbortController();
+  const [beginMs, before] = [performance.now(), judge()];
+  try {
+    for await (const _ of childLines(pathToFileURL(file), [], { patienceMs: 5000, totalMs: 60_000, signal }))
+      await pacer.pay(0, signal);
+    // The last look may be of before its end.
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    return (100 * (judge() - before)) / (performance.now() - beginMs) / percent;
+  } finally {
+    rmSync(path.dirname(file), { recursive: true });
+  }
 }
 
 interface Figure {
@@ -240,15 +276,31 @@ export async function limits(args: readonly string[]): Promise<void> {
       figures.push(figure);
     }
   }
+  const reading = { cpuPercent: 0, readBytesPerSecond: `${READ_LIMIT_BYTES / 2 ** 20}MiB` };
+  await using reader = await startAgent(node, { config: { limits: reading } });
+  await using readerClient = await connectAgent(reader.socket, signal);
+  const readShares: number[] = [];
+  const restlessShares: (readonly [before: number, now: number])[] = [];
+  for (let round = 1; round <= rounds; round += 1) {
+    const [beginMs, before] = [performance.now(), readBytesOf(reader.pid)];
+    const request = { selector: { containerId: victim.containerId }, artifacts: FROM_DISK };
+    for await (const { ended } of readerClient.capture(request, signal))
+      if (ended && ended.state !== 'complete' && ended.state !== 'partial') throw new Error(ended.error);
+    const seconds = (performance.now() - beginMs) / 1000;
+    readShares.push((readBytesOf(reader.pid) - before) / seconds / READ_LIMIT_BYTES);
+    restlessShares.push([await restless(percent), await restless(percent, openTreeCpu({ procRoot: '/proc' }))]);
+  }
   const residentMib = Math.round(victim.residentBytes / 2 ** 20);
   process.stdout.write(
     `\nA victim with ${residentMib} MiB resident, ${layerMib} MiB and 4,000 small files written; limits.cpuPercent ${percent}; ${rounds} rounds, medians; ` +
-      `${os.cpus().length} x ${os.cpus()[0]?.model ?? 'cpu'}, Linux ${os.release()}, load average ${os.loadavg()[0]?.toFixed(1)}\n\n${table(figures, percent)}\n`,
+      `${os.cpus().length} x ${os.cpus()[0]?.model ?? 'cpu'}, Linux ${os.release()}, load average ${os.loadavg()[0]?.toFixed(1)}\n\n${table(figures, percent)}\n\n` +
+      `Read by the agent, of ${FROM_DISK.join(', ')} at ${READ_LIMIT_BYTES / 2 ** 20} MiB/s, by limit: ${readShares.map((one) => one.toFixed(2)).join(', ')}\n` +
+      `A helper that never rests, by limit: ${restlessShares.map(([before, now]) => `${before.toFixed(2)} not counted, ${now.toFixed(2)} counted`).join('; ')}\n`,
   );
   mkdirSync(path.dirname(json), { recursive: true });
   writeFileSync(
     json,
-    `${JSON.stringify({ at: new Date().toISOString(), sizeMib, layerMib, percent, residentMib, rounds, kernel: os.release(), cpus: os.cpus().length, figures }, null, 2)}\n`,
+    `${JSON.stringify({ at: new Date().toISOString(), sizeMib, layerMib, percent, residentMib, rounds, kernel: os.release(), cpus: os.cpus().length, figures, readShares, restlessShares }, null, 2)}\n`,
   );
   process.stdout.write(`\nAll figures: ${json}\n`);
 }
