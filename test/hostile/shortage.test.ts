@@ -2,7 +2,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { runCli } from '../lab/agent.ts';
 import { memoryCgroup } from '../lab/memory-cgroup.ts';
 import {
@@ -19,8 +19,12 @@ import {
  */
 
 const MIB = 2 ** 20;
+/** Of one test: an agent starts, is asked a few times, and looks at its readiness every five seconds. */
+const TIMEOUT_MS = 60_000;
 const obstacle = surroundedObstacle();
 const MKFS = '/usr/sbin/mkfs.ext4';
+
+vi.setConfig({ testTimeout: TIMEOUT_MS });
 
 let folder: string;
 let target: ReturnType<typeof spawn>;
