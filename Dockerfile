@@ -39,8 +39,8 @@ COPY --from=build /image/exhibit /
 # Memory of other processes, freezing and the files of all users want root; the manifests take away what is not needed of it.
 USER 0:0
 WORKDIR /
-# For Docker; kubelet asks the same by the manifests' probes. Of agent and controller alike, on the port that `metrics.listen` opens.
+# For Docker; kubelet asks the same by the manifests' probes. It reads from /etc/exhibit where to ask: docs/container-image.md.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --retries=3 \
-  CMD ["/nodejs/bin/node", "-e", "fetch('http://127.0.0.1:9464/healthz').then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))"]
+  CMD ["/nodejs/bin/node", "/opt/exhibit/cli/health.ts"]
 ENTRYPOINT ["exhibit"]
 CMD ["--help"]

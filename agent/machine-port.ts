@@ -33,11 +33,13 @@ export interface MachinePortParts {
   readonly metrics: () => Promise<{ readonly text: string; readonly contentType: string }>;
   readonly ready: () => Ready | Promise<Ready>;
   readonly log: Logger;
+  /** From the connection to the last byte of the answer; ten seconds unless told. */
+  readonly connectionMs?: number;
 }
 
 /** Of one request with all its headers; a scrape has some 500 bytes. */
 const MAX_HEADER_BYTES = 8 * 1024;
-/** From the connection to the last byte of the answer. Each carries one request, so no other bound of time is needed. */
+/** Each connection carries one request, so no other bound of time is needed. */
 const CONNECTION_MS = 10_000;
 /**
  * Prometheus, its twin and kubelet make one each. One more ends the oldest: whoever holds many open keeps nobody else out, and a probe
@@ -54,19 +56,20 @@ const MAX_REASON_CHARS = 500;
 export async function openMachinePort({ listen }: MetricsConfig, parts: MachinePortParts): Promise<MachinePort> {
   const address = readAddress(listen);
   if (address === undefined) throw new ExhibitError('config', `Cannot listen on ${listen}: HOST:PORT is expected.`);
+  const { connectionMs = CONNECTION_MS } = parts;
   const answers = answersOf(parts);
   const server = http.createServer(
     {
       maxHeaderSize: MAX_HEADER_BYTES,
-      headersTimeout: CONNECTION_MS,
-      requestTimeout: CONNECTION_MS,
+      headersTimeout: connectionMs,
+      requestTimeout: connectionMs,
       keepAlive: false,
       noDelay: true,
     },
     (request, response) => void serve(request, response, answers, parts.log),
   );
   const open = new Set<Socket>();
-  server.on('connection', (socket) => bound(socket, open));
+  server.on('connection', (socket) => bound(socket, open, connectionMs));
   server.on('clientError', (_error, socket) => socket.destroy());
   try {
     server.listen(address);
@@ -92,11 +95,11 @@ export async function openMachinePort({ listen }: MetricsConfig, parts: MachineP
   };
 }
 
-function bound(socket: Socket, open: Set<Socket>): void {
+function bound(socket: Socket, open: Set<Socket>, connectionMs: number): void {
   open.add(socket);
   const [oldest] = open;
   if (open.size > MAX_CONNECTIONS) oldest?.destroy();
-  const timer = setTimeout(() => socket.destroy(), CONNECTION_MS);
+  const timer = setTimeout(() => socket.destroy(), connectionMs);
   socket.once('close', () => {
     clearTimeout(timer);
     open.delete(socket);

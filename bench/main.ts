@@ -11,6 +11,7 @@
  *   npm run bench -- controller [...]        see controller.ts
  *   npm run bench -- neighbour [...]         see neighbour.ts
  *   npm run bench -- rest [...]              see rest.ts
+ *   npm run bench -- limits [...]            see limits.ts
  *
  * Every way is taken in turn, several rounds, on the same container; the medians are printed as a table and all figures
  * are kept as JSON. Absolute times are this machine's: compare the ratios.
@@ -27,6 +28,7 @@ import { labObstacle } from '../test/lab/requires.ts';
 import { checkpoint } from './checkpoint.ts';
 import { controller } from './controller.ts';
 import { footprint } from './footprint.ts';
+import { limits } from './limits.ts';
 import { type Load, startLoad } from './load.ts';
 import { median } from './median.ts';
 import { memory } from './memory.ts';
@@ -105,6 +107,7 @@ async function main(): Promise<void> {
   if (process.argv[2] === 'rootfs') return rootfs(process.argv.slice(3));
   if (process.argv[2] === 'neighbour') return neighbour(process.argv.slice(3));
   if (process.argv[2] === 'rest') return rest(process.argv.slice(3));
+  if (process.argv[2] === 'limits') return limits(process.argv.slice(3));
   if (process.argv[2] === 'sink') return sink(process.argv.slice(3));
   return capture();
 }

@@ -274,6 +274,8 @@ async function runSteps(run: Run, written: () => Promise<number>): Promise<void>
     if (isHeavyStep(step) && !isWaited) {
       isWaited = true;
       late = await waitForTurn({ hooks, turn, waitMs: run.parts.config.limits.queue.waitMs });
+      // What the light steps used, and the agent since its last capture, is no debt of what begins here.
+      run.pacer.forgive();
     }
     hooks.emit({ kind: 'stage-started', stage: step.artifact });
     const isLeft = late !== undefined && isHeavyStep(step);

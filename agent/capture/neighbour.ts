@@ -6,6 +6,7 @@ import { diskRoom } from '../host/disk-room.ts';
 import type { Host } from '../host/host.ts';
 import { memoryRoom } from '../host/memory-room.ts';
 import { memoryPressurePercent } from '../host/pressure.ts';
+import { openTreeCpu } from '../host/tree-cpu.ts';
 import { isHeavy, type LimitNumbers, type Limits, type Scarce } from '../limits.ts';
 import type { Bandwidth } from '../sink/bandwidth.ts';
 import type { NamedSink } from '../sink/several.ts';
@@ -55,7 +56,7 @@ export interface NeighbourParts {
 
 export function openNeighbour(parts: NeighbourParts): Neighbour {
   const { limits, log } = parts;
-  const pacer = parts.pacer ?? createPacer(limits);
+  const pacer = parts.pacer ?? createPacer({ ...limits, cpuMs: openTreeCpu(parts.host) });
   const line = createHeavyLine(limits.queue);
   const refusals: Record<Scarce, number> = { memory: 0, pressure: 0, disk: 0, queue: 0 };
   let overridden = 0;

@@ -22,7 +22,7 @@ export interface PacerOptions {
   /** 0: no limit. */
   readonly readBytesPerSecond: number;
   readonly pace?: Pace;
-  /** What all threads of the agent have used so far, in ms. */
+  /** What the agent has used so far, in ms: all of its threads, and what it started where host/tree-cpu.ts is asked. */
   readonly cpuMs?: () => number;
 }
 

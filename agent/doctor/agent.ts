@@ -106,7 +106,8 @@ export interface StateFacts {
   readonly obstacle?: string | undefined;
 }
 
-const OBSTACLES: Readonly<Record<string, string>> = {
+/** Of `folderObstacle`, for people. */
+export const OBSTACLES: Readonly<Record<string, string>> = {
   ENOENT: 'is not there',
   ENOTDIR: 'is no folder',
   EROFS: 'is read-only',

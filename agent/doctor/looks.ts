@@ -12,13 +12,14 @@ import { tryKeys } from '../sign/trial.ts';
 import { waitsForNobody } from '../sink/s3-away.ts';
 import type { NamedSink } from '../sink/several.ts';
 import { lookAtSpool } from '../sink/spool-look.ts';
+import { spoolFolder } from '../sink/vault-place.ts';
 import { checkMemory, checkProcesses, checkState } from './agent.ts';
 import { type Check, line } from './check.ts';
 import { checkSigning, checkSinks } from './evidence.ts';
 import { checkMemoryOfOthers } from './kernel.ts';
 import { runtimeSockets, unreachableWords } from './node.ts';
 import { checkRuntime } from './runtime.ts';
-import { SPOOL_LEAST_BYTES, spoolRoomBytes } from './spool.ts';
+import { checkSpoolFolder, SPOOL_LEAST_BYTES, spoolRoomBytes } from './spool.ts';
 
 /**
  * What of the doctor's examination decides whether a capture would work, made cheap enough to be looked at for as long as the agent
@@ -58,6 +59,7 @@ export function captureLooks(parts: LookParts): Look[] {
     { ...near, name: 'processes', ask: async () => [checkProcesses(await readHostView(host), host.procRoot)] },
     { ...seldom, name: 'process-memory', ask: async () => [checkMemoryOfOthers(await readMemoryOfOthers(host))] },
     { ...near, name: 'state', ask: async () => [await stateNow(config, host)] },
+    { ...near, name: 'spool', ask: () => spoolNow(config, host) },
     { ...near, name: 'memory', ask: async () => [checkMemory(await memoryRoom(), config.memory.bufferBytes)] },
     { ...near, name: 'room', ask: async () => (await parts.shortages()).map(checkRoom) },
     sinkLook(parts),
@@ -100,6 +102,13 @@ async function stateNow(config: Config, host: Host): Promise<Check> {
   const obstacle = await folderObstacle(folder);
   const fileSystem = obstacle === undefined ? await memoryFileSystem(folder) : undefined;
   return checkState({ folder: config.stateDir, memoryFileSystem: fileSystem, shared: undefined, obstacle });
+}
+
+/** Every capture notes there what it has stored, also where its sinks are well. One that is not there is the agent's to make. */
+async function spoolNow(config: Config, host: Host): Promise<Check[]> {
+  const folder = spoolFolder(config.spool, reach(host, asHostPath(config.stateDir)));
+  const obstacle = await folderObstacle(folder);
+  return obstacle === undefined || obstacle === 'ENOENT' ? [] : [checkSpoolFolder(folder, obstacle)];
 }
 
 /** A sink that is away and comes back by itself is no reason as long as evidence can wait for it. */

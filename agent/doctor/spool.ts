@@ -1,6 +1,7 @@
 import { reach } from '../host/host.ts';
 import { asHostPath } from '../runtime/runtime.ts';
 import { lookAtSpool, type SpoolLook } from '../sink/spool-look.ts';
+import { OBSTACLES } from './agent.ts';
 import { type Check, count, line, size } from './check.ts';
 import type { Patient } from './patient.ts';
 
@@ -92,3 +93,11 @@ function countBySink(captures: readonly (readonly string[])[]): Map<string, numb
   for (const sink of captures.flat()) counts.set(sink, (counts.get(sink) ?? 0) + 1);
   return counts;
 }
+
+/** `obstacle`: see folderObstacle in host/folder-facts.ts. */
+export const checkSpoolFolder = (folder: string, obstacle: string): Check =>
+  line('evidence', 'spool').failure(
+    `${folder} ${OBSTACLES[obstacle] ?? `cannot be written (${obstacle})`}`,
+    'a capture notes there what it has stored, so none begins, whatever its sinks',
+    obstacle === 'ENOSPC' ? 'make room on its file system' : 'mount it read-write, or set spool.path to another folder',
+  );

@@ -46,6 +46,7 @@ const fileSchema = z
     sinks: z.array(text).max(MAX_LIST).default([]),
     exhibitNumber: text.default(''),
     acquirer: text.default(''),
+    force: z.boolean().default(false),
   })
   .refine(({ target, selector }) => (target === undefined) !== (selector === undefined), {
     error: 'either target or selector',
@@ -60,7 +61,7 @@ export function parseRequestFile(name: string, bytes: Uint8Array): CaptureReques
   if (!parsed.success) throw new ExhibitError('usage', `The request is wrong: ${faults(parsed.error)}`);
   const { target, selector, case: caseId, consistency = '', scope = '', ...rest } = parsed.data;
   const proto = selector ?? selectorToProto(parseSelector(target ?? ''));
-  return { ...rest, caseId, consistency, scope, selector: proto as Selector__Output, force: false };
+  return { ...rest, caseId, consistency, scope, selector: proto as Selector__Output };
 }
 
 /** JSON is whole when it can be read; of YAML every beginning may be YAML as well. */

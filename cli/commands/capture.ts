@@ -126,7 +126,6 @@ async function capture(session: Session, target: string, options: Options): Prom
         if (last.event === 'ended') await conclude(session, options, last.capture);
       },
       async controller(client) {
-        refuseForce(options);
         departure = describeLeaving(captureId);
         await throughController(
           session,
@@ -140,11 +139,6 @@ async function capture(session: Session, target: string, options: Options): Prom
     if (!(error instanceof Interruption)) throw error;
     throw new Interruption(error.signalName, departure || error.message);
   }
-}
-
-/** @throws ExhibitError `usage`: who is on the node sees what it is short of */
-function refuseForce({ force = false }: Options): void {
-  if (force) throw new ExhibitError('usage', '--force goes to the agent on the node, not through a controller.');
 }
 
 /** @throws ExhibitError `usage`: an agent knows one node, and would capture more narrowly than was meant */

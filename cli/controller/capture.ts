@@ -42,6 +42,7 @@ export function createRequest(
     acquirer: options.acquirer ?? '',
     maxTargets: options.maxTargets ?? 0,
     dryRun: options.dryRun ?? false,
+    ...(options.force === true ? { force: true } : {}),
   };
 }
 

@@ -12,9 +12,13 @@ export function describeControlled(one: ControlledView): string {
     ['state', one.state],
     ['target', `${one.cluster}/${one.node} ${one.target}`],
     ['error', one.error ?? undefined],
+    ['force', one.force === true ? FORCED : undefined],
     ['next', next],
   ]);
 }
+
+/** Who approves should know. */
+const FORCED = 'in spite of too little memory or disk, where the node lets the controller do so';
 
 /** Who asked for it, when, and what became of it at the controller. */
 export function describeAsked(one: ControlledView): string {
@@ -32,6 +36,7 @@ export function describeAsked(one: ControlledView): string {
     ['expires', one.state === 'queued' || one.state === 'awaiting-approval' ? (one.expiresAt ?? undefined) : undefined],
     ['case', one.caseId ?? undefined],
     ['reason', one.reason ?? undefined],
+    ['force', one.force === true ? FORCED : undefined],
     ['cancel', one.cancelRequested && isOpen(one.state) ? 'asked for' : undefined],
   ]);
 }

@@ -34,6 +34,7 @@ export function controlledView(message: ControlledCapture__Output) {
     error: message.error || null,
     approvals: message.approvals.map(({ by, atMs }) => ({ by, at: timeView(atMs) })),
     cancelRequested: message.cancelRequested,
+    ...(message.force ? { force: true as const } : {}),
     capture: message.capture === null ? null : captureView(message.capture),
   };
 }

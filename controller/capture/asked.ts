@@ -38,6 +38,7 @@ export interface Asked {
   readonly acquirer: string;
   readonly maxTargets: number;
   readonly dryRun: boolean;
+  readonly force: boolean;
 }
 
 /** A capture stops each of its targets: who wants more says so. */
@@ -71,6 +72,7 @@ export function readAsked(request: CreateCaptureRequest__Output, caller: Caller)
     exhibitNumber: oneLine('exhibit number', request.exhibitNumber, EXHIBIT_NUMBER_CHARS) ?? '',
     acquirer: oneLine("acquirer's name", request.acquirer, ACQUIRER_CHARS) ?? '',
     maxTargets: readMaxTargets(request.maxTargets),
+    force: request.force,
   };
   if (isProcess(selector) && asked.node === '')
     throw usage(`${selectorText(selector)} is another thing on each node: say on which`);
@@ -108,7 +110,9 @@ function names(what: string, given: readonly string[], most: number): readonly s
 }
 
 function keyOf({ selector, ...rest }: Omit<Asked, 'requestKey' | 'dryRun'>, { by, name }: Caller): string {
-  const { requestId: _, clusters, artifacts, sinks, ...words } = rest;
+  const { requestId: _, clusters, artifacts, sinks, force, ...others } = rest;
+  // Left out where it is not asked for, so that a request of before there was such a thing is known again.
+  const words = force ? { ...others, force } : others;
   const sets = [clusters, artifacts, sinks].map((set) => [...set].sort());
   const inOrder = Object.entries(words).sort(([a], [b]) => (a < b ? -1 : 1));
   const text = JSON.stringify([by, name, selectorText(selector), sets, inOrder]);

@@ -5,8 +5,9 @@ import type { CreateCaptureRequest__Output } from '../../proto/gen/exhibit/contr
 import type { CreateCaptureResponse } from '../../proto/gen/exhibit/controller/v1/CreateCaptureResponse.ts';
 import type { CallContext } from '../api/api.ts';
 import { checkCaseFor } from '../cases.ts';
-import type { Domain } from '../domain.ts';
+import { ANY_NAMESPACE, type Domain, forbidden } from '../domain.ts';
 import type { Caller } from '../identity/identity.ts';
+import { may } from '../identity/rights.ts';
 import type { CaptureRow, NewAudit } from '../store/store.ts';
 import { approvalFor } from './approval.ts';
 import { type Asked, isProcess, readAsked } from './asked.ts';
@@ -29,6 +30,7 @@ export async function createCapture(
   if (before !== undefined) return { requestId: asked.requestId, captures: before.map(wireCapture), unreached: [] };
   if (asked.caseId !== '') await checkCaseFor(domain, asked.caseId, context.caller);
   const { targets, unreached } = await findTargets(domain, asked, context);
+  if (asked.force) mustAdminister(domain, targets, context.caller);
   if (targets.length > asked.maxTargets) {
     const hint = 'nothing was created. Ask for less, or say that so many are meant (max targets)';
     throw new ExhibitError('usage', `${targets.length} targets match, more than ${asked.maxTargets}: ${hint}`);
@@ -50,6 +52,16 @@ export async function announce(domain: Domain, rows: readonly CaptureRow[]): Pro
     rows.filter(({ state }) => state !== 'awaiting-approval').map((row) => `${row.cluster}/${row.node}`),
   );
   await Promise.all([...nodes].map((node) => publishStored(domain, 'commands', node)));
+}
+
+/** What is short on a node may be what keeps its other work alive: who passes that answers for the place, not for the evidence alone. */
+function mustAdminister(domain: Domain, targets: readonly CaptureTarget[], caller: Caller): void {
+  for (const { cluster, namespace, selector, text } of targets) {
+    const place = { cluster, namespace: isProcess(selector) ? ANY_NAMESPACE : namespace };
+    if (may(caller, 'administer', place)) continue;
+    const why = `You may capture ${text}, and not pass the limits of its node (force): nobody gave you the role admin there`;
+    throw forbidden(domain, { caller, call: 'CreateCapture', place, why });
+  }
 }
 
 /** What this request has made already. Fails with `capture-conflict` when the id is another request's. */
@@ -88,7 +100,7 @@ function rowOf({ rules, now }: Domain, asked: Asked, target: CaptureTarget, call
       sinks: [...asked.sinks],
       exhibitNumber: asked.exhibitNumber,
       acquirer: asked.acquirer,
-      force: false,
+      force: asked.force,
     },
     told: null,
     waits: false,
@@ -97,9 +109,9 @@ function rowOf({ rules, now }: Domain, asked: Asked, target: CaptureTarget, call
 
 function createdAudit(row: CaptureRow, asked: Asked, caller: Caller): NewAudit {
   const { captureId, requestId, caseId, cluster, node, namespace, selector, state, artifacts, reason } = row;
-  const { consistency, scope, sinks, exhibitNumber, acquirer } = asked;
+  const { consistency, scope, sinks, exhibitNumber, acquirer, force } = asked;
   const target = { cluster, node, namespace, selector };
-  const words = { artifacts, consistency, scope, sinks, reason, exhibitNumber, acquirer };
+  const words = { artifacts, consistency, scope, sinks, reason, exhibitNumber, acquirer, ...(force ? { force } : {}) };
   return {
     atMs: row.createdAtMs,
     actor: caller.name,

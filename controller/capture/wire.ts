@@ -5,6 +5,12 @@ export const hasEnded = (state: CaptureState): boolean => END_STATES.some((end) 
 
 /** A row as the API's message. */
 export function wireCapture(row: CaptureRow): ControlledCapture {
-  const { command: _, told, waits: __, artifacts, approvals, ...rest } = row;
-  return { ...rest, artifacts: [...artifacts], approvals: [...approvals], capture: told };
+  const { command, told, waits: _, artifacts, approvals, ...rest } = row;
+  return {
+    ...rest,
+    artifacts: [...artifacts],
+    approvals: [...approvals],
+    capture: told,
+    force: command?.force ?? false,
+  };
 }

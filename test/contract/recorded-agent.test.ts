@@ -69,6 +69,13 @@ describe.each(RELEASES)('an agent of %s', (release) => {
     expect(refused.error).toContain('policy.artifacts: it does not allow the artifact checkpoint');
   });
 
+  test('passes over that a limit should not hold, which it does not know', async () => {
+    const { captures } = await ada.call('CreateCapture', { selector, artifacts: ['checkpoint'], force: true });
+    const [{ captureId, force } = { captureId: '', force: false }] = captures;
+    expect(force).toBe(true);
+    expect((await inState(captureId, 'refused')).error).toContain('it does not allow the artifact checkpoint');
+  });
+
   test('understands that a capture is cancelled', async () => {
     const captureId = await ask(LONG);
     await inState(captureId, 'running');

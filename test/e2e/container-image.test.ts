@@ -117,7 +117,7 @@ describe('the container image', () => {
     mkdirSync(folder);
     writeFileSync(
       join(folder, 'agent.yaml'),
-      'runtime: { kind: host }\nsink: { url: file:///run/evidence }\nmetrics: { listen: 0.0.0.0:9464 }\n',
+      'runtime: { kind: host }\nsink: { url: file:///run/evidence }\nmetrics: { listen: 127.0.0.1:9500 }\n',
     );
     const environment = Object.entries(AGENT_ENVIRONMENT).flatMap(([name, value]) => ['--env', `${name}=${value}`]);
     const start = (...argv: string[]) =>

@@ -41,7 +41,10 @@ async function begin(agent: Agent, target: string, ...more: string[]): Promise<s
 describe('captures that come while a heavy one runs', () => {
   test('go after it where they are heavy, at once where they are light, and are refused where the line is full', async () => {
     await using agent = await startAgent(node, {
-      config: { limits: { cpuPercent: 0, readBytesPerSecond: '1MiB', queue: { length: 2 } } },
+      config: {
+        limits: { cpuPercent: 0, readBytesPerSecond: '1MiB', queue: { length: 2 } },
+        metrics: { listen: '127.0.0.1:0' },
+      },
     });
     const large = await begin(agent, 'shop/large', '--artifacts', 'processes,rootfs');
     const [second, third] = await Promise.all([
@@ -53,6 +56,11 @@ describe('captures that come while a heavy one runs', () => {
     expect(refused.code).not.toBe(0);
     const light = await agent.exhibit('capture', 'shop/small', '--artifacts', 'processes,network', '--json');
     expect(light.code).toBe(0);
+    // Whoever scrapes is answered meanwhile.
+    const port = /"port":(\d+)[^\n]*"msg":"metrics and probes ready"/.exec(agent.log())?.[1];
+    const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
+    expect(text).toContain('exhibit_heavy_captures{state="running"} 1');
+    expect(text).toContain('exhibit_room_refusals_total{short="queue"} 1');
     const cancelled = await agent.exhibit('cancel', third);
     expect(cancelled.code).toBe(0);
     const joined = (id: string, target: string, names: string) =>

@@ -1,26 +1,22 @@
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { stringify } from 'yaml';
-import { AGENT_ENVIRONMENT } from '../../agent/environment.ts';
 import { runCli } from '../lab/agent.ts';
 import { memoryCgroup } from '../lab/memory-cgroup.ts';
+import {
+  inside,
+  type Started,
+  startSurrounded,
+  surroundedConfig,
+  surroundedObstacle,
+} from '../lab/surrounded-agent.ts';
 
 /** The agent's own process on nodes where something is missing: it starts and says so, or ends in one sentence; it never comes and goes. */
 
-const CLI = fileURLToPath(new URL('../../cli/main.ts', import.meta.url));
-/** Node reads some hundred files before the first line runs, and the machine may be loaded. */
-const WAIT_MS = 60_000;
-const obstacle =
-  process.getuid?.() !== 0
-    ? 'needs root, for mount namespaces'
-    : existsSync('/usr/bin/unshare') && existsSync('/usr/bin/nsenter')
-      ? undefined
-      : 'needs unshare and nsenter (util-linux)';
+const obstacle = surroundedObstacle();
 
 let folder: string;
 beforeAll(() => {
@@ -31,71 +27,8 @@ beforeEach((context) => {
   if (obstacle !== undefined) context.skip(obstacle);
 });
 
-interface Started extends AsyncDisposable {
-  readonly child: ChildProcess;
-  log(): string;
-  /** Resolves with the log when it matches; fails when the agent ends or time does. */
-  said(pattern: RegExp): Promise<string>;
-  /** Resolves with the exit code. */
-  ended(): Promise<number | null>;
-}
-
-function configFile(config: Record<string, unknown>): string {
-  const own = mkdtempSync(path.join(folder, 'agent-'));
-  const file = path.join(own, 'agent.yaml');
-  const base = { cluster: 'lab', socket: `${own}/api.sock`, stateDir: `${own}/state`, runtime: { kind: 'host' } };
-  writeFileSync(file, stringify({ ...base, sink: { url: `file://${own}/evidence` }, ...config }));
-  return file;
-}
-
-/** `exhibit agent` in a mount namespace of its own, after `prelude`. */
-function start(file: string, prelude = 'true'): Started {
-  const script = `set -e; ${prelude}; exec "$@"`;
-  const argv = ['-m', '--propagation', 'private', 'sh', '-c', script, 'sh'];
-  const child = spawn('unshare', [...argv, process.execPath, CLI, 'agent', '--config', file], {
-    env: { ...process.env, ...AGENT_ENVIRONMENT, AWS_EC2_METADATA_DISABLED: 'true' },
-    stdio: ['ignore', 'ignore', 'pipe'],
-  });
-  let log = '';
-  let more = Promise.withResolvers<void>();
-  const wake = () => {
-    const { resolve } = more;
-    more = Promise.withResolvers();
-    resolve();
-  };
-  child.stderr.on('data', (piece: Buffer) => {
-    log += piece.toString();
-    wake();
-  });
-  const closed = once(child, 'close').then(wake);
-  return {
-    child,
-    log: () => log,
-    async said(pattern) {
-      const timer = setTimeout(wake, WAIT_MS);
-      const until = performance.now() + WAIT_MS;
-      while (!pattern.test(log)) {
-        if (child.exitCode !== null || child.signalCode !== null || performance.now() >= until)
-          throw new Error(`the agent never said ${pattern}: ${log}`);
-        await more.promise;
-      }
-      clearTimeout(timer);
-      return log;
-    },
-    async ended() {
-      await closed;
-      return child.exitCode;
-    },
-    async [Symbol.asyncDispose]() {
-      if (child.exitCode === null && child.signalCode === null) child.kill('SIGTERM');
-      await closed;
-    },
-  };
-}
-
-/** In the agent's own mount namespace. */
-const inside = ({ child }: Started, script: string) =>
-  execFileSync('nsenter', ['-t', String(child.pid), '-m', 'sh', '-c', script]);
+const configFile = (config: Record<string, unknown>): string => surroundedConfig(folder, config);
+const start = (file: string, prelude = 'true'): Started => startSurrounded(file, prelude);
 
 describe('a node without its runtime', () => {
   test('has an agent that starts, waits, and says what is missing', async () => {

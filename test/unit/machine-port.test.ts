@@ -10,21 +10,31 @@ interface Fake {
   ready: Ready;
   made: number;
   fail: boolean;
+  text: string;
+  connectionMs: number;
 }
 
 async function open(
   fake: Partial<Fake> = {},
 ): Promise<{ port: MachinePort; fake: Fake; at: (path: string) => string } & AsyncDisposable> {
-  const state: Fake = { ready: { ready: true, reasons: [] }, made: 0, fail: false, ...fake };
+  const state: Fake = {
+    ready: { ready: true, reasons: [] },
+    made: 0,
+    fail: false,
+    text: 'up_to_date 1\n',
+    connectionMs: 10_000,
+    ...fake,
+  };
   const port = await openMachinePort(
     { listen: '127.0.0.1:0' },
     {
       log,
+      connectionMs: state.connectionMs,
       ready: () => state.ready,
       metrics: async () => {
         state.made += 1;
         if (state.fail) throw new Error('the disk of the collector is full');
-        return { text: 'up_to_date 1\n', contentType: 'text/plain; version=0.0.4' };
+        return { text: state.text, contentType: 'text/plain; version=0.0.4' };
       },
     },
   );
@@ -130,6 +140,63 @@ describe('the port of metrics and probes', () => {
     expect(ended).toBeGreaterThan(6);
     expect(ended).toBeLessThan(40);
     for (const socket of idle) socket.destroy();
+  });
+
+  describe('that gives each connection so long', () => {
+    const connectionMs = 300;
+    /** Resolves when it was ended from the other side. */
+    const ended = async (socket: net.Socket) => {
+      socket.on('error', () => undefined);
+      if (!socket.closed) await once(socket, 'close');
+    };
+
+    test('ends one that says nothing, and one that sends a byte now and then', async () => {
+      await using lab = await open({ connectionMs });
+      const silent = net.connect(lab.port.port, '127.0.0.1');
+      const slow = net.connect(lab.port.port, '127.0.0.1');
+      const rest = [...`GET /healthz HTTP/1.1\r\nhost: ${'x'.repeat(1000)}\r\n\r\n`];
+      // A thousand bytes at this pace are ten seconds.
+      const timer = setInterval(() => slow.write(rest.shift() ?? ''), 10);
+      await Promise.all([ended(silent), ended(slow)]);
+      clearInterval(timer);
+      expect(rest.length).toBeGreaterThan(500);
+      expect((await fetch(lab.at('/healthz'))).status).toBe(200);
+    });
+
+    test('ends one that does not read its answer, and keeps nothing of it', async () => {
+      // More than the kernel's buffers of both sides.
+      await using lab = await open({ connectionMs, text: `# ${'x'.repeat(64 * 2 ** 20)}\n` });
+      const idle = net.connect(lab.port.port, '127.0.0.1');
+      idle.pause();
+      await once(idle, 'connect');
+      idle.write('GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n');
+      // Whoever reads nothing hears nothing of the end: that it came shows by what comes after the bound.
+      await once(idle, 'readable');
+      await new Promise((resolve) => setTimeout(resolve, connectionMs * 2));
+      idle.resume();
+      let heardBytes = 0;
+      idle.on('data', (chunk: Buffer) => {
+        heardBytes += chunk.length;
+      });
+      await ended(idle);
+      expect(heardBytes).toBeLessThan(64 * 2 ** 20);
+      expect((await fetch(lab.at('/healthz'))).status).toBe(200);
+    });
+
+    test('lets a chunk of headers come late, and answers it', async () => {
+      await using lab = await open();
+      const socket = net.connect(lab.port.port, '127.0.0.1');
+      let heard = '';
+      socket.on('data', (chunk) => {
+        heard += chunk.toString('latin1');
+      });
+      for (const piece of ['GET /heal', 'thz HTTP/1.1\r\nho', 'st: x\r\n', '\r\n']) {
+        socket.write(piece);
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      await ended(socket);
+      expect(heard).toMatch(/^HTTP\/1\.1 200 /);
+    });
   });
 
   test('makes the text once for all who ask at the same moment', async () => {

@@ -12,7 +12,7 @@ const capture = (state: string): ControlledCapture__Output => ({
   ...{ captureId, requestId: captureId, cluster: 'east', node: 'n1', namespace: 'prod', selector: 'prod/web-0/app' },
   ...{ state, caseId: '', reason: '', artifacts: [], requestedBy: 'ada', trigger: 'api', error: '', approvals: [] },
   ...{ createdAtMs: '1', sentAtMs: '0', acceptedAtMs: '0', endedAtMs: '0', expiresAtMs: '0' },
-  ...{ capture: null, cancelRequested: false },
+  ...{ capture: null, cancelRequested: false, force: false },
 });
 const update = (state: string, more: Partial<CaptureUpdate__Output> = {}): CaptureUpdate__Output => ({
   ...{ capture: capture(state), event: null, bytesPerSecond: '0', remainingMs: '0', ...more },

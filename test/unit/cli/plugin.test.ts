@@ -74,7 +74,7 @@ describe('the script', () => {
 describe('capture', () => {
   test('asks for the pod, the agent of its node, and runs exhibit there', async () => {
     const ran = await kubectlExhibit(
-      ['capture', 'pod/web-0', '-n', 'prod', '-c', 'app', '--case', 'IR 7', '--detach'],
+      ['capture', 'pod/web-0', '-n', 'prod', '-c', 'app', '--case', 'IR 7', '--force', '--detach'],
       {
         ...WEB,
         exec: 'echo the-id; echo progress >&2; return 0',
@@ -99,7 +99,7 @@ describe('capture', () => {
         'capture',
         'prod/web-0/app',
       ],
-      ...['--case=IR 7', '--detach'],
+      ...['--case=IR 7', '--force', '--detach'],
     ]);
     expect(ran.calls).toHaveLength(3);
   });

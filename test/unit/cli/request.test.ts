@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { asContainerId, asPid } from '../../../agent/runtime/runtime.ts';
+import { createRequest } from '../../../cli/controller/capture.ts';
 import { captureRequest, parseArtifacts, parseCaptureId, parseSinks, withContainer } from '../../../cli/request.ts';
 
 describe('--container', () => {
@@ -33,6 +34,16 @@ test('a capture id is any UUID, in lower case', () => {
   for (const text of ['', '7', '../../etc', '019cab12-7b00-7a10-8000-5f2c0a7e9b11/..']) {
     expect(() => parseCaptureId(text)).toThrow('is not a UUID');
   }
+});
+
+test('--force is said to the agent and to a controller, and not said where it is not asked for', () => {
+  const selector = { kind: 'pid', pid: asPid(7) } as const;
+  const both = (options: { force?: boolean }) => [
+    captureRequest(selector, { captureId: 'id', ...options }).force,
+    createRequest(selector, { requestId: 'id', ...options }).force,
+  ];
+  expect(both({ force: true })).toEqual([true, true]);
+  expect(both({})).toEqual([undefined, undefined]);
 });
 
 test("what was not asked for stays empty, so that the agent's configuration decides", () => {

@@ -43,6 +43,13 @@ describe('the Dockerfile', () => {
     ]);
   });
 
+  test('checks the health by a program that is in the image, and not by a port of its own', () => {
+    const check = INSTRUCTIONS.find((line) => line.startsWith('HEALTHCHECK ')) ?? '';
+    const [, program = ''] = /CMD \["\/nodejs\/bin\/node", "\/opt\/exhibit\/([^"]+)"\]$/.exec(check) ?? [];
+    expect(read(program)).toContain("for the image's HEALTHCHECK");
+    expect(check).not.toMatch(/9464/);
+  });
+
   test('has labels of OCI, and the version of package.json, as the manifests and the lab have it', () => {
     for (const label of ['title', 'description', 'licenses', 'version', 'revision', 'source'])
       expect(DOCKERFILE).toContain(`org.opencontainers.image.${label}=`);

@@ -80,6 +80,7 @@ export const createRequest = (given: Partial<CreateCaptureRequest__Output>): Cre
   acquirer: '',
   maxTargets: 0,
   dryRun: false,
+  force: false,
   ...given,
 });
 

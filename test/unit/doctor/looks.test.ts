@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parseConfig } from '../../../agent/config.ts';
@@ -65,6 +65,16 @@ describe('the looks', () => {
     );
   });
 
+  test('see a spool that cannot be written, with every sink well', async () => {
+    await writeFile(path.join(folder, 'no-folder'), '');
+    const its = config(`, spool: { path: '${folder}/no-folder' }`);
+    expect(await failures({ config: its })).toEqual([`spool: ${folder}/no-folder is no folder`]);
+  });
+
+  test('say nothing of a policy that refuses everything: that is what its owner wants', async () => {
+    expect(await failures({ config: config(', policy: { artifacts: [] }') })).toEqual([]);
+  });
+
   test('see that the node has less room than the limits leave it', async () => {
     expect(await failures({ shortages: async () => ['the disk is nearly full'] })).toEqual([
       'room: the disk is nearly full',
@@ -82,6 +92,7 @@ describe('the looks', () => {
     expect(every).toEqual(
       new Map([
         ['processes', 5_000],
+        ['spool', 5_000],
         ['room', 5_000],
         ['process-memory', 60_000],
         ['state', 5_000],

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
+import { readPage } from '../docs/pages.ts';
 import { allMetrics } from './registries.ts';
 
 const ROOT = path.resolve(import.meta.dirname, '../../..');
@@ -54,5 +55,11 @@ describe('docs/metrics.md', () => {
     expect(rules.map(({ annotations }) => annotations.runbook)).toEqual(
       rules.map(({ alert }) => `docs/metrics.md#${alert.toLowerCase()}`),
     );
+    // As GitHub makes them of headings.
+    const missing = rules.filter(({ annotations }) => {
+      const [page = '', anchor = ''] = annotations.runbook.split('#');
+      return !readPage(page).anchors.has(anchor);
+    });
+    expect(missing).toEqual([]);
   });
 });

@@ -24,6 +24,12 @@ describe('a request file', () => {
     expect(parseRequestFile('r.json', bytesOf(file)).selector).toEqual(selector);
   });
 
+  test('may ask to pass a limit of the node, by true alone', () => {
+    const forceOf = (more: object) => parseRequestFile('r.json', bytesOf({ target: 'pid:1', ...more })).force;
+    expect([forceOf({}), forceOf({ force: true })]).toEqual([false, true]);
+    expect(() => forceOf({ force: 'yes' })).toThrow(/force: expected boolean/);
+  });
+
   test('of any bytes is read or refused with a sentence, never with another error', () => {
     const name = fc.constantFrom('r.json', 'r.yaml');
     const text = fc.oneof(

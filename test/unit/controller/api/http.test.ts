@@ -83,6 +83,7 @@ describe('the JSON form of the API', () => {
         acquirer: '',
         maxTargets: 3,
         dryRun: false,
+        force: false,
         selector: { by: 'pod', pod: { namespace: 'shop', pod: 'web-0', container: '' } },
       },
     ]);

@@ -120,6 +120,35 @@ describe('a capture that is created', () => {
     expect(lab.agents.asked).toEqual([]);
   });
 
+  test('in spite of a limit is for who is admin of the place, is in the audit log, and another request than one without', async () => {
+    const requestId = '0198c0de-3c4f-7a10-8000-5f2c0a7e9b77';
+    const forced = podRequest('prod', 'web-0', { requestId, force: true });
+    const mixed = caller('rob', grant('responder', ['*'], ['prod']), grant('admin', ['*'], ['dev']));
+    expect(await failure(lab.api.CreateCapture(forced, context(mixed)))).toMatchObject({
+      code: 'forbidden',
+      message: expect.stringContaining('nobody gave you the role admin there'),
+    });
+    expect(await stored()).toEqual([]);
+
+    const answer = await lab.api.CreateCapture(forced, context(admin));
+    expect(answer.captures).toMatchObject([{ force: true }]);
+    expect((await stored())[0]?.command?.force).toBe(true);
+    const entries = await lab.domain.store.audit({}, { afterSeq: 0, limit: 10 });
+    const created = entries.find(({ action }) => action === 'capture.created');
+    expect(JSON.parse(created?.details ?? '')).toMatchObject({ force: true });
+    expect(await lab.api.CreateCapture(forced, context(admin))).toMatchObject({ captures: answer.captures ?? [] });
+    const unforced = podRequest('prod', 'web-0', { requestId });
+    expect(await failure(lab.api.CreateCapture(unforced, context(admin)))).toMatchObject({ code: 'capture-conflict' });
+  });
+
+  test('in spite of a limit of a process takes the role admin for every namespace', async () => {
+    await lab.domain.store.putNode(nodeRow('east', 'n1'));
+    const some = caller('rob', grant('responder'), grant('admin', ['*'], ['prod']));
+    const request = createRequest({ selector: { pid: 4242 }, node: 'n1', force: true });
+    expect(await failure(lab.api.CreateCapture(request, context(some)))).toMatchObject({ code: 'forbidden' });
+    expect((await lab.api.CreateCapture(request, context(admin))).captures).toMatchObject([{ force: true }]);
+  });
+
   test('is only shown by a dry run', async () => {
     const answer = await lab.api.CreateCapture(labelRequest({ app: 'web' }, { dryRun: true }), context(responder));
     expect(selectors(answer)).toEqual(['prod/web-0/app', 'prod/web-1/app']);

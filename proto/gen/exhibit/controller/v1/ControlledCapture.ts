@@ -26,6 +26,7 @@ export interface ControlledCapture {
   'approvals'?: (_exhibit_controller_v1_Approval)[];
   'capture'?: (_exhibit_v1_Capture | null);
   'cancelRequested'?: (boolean);
+  'force'?: (boolean);
 }
 
 export interface ControlledCapture__Output {
@@ -50,4 +51,5 @@ export interface ControlledCapture__Output {
   'approvals': (_exhibit_controller_v1_Approval__Output)[];
   'capture': (_exhibit_v1_Capture__Output | null);
   'cancelRequested': (boolean);
+  'force': (boolean);
 }

@@ -18,6 +18,7 @@ export interface CreateCaptureRequest {
   'acquirer'?: (string);
   'maxTargets'?: (number);
   'dryRun'?: (boolean);
+  'force'?: (boolean);
 }
 
 export interface CreateCaptureRequest__Output {
@@ -36,4 +37,5 @@ export interface CreateCaptureRequest__Output {
   'acquirer': (string);
   'maxTargets': (number);
   'dryRun': (boolean);
+  'force': (boolean);
 }
