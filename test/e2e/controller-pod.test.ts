@@ -138,7 +138,7 @@ const SORT = `
 async function sortedIn(pod: RenderedPod): Promise<{ code: number; stderr: string }> {
   await using controller = await startPod(node, inputs(pod));
   await controller.started();
-  return controller.exec(['/nodejs/bin/node', '-e', SORT]);
+  return await controller.exec(['/nodejs/bin/node', '-e', SORT]);
 }
 
 async function cannotSort(grant: string): Promise<void> {
@@ -149,7 +149,7 @@ async function cannotSort(grant: string): Promise<void> {
 
 /** For each grant what is lost without it. */
 const LOSSES: Readonly<Record<string, readonly [loss: string, look: () => Promise<void>]>> = {
-  fsGroup: ['it cannot read its key', says('fsGroup', /tls\.key.*EACCES|EACCES.*tls\.key/)],
+  fsGroup: ['the volume is not its own', says('fsGroup', /controller\.db/)],
   'mount:/etc/exhibit': ['it does not start', says('mount:/etc/exhibit', /\/etc\/exhibit\/controller\.yaml/)],
   'mount:/etc/exhibit-tls/controller': [
     'it does not start',

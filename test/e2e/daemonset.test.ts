@@ -1,7 +1,8 @@
+import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { CreateAliasCommand, CreateKeyCommand, KMSClient } from '@aws-sdk/client-kms';
+import { CreateAliasCommand, CreateKeyCommand, GetPublicKeyCommand, KMSClient } from '@aws-sdk/client-kms';
 import { GetObjectCommand, HeadObjectCommand, S3Client, type S3ClientConfig } from '@aws-sdk/client-s3';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import type { Manifest } from '../../evidence/manifest.ts';
@@ -65,7 +66,7 @@ test('eks-irsa: the rendered configuration as it is, by a role for a token, into
   await using moto = await startMoto({ bucket: 'amzn-s3-demo-change-me', objectLock: true });
   const added = irsa(pod, region, 'a-token-of-the-cluster');
   const role = await assumeRole(moto.endpoint, added.env.AWS_ROLE_ARN ?? '');
-  const keyId = await makeSealKey(moto.endpoint, region, role);
+  const publicKey = await makeSealKey(moto.endpoint, region, role);
   await using way = await wayTo(lab.node, moto.endpoint);
   await using agent = await lab.start({ pod, ...added, env: { ...added.env, AWS_ENDPOINT_URL: way.endpoint } });
 
@@ -74,6 +75,8 @@ test('eks-irsa: the rendered configuration as it is, by a role for a token, into
   const bundle = bundleIn(captured.stdout);
   expect(bundle).toMatch(/^s3:\/\/amzn-s3-demo-change-me\/exhibit\/change-me\/lab-node\//);
   await expectIntact(bundle, { ...moto, region });
+  // A key is named by the SHA-256 of its SPKI.
+  const keyId = createHash('sha256').update(publicKey).digest('hex');
   const client = new S3Client({ endpoint: moto.endpoint, region, credentials: role, forcePathStyle: true });
   const head = await client.send(new HeadObjectCommand(placeOf(bundle, 'manifest.json')));
   expect(head).toMatchObject({
@@ -83,9 +86,10 @@ test('eks-irsa: the rendered configuration as it is, by a role for a token, into
     ObjectLockMode: 'COMPLIANCE',
   });
   const manifest = await manifestIn(client, bundle);
+  const seal = await textIn(client, bundle, 'manifest.dsse.json');
   client.destroy();
+  expect(JSON.parse(seal).signatures).toEqual([{ keyid: keyId, sig: expect.any(String) }]);
   expect(manifest.outcome).toBe('complete');
-  expect(keyId).toMatch(/^[0-9a-f-]{36}$/);
 });
 
 const bundleIn = (stdout: Buffer): string =>
@@ -122,13 +126,14 @@ async function assumeRole(endpoint: string, role: string): Promise<Role> {
 }
 
 /** `alias/exhibit-seal`, by which the rendered configuration names it. */
-async function makeSealKey(endpoint: string, region: string, credentials: Role): Promise<string> {
+async function makeSealKey(endpoint: string, region: string, credentials: Role): Promise<Uint8Array> {
   const client = new KMSClient({ endpoint, region, credentials });
   try {
     const made = await client.send(new CreateKeyCommand({ KeySpec: 'ECC_NIST_P256', KeyUsage: 'SIGN_VERIFY' }));
     const keyId = made.KeyMetadata?.KeyId ?? '';
     await client.send(new CreateAliasCommand({ AliasName: 'alias/exhibit-seal', TargetKeyId: keyId }));
-    return keyId;
+    const { PublicKey = new Uint8Array() } = await client.send(new GetPublicKeyCommand({ KeyId: keyId }));
+    return PublicKey;
   } finally {
     client.destroy();
   }
@@ -147,10 +152,13 @@ function placeOf(bundle: string, name: string) {
   return { Bucket: host, Key: `${pathname.slice(1)}/${name}` };
 }
 
-async function manifestIn(client: S3Client, bundle: string): Promise<Manifest> {
-  const { Body } = await client.send(new GetObjectCommand(placeOf(bundle, 'manifest.json')));
-  return JSON.parse((await Body?.transformToString()) ?? '');
+async function textIn(client: S3Client, bundle: string, name: string): Promise<string> {
+  const { Body } = await client.send(new GetObjectCommand(placeOf(bundle, name)));
+  return (await Body?.transformToString()) ?? '';
 }
+
+const manifestIn = async (client: S3Client, bundle: string): Promise<Manifest> =>
+  JSON.parse(await textIn(client, bundle, 'manifest.json'));
 
 /** What was taken and how, without sizes, times and pids. */
 const summary = (manifest: Manifest) => ({

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ownedName } from './leftovers.ts';
 import { startMiddlebox } from './middlebox.ts';
-import { type LabNode, NODE_ADDRESS } from './node.ts';
+import { type LabNode, NODE_ADDRESS, POD_IDENTITY_ADDRESS } from './node.ts';
 import type { PodInputs } from './pod-translation.ts';
 import type { RenderedPod } from './rendered-pod.ts';
 
@@ -19,8 +19,6 @@ export interface Credentials {
   readonly secretAccessKey: string;
 }
 
-/** Where the SDK lets the agent of Pod Identity be: a link-local address of the node. */
-const POD_IDENTITY_ADDRESS = '169.254.170.23';
 const POD_IDENTITY_FOLDER = '/var/run/secrets/pods.eks.amazonaws.com/serviceaccount';
 const IRSA_FOLDER = '/var/run/secrets/eks.amazonaws.com/serviceaccount';
 const ROLE = 'eks.amazonaws.com/role-arn';
