@@ -22,11 +22,13 @@ import { recoverDrafts } from './capture/recover-drafts.ts';
 import { REHEARSAL_BYTES, startRehearsal } from './capture/rehearsal.ts';
 import { allCollectors } from './collect/all.ts';
 import { type Config, loadConfig } from './config.ts';
-import type { Check } from './doctor/check.ts';
+import { checkCgroupNamespace } from './doctor/cgroup-namespace.ts';
+import { type Check, reasonOf } from './doctor/check.ts';
 import { examine } from './doctor/doctor.ts';
 import { type GrantId, granted } from './doctor/grants.ts';
 import { captureLooks } from './doctor/looks.ts';
 import { openEncryption } from './encryption.ts';
+import { cgroupNamespaces } from './host/cgroup-namespace.ts';
 import { openThreadReserve, rehearseThreads } from './host/copy-threads.ts';
 import { cleanStaleFifos } from './host/fifo.ts';
 import { makeFolder } from './host/folder.ts';
@@ -111,6 +113,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
     hostRuntime,
   ];
   const runtimes = [runtime, ...others] as const;
+  await tellCgroupNamespace(host, log);
   const journal = await openJournal(reach(host, stateDir), (file, error) =>
     log.warn({ file, error: explain(error) }, 'journal entry set aside'),
   );
@@ -265,6 +268,12 @@ function askSinks(sinks: readonly NamedSink[], log: Logger): AsyncDisposable {
       await Promise.all(asked);
     },
   };
+}
+
+/** No reason not to capture, and one that nobody would look for. */
+async function tellCgroupNamespace(host: Host, log: Logger): Promise<void> {
+  const check = checkCgroupNamespace(await cgroupNamespaces(host), true);
+  if (check.status !== 'ok') log.warn({ reason: reasonOf(check) }, 'a guard would not outlive this container');
 }
 
 /** Once for each change: what a node that is not ready waits for is in its log. */

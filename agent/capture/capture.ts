@@ -24,6 +24,7 @@ import {
   clockOf,
   failedBy,
   freezing,
+  notFrozen,
   requested,
   thawed,
 } from './custody-events.ts';
@@ -295,6 +296,8 @@ function holdFor(run: Run): Promise<Hold> {
     startFreezer: run.parts.startFreezer,
     procRoot: run.parts.host.procRoot,
     onThawed: (record) => void draft.note({ kind: 'freeze', record }, thawed(by, record)),
+    onNotFrozen: (record, runsOn) =>
+      void draft.note({ kind: 'freeze', record }, ...(runsOn ? [notFrozen(by, record)] : [])),
   });
 }
 

@@ -75,6 +75,14 @@ export function thawed(by: string, { pauseMs, thawedAt, thawedBy }: FreezeRecord
   };
 }
 
+/** After `freezing`, which is noted before it is tried. */
+export const notFrozen = (by: string, { notes }: FreezeRecord): CustodyNote => ({
+  event: 'thawed',
+  by,
+  what: 'could not stop the target, which runs on',
+  facts: { pauseMs: 0, why: notes.join('; ') },
+});
+
 export const cancelledBy = (by: string, { reason }: AbortSignal): CustodyNote => ({
   event: 'cancelled',
   by,

@@ -219,7 +219,8 @@ export function applyRecord(state: DraftState, { at, change, custody }: DraftRec
       state.freezing ??= change.method;
       return;
     case 'freeze':
-      state.freeze ??= change.record;
+      // One that failed says so unless a later one did not.
+      if (state.freeze?.consistency !== 'frozen') state.freeze = change.record;
       return;
     case 'ended':
       state.ended = change;

@@ -1,8 +1,8 @@
-import { ExhibitError, isExhibitError } from '../../evidence/error.ts';
+import { ExhibitError, explain, isExhibitError } from '../../evidence/error.ts';
 import type { FreezeRecord, Plan } from '../../evidence/manifest.ts';
 import { hurry } from '../host/self.ts';
 import { methodOf } from '../runtime/pause/pause.ts';
-import type { Target } from '../runtime/runtime.ts';
+import type { FreezeSpec, Target } from '../runtime/runtime.ts';
 import type { CaptureHooks } from './captures.ts';
 import { type Freezer, type Frozen, type startFreezer, thawedBy } from './freeze.ts';
 
@@ -15,6 +15,8 @@ export interface HoldInput {
   readonly procRoot: string;
   /** Every freeze that ended, also one in a step that was cancelled. */
   readonly onThawed: (record: FreezeRecord) => void;
+  /** A freeze that failed; `runsOn` unless nobody knows. Not told of one that was called off. */
+  readonly onNotFrozen: (record: FreezeRecord, runsOn: boolean) => void;
 }
 
 /** One capture's way to stop its target. Disposal ends the guard. */
@@ -44,7 +46,9 @@ export async function prepareHold(input: HoldInput): Promise<Hold> {
       } catch (error) {
         calmDown();
         // Where it may still stand, the journal keeps it: the next agent tries again.
-        if (!isExhibitError(error, 'freeze-stuck')) await hooks.frozen(undefined);
+        const runsOn = !isExhibitError(error, 'freeze-stuck');
+        if (!hooks.signal.aborted) input.onNotFrozen(notFrozen(spec, error), runsOn);
+        if (runsOn) await hooks.frozen(undefined);
         throw error;
       }
       const end = async () => {
@@ -68,3 +72,11 @@ export async function prepareHold(input: HoldInput): Promise<Hold> {
     },
   };
 }
+
+/** The error's own words say whether it runs on. */
+const notFrozen = (spec: FreezeSpec, error: unknown): FreezeRecord => ({
+  consistency: 'live',
+  method: methodOf(spec),
+  pauseMs: 0,
+  notes: [explain(error)],
+});

@@ -160,10 +160,11 @@ function elsewhere({ name, ends }: DraftObject, here: string): string[] {
 
 function notFrozen({ freezing, request }: DraftState, ended: Ended): FreezeRecord {
   if (freezing === undefined) return liveRecord(request.plan);
-  const notes = [
-    `${ended.why} while the target was being stopped, or stood still; a guard thawed it, when is not known`,
-  ];
-  return { consistency: 'live', method: freezing, pauseMs: 0, notes };
+  const note =
+    ended.why === ''
+      ? 'the target was to be stopped; whether it was, and when it ran again, was not noted'
+      : `${ended.why} while the target was being stopped, or stood still; a guard thawed it, when is not known`;
+  return { consistency: 'live', method: freezing, pauseMs: 0, notes: [note] };
 }
 
 function liveRecord(plan: Plan): FreezeRecord {

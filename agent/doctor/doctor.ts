@@ -1,5 +1,6 @@
 import { explain } from '../../evidence/error.ts';
 import { effectiveCapabilities } from '../host/capabilities.ts';
+import { cgroupNamespaces } from '../host/cgroup-namespace.ts';
 import { surveyCgroups } from '../host/cgroup-survey.ts';
 import { findDaemons } from '../host/daemon.ts';
 import { folderObstacle, isSame, memoryFileSystem, placeObstacle } from '../host/folder-facts.ts';
@@ -24,6 +25,7 @@ import {
   checkSystemCalls,
 } from './agent.ts';
 import { checkNodeLogs, checkVolumes } from './artifacts.ts';
+import { checkCgroupNamespace } from './cgroup-namespace.ts';
 import { type Check, type Group, line } from './check.ts';
 import { examineController } from './controller.ts';
 import { checkAppendOnly, checkClock, checkSigning, checkSinks, checkTimestamp, ofSink } from './evidence.ts';
@@ -70,6 +72,7 @@ const EXAMINATIONS: ReadonlyArray<readonly [Group, name: string, Examination]> =
   ['kernel', 'kernel', async ({ host }) => checkKernel(await readKernelFacts(host))],
   ['kernel', 'cgroup', async ({ host }) => [checkCgroup(await surveyCgroups(host))]],
   ['agent', 'processes', examineView],
+  ['agent', 'cgroup-namespace', examineCgroupNamespace],
   ['agent', 'capabilities', async () => [checkCapabilities(await effectiveCapabilities())]],
   ['agent', 'system-calls', async () => [checkSystemCalls(tryNativeCalls(), await seccompMode())]],
   ['agent', 'volumes', async () => [checkVolumes(await tryMountCopy())]],
@@ -110,6 +113,10 @@ function ask({ runtime, host, config, sinks, signal }: Patient): Shared {
 async function examineView({ host }: Patient): Promise<Check[]> {
   const view = await readHostView(host);
   return [checkProcesses(view, host.procRoot), checkHostRoot(view, host.hostRoot)];
+}
+
+async function examineCgroupNamespace({ host, waiting }: Patient): Promise<Check[]> {
+  return [checkCgroupNamespace(await cgroupNamespaces(host), waiting !== undefined)];
 }
 
 async function examineState({ config, host, waiting }: Patient, shared: Shared): Promise<Check[]> {

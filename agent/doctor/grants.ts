@@ -4,11 +4,14 @@ import { ownText } from '../host/own-file.ts';
 export const DAEMON_SET = 'manifests/base/agent/daemonset.yaml';
 
 /**
- * All that the DaemonSet grants its pod, and what each is for: namespaces of the node, capabilities, profiles that are lifted, mounts.
+ * All that the DaemonSet grants its pod, and what each is for: namespaces of the node, a token, root, capabilities, profiles that are
+ * lifted, mounts.
  * A unit test holds this to the manifest, and test/e2e/daemonset-grants.test.ts takes each away and looks for what is lost.
  */
 export const GRANTS = {
   hostPID: 'find, stop and trace processes by the pids that the runtime reports',
+  automountServiceAccountToken: 'ask the API server on which node a pod is that is not here',
+  runAsUser: 'be root, whose the sockets and files of the node are, and who alone has the capabilities',
   'cap:SYS_PTRACE': 'read memory, environment, descriptors and registers of other processes',
   'cap:SYS_ADMIN':
     'enter namespaces, so that a guard outlives the agent too, copy mounts of volumes, list eBPF programs',

@@ -1,4 +1,6 @@
 import { openSync, readlinkSync } from 'node:fs';
+import { readlink } from 'node:fs/promises';
+import { type Host, procPath } from './host.ts';
 import { threadLibrary } from './thread-library.ts';
 
 /** sched.h */
@@ -15,7 +17,7 @@ const NODE = '/proc/1/ns/cgroup';
  * with the agent's container.
  *
  * setns(2) is of one thread, and all of them read; execve(2) keeps the pid and leaves the thread that calls it alone.
- * Where the right is missing the agent runs where it is, and the doctor says so (`cgroup`).
+ * Where the right is missing the agent runs where it is, and the doctor says so (`cgroup-namespace`).
  */
 export function enterNodeCgroups(): void {
   try {
@@ -29,4 +31,19 @@ export function enterNodeCgroups(): void {
   // Node calls execve experimental. Nobody is left to warn.
   process.removeAllListeners('warning');
   process.execve?.(process.execPath, [process.execPath, ...process.execArgv, ...process.argv.slice(1)], process.env);
+}
+
+/** cgroup_namespaces(7): identities of this process' and of the node's process 1; undefined: there is none, or it cannot be read. */
+export interface CgroupNamespaces {
+  readonly own: string | undefined;
+  readonly node: string | undefined;
+}
+
+export async function cgroupNamespaces(host: Host): Promise<CgroupNamespaces> {
+  const identity = (file: string) => readlink(file).catch(() => undefined);
+  const [own, node] = await Promise.all([
+    identity('/proc/self/ns/cgroup'),
+    identity(procPath(host, 1, 'ns', 'cgroup')),
+  ]);
+  return { own, node };
 }

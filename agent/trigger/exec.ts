@@ -1,5 +1,6 @@
 import { once } from 'node:events';
-import { chmod, lstat, rm } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { access, chmod, lstat, rm } from 'node:fs/promises';
 import net from 'node:net';
 import path from 'node:path';
 import grpc from '@grpc/grpc-js';
@@ -121,6 +122,8 @@ export async function claimSocket(socket: string): Promise<void> {
     );
   try {
     await makeFolder(path.dirname(socket));
+    // A mount that is read-only says so here, before anything else is opened.
+    await access(path.dirname(socket), constants.W_OK);
     const there = await lstat(socket);
     if (!there.isSocket())
       throw new ExhibitError('config', `${socket} exists and is not a socket; set socket to another path`);

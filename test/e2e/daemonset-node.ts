@@ -2,10 +2,14 @@
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Manifest } from '../../evidence/manifest.ts';
-import { type DaemonOptions, type DaemonPod, type DaemonSet, runDaemonSet } from '../lab/daemonset.ts';
-import { exhibitImage } from '../lab/exhibit-image.ts';
+import { exhibitImage, imageObstacle } from '../lab/exhibit-image.ts';
+import { renderObstacle } from '../lab/manifests.ts';
 import { type LabNode, startNode } from '../lab/node.ts';
 import type { LabPod } from '../lab/pod.ts';
+import type { PodInputs } from '../lab/pod-translation.ts';
+import { renderedAgent } from '../lab/rendered-pod.ts';
+import { labObstacle, type Skippable } from '../lab/requires.ts';
+import { type RunningPod, startPod } from '../lab/running-pod.ts';
 
 export const TARGET = 'prod/web-0';
 
@@ -26,16 +30,25 @@ export interface DaemonNode extends AsyncDisposable {
   readonly pod: LabPod;
   /** Selector of a process on the node that is another user's and in no container. */
   readonly plain: string;
-  /** The agent with evidence in a folder of the node, ready. */
-  start(options?: Partial<Pick<DaemonOptions, 'config' | 'env'>> & { daemonSet?: DaemonSet }): Promise<DaemonPod>;
+  /** The agent of the overlay `local` unless told, with its API up. */
+  start(inputs?: Partial<PodInputs>): Promise<RunningPod>;
   /** Changes the private file, so that reading it would change its access time (relatime of mount(8)). */
   touchPrivate(): Promise<void>;
   /** Of the private file, in the container's layer. */
   accessTimeNs(): bigint;
 }
 
+/** Why no pod of an overlay can run here, in words for a skipped test. */
+export const podObstacle = (): string | undefined => labObstacle() ?? imageObstacle() ?? renderObstacle();
+
+/** Skips the test, with the reason, where no pod of an overlay can run. */
+export function requirePods(context: Skippable): void {
+  const reason = podObstacle();
+  if (reason !== undefined) context.skip(reason);
+}
+
 export async function startDaemonNode(): Promise<DaemonNode> {
-  const { reference, tar } = await exhibitImage();
+  const { tar } = await exhibitImage();
   const node = await startNode();
   try {
     await node.importImage(tar);
@@ -50,10 +63,10 @@ export async function startDaemonNode(): Promise<DaemonNode> {
       node,
       pod,
       plain: `pid:${stdout.toString().trim()}`,
-      async start({ config = {}, ...options } = {}) {
-        const agent = await runDaemonSet(node, { image: reference, config: { ...CONFIG, ...config }, ...options });
+      async start(inputs = {}) {
+        const agent = await startPod(node, { pod: renderedAgent('overlays/local'), ...inputs });
         try {
-          await agent.ready();
+          await agent.started();
         } catch (error) {
           await agent.stop();
           throw error;
@@ -69,13 +82,6 @@ export async function startDaemonNode(): Promise<DaemonNode> {
     throw error;
   }
 }
-
-const CONFIG = {
-  cluster: 'lab',
-  sink: { url: 'file:///run/exhibit/evidence' },
-  memory: { bufferBytes: '64MiB' },
-  spool: { bytes: '64MiB' },
-};
 
 async function runTarget(node: LabNode): Promise<LabPod> {
   mkdirSync(join(node.hostRoot, 'srv/data'), { recursive: true });
@@ -100,8 +106,8 @@ function layerOf({ hostRoot }: LabNode): string {
 
 /** `exhibit capture` by exec into the agent's pod; the manifest of its bundle. Throws what the command says when it fails. */
 export async function captureBy(
-  agent: DaemonPod,
-  node: LabNode,
+  agent: Pick<RunningPod, 'exec'>,
+  node: Pick<LabNode, 'hostRoot'>,
   target: string,
   ...artifacts: string[]
 ): Promise<Manifest> {
@@ -112,11 +118,16 @@ export async function captureBy(
   return JSON.parse(readFileSync(join(node.hostRoot, new URL(sinkUrl).pathname, 'manifest.json'), 'utf8'));
 }
 
-/** `exhibit doctor` by exec: the line of that name. */
-export async function doctorBy(agent: DaemonPod): Promise<(name: string) => Finding> {
+/** `exhibit doctor` by exec: all of its lines. */
+export async function linesBy(agent: Pick<RunningPod, 'exec'>): Promise<readonly Finding[]> {
   const { stdout, stderr } = await agent.exec(['exhibit', 'doctor', '--json']);
   if (stdout.length === 0) throw new Error(stderr);
-  const { checks } = JSON.parse(stdout.toString()) as { checks: Finding[] };
+  return (JSON.parse(stdout.toString()) as { checks: Finding[] }).checks;
+}
+
+/** The same: the line of a name. */
+export async function doctorBy(agent: Pick<RunningPod, 'exec'>): Promise<(name: string) => Finding> {
+  const checks = await linesBy(agent);
   return (name) => {
     const found = checks.find((one) => one.name === name);
     if (found === undefined) throw new Error(`the doctor has no line ${name}`);

@@ -103,6 +103,7 @@ describe('on a node where all is well', () => {
       'process-memory': 'ok',
       cgroup: 'ok',
       processes: 'ok',
+      'cgroup-namespace': 'ok',
       'node-logs': 'ok',
       volumes: 'ok',
       'host-root': 'ok',

@@ -15,6 +15,7 @@ export interface CriCalls {
   RunPodSandbox: [{ config: object }, { pod_sandbox_id: string }];
   StopPodSandbox: [{ pod_sandbox_id: string }, object];
   RemovePodSandbox: [{ pod_sandbox_id: string }, object];
+  PodSandboxStatus: [{ pod_sandbox_id: string }, { status: { network: { ip: string } | null } }];
   CreateContainer: [{ pod_sandbox_id: string; config: object; sandbox_config: object }, { container_id: string }];
   StartContainer: [{ container_id: string }, object];
   StopContainer: [{ container_id: string; timeout: number }, object];

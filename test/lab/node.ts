@@ -104,11 +104,24 @@ const ROOTS: Record<Release, () => string> = { '2.1': labRoot, '1.6': oldRoot };
 /** Words after `ctr images import`: containerd 2 would ask its transfer service, 1.6 has none. */
 const IMPORT_LOCALLY: Record<Release, readonly string[]> = { '2.1': ['--local'], '1.6': [] };
 
+/** Where the agent of EKS Pod Identity listens on a node: the one address beside the node's that pods have a way to. */
+export const POD_IDENTITY_ADDRESS = '169.254.170.23';
+
 /** A veth pair and an address for each pod; the node's end is NODE_ADDRESS for all of them. */
 const CNI = {
   cniVersion: '1.0.0',
   name: 'lab',
-  plugins: [{ type: 'ptp', ipam: { type: 'host-local', subnet: '10.88.0.0/24', gateway: NODE_ADDRESS } }],
+  plugins: [
+    {
+      type: 'ptp',
+      ipam: {
+        type: 'host-local',
+        subnet: '10.88.0.0/24',
+        gateway: NODE_ADDRESS,
+        routes: [{ dst: `${POD_IDENTITY_ADDRESS}/32` }],
+      },
+    },
+  ],
 };
 
 function writeInside(hostRoot: string, path: string, text: string): void {

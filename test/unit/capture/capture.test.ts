@@ -18,6 +18,7 @@ import { asContainerId, asPid } from '../../../agent/runtime/runtime.ts';
 import { openSink } from '../../../agent/sink/open.ts';
 import { openVault } from '../../../agent/sink/vault.ts';
 import { openBundle } from '../../../evidence/bundle.ts';
+import type { CustodyEvent } from '../../../evidence/custody.ts';
 import { ExhibitError } from '../../../evidence/error.ts';
 import { ARTIFACTS, type ArtifactName } from '../../../evidence/layout.ts';
 import type { Manifest } from '../../../evidence/manifest.ts';
@@ -241,9 +242,54 @@ describe('the spine', () => {
       freeze: () => Promise.reject(new ExhibitError('freeze-stuck', 'nobody knows')),
       [Symbol.asyncDispose]: async () => undefined,
     });
-    const { journal, outcome } = await capture({ collectors: { memory: freezing }, startFreezer });
+    const { journal, outcome, manifest } = await capture({ collectors: { memory: freezing }, startFreezer });
     expect(journal).toEqual(['containerd']);
     expect(outcome).toBe('partial');
+    expect((await manifest()).freeze).toEqual({
+      ...{ consistency: 'live', method: 'containerd', pauseMs: 0, notes: ['nobody knows'] },
+    });
+  });
+
+  describe('of a target that could not be stopped', () => {
+    const refused = 'The target did not freeze and runs on: pid 7 cannot be stopped: kill EPERM';
+    /** As the memory collector does. */
+    const readingLive: Collect = async (context) => void (await context.freeze().catch(() => undefined));
+    const failsTimes = (count: number) => {
+      let left = count;
+      return async (): Promise<Freezer> => {
+        const works = await fakeFreezer({ log: [] })();
+        return {
+          freeze: (options) => {
+            left -= 1;
+            return left >= 0 ? Promise.reject(new ExhibitError('freeze-failed', refused)) : works.freeze(options);
+          },
+          [Symbol.asyncDispose]: async () => undefined,
+        };
+      };
+    };
+
+    test('says why in the manifest and in the log of custody', async () => {
+      const { journal, manifest, bundle } = await capture({
+        ...{ collectors: { memory: readingLive }, startFreezer: failsTimes(1) },
+      });
+      expect(journal).toEqual(['containerd', 'clear']);
+      expect((await manifest()).freeze).toEqual({
+        ...{ consistency: 'live', method: 'containerd', pauseMs: 0, notes: [refused] },
+      });
+      const custody = (await readFile(path.join(bundle, 'custody.jsonl'), 'utf8')).trimEnd().split('\n');
+      const events = custody.map((line) => JSON.parse(line) as CustodyEvent);
+      expect(events.filter(({ event }) => ['frozen', 'thawed'].includes(event))).toMatchObject([
+        { event: 'frozen' },
+        { event: 'thawed', what: 'could not stop the target, which runs on', facts: { why: refused } },
+      ]);
+    });
+
+    test('says when it stood, where a later step could stop it', async () => {
+      const { manifest } = await capture({
+        ...{ collectors: { memory: readingLive, checkpoint: freezing }, startFreezer: failsTimes(1) },
+      });
+      expect((await manifest()).freeze).toMatchObject({ consistency: 'frozen', method: 'containerd' });
+    });
   });
 
   test('ends when the sink fails, and seals what it has as truncated', async () => {

@@ -1,16 +1,19 @@
 import { readFileSync } from 'node:fs';
+import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { GRANTS, granted, lineOf } from '../../../agent/doctor/grants.ts';
 import { AGENT_ENVIRONMENT } from '../../../agent/environment.ts';
 import { NEEDED_CAPABILITIES } from '../../../agent/host/capabilities.ts';
-import { grantsOf, MANIFEST, parseDaemonSet } from '../../lab/daemonset.ts';
+import { MANIFESTS } from '../../lab/manifests.ts';
+import { grantsOf, mountRightsOf } from '../../lab/pod-grants.ts';
+import { parseWorkload, podOf } from '../../lab/rendered-pod.ts';
 
 /** The DaemonSet's privileges: none without a reason beside it, and none that the agent does not know of. */
 
-const text = readFileSync(MANIFEST, 'utf8');
-const agent = parseDaemonSet(text);
-const pod = agent.spec.template.spec;
+const text = readFileSync(path.join(MANIFESTS, 'base/agent/daemonset.yaml'), 'utf8');
+const agent = parseWorkload(text);
+const pod = podOf(agent);
 const [container] = pod.containers;
 
 /** Edits of the manifest that grant more. */
@@ -22,7 +25,7 @@ const withMore = (line: string, more: string) => {
 /** Grants without a comment in the lines right above them, or which grants.ts does not have. */
 function unexplained(manifest: string): string[] {
   const lines = manifest.split('\n');
-  return grantsOf(parseDaemonSet(manifest)).filter((id) => {
+  return grantsOf(parseWorkload(manifest)).filter((id) => {
     const line = lineOf(manifest, id);
     if (line === undefined || !Object.hasOwn(GRANTS, id)) return true;
     // A mount begins a line earlier, with its name.
@@ -77,7 +80,7 @@ describe('the privileges of the agent', () => {
 
   test('lifting the seccomp profile would be one more', () => {
     const lifted = text.replace('type: RuntimeDefault', 'type: Unconfined');
-    expect(grantsOf(parseDaemonSet(lifted))).toContain('seccompProfile');
+    expect(grantsOf(parseWorkload(lifted))).toContain('seccompProfile');
     expect(unexplained(lifted)).toEqual(['seccompProfile']);
   });
 
@@ -92,9 +95,7 @@ describe('the privileges of the agent', () => {
   });
 
   test('what is mounted can be written to in one place only', () => {
-    expect(container.volumeMounts.filter(({ readOnly }) => !readOnly).map(({ mountPath }) => mountPath)).toEqual([
-      '/run/exhibit',
-    ]);
+    expect(mountRightsOf(agent).filter((right) => right.startsWith('write:'))).toEqual(['write:/run/exhibit']);
   });
 
   test('mounts of the node follow what the node unmounts, so that no volume is held', () => {
