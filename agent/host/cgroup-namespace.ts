@@ -1,4 +1,4 @@
-import { openSync, readlinkSync } from 'node:fs';
+import { closeSync, openSync, readlinkSync } from 'node:fs';
 import { readlink } from 'node:fs/promises';
 import { type Host, procPath } from './host.ts';
 import { threadLibrary } from './thread-library.ts';
@@ -22,7 +22,7 @@ const NODE = '/proc/1/ns/cgroup';
 export function enterNodeCgroups(): void {
   try {
     if (readlinkSync('/proc/self/ns/cgroup') === readlinkSync(NODE)) return;
-    threadLibrary().library.func('int setns(int fd, int type)')(openSync(NODE, 'r'), CLONE_NEWCGROUP);
+    enter();
     // Never twice: a kernel that says yes and does nothing would have this program start for ever.
     if (readlinkSync('/proc/thread-self/ns/cgroup') !== readlinkSync(NODE)) return;
   } catch {
@@ -31,6 +31,15 @@ export function enterNodeCgroups(): void {
   // Node calls execve experimental. Nobody is left to warn.
   process.removeAllListeners('warning');
   process.execve?.(process.execPath, [process.execPath, ...process.execArgv, ...process.argv.slice(1)], process.env);
+}
+
+function enter(): void {
+  const fd = openSync(NODE, 'r');
+  try {
+    threadLibrary().library.func('int setns(int fd, int type)')(fd, CLONE_NEWCGROUP);
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /** cgroup_namespaces(7): identities of this process' and of the node's process 1; undefined: there is none, or it cannot be read. */
