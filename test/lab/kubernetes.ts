@@ -214,6 +214,8 @@ const managerFlags = (config: string, who: Identities) => [
   `--kubeconfig=${config}`,
   `--service-account-private-key-file=${who.accountKey}`,
   `--root-ca-file=${who.pki.caFile('controller')}`,
+  // Each controller as an installer lets it be: the name in the kubeconfig alone has few rights.
+  '--use-service-account-credentials',
   '--leader-elect=false',
   '--secure-port=0',
   '--node-monitor-grace-period=1h',
