@@ -1,16 +1,13 @@
-import { readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import type { Manifest } from '../../evidence/manifest.ts';
 import { runCli, startAgent } from '../lab/agent.ts';
 import { imageObstacle, requireExhibitImage } from '../lab/exhibit-image.ts';
-import { ownedName } from '../lab/leftovers.ts';
-import { startMiddlebox } from '../lab/middlebox.ts';
-import { NODE_ADDRESS } from '../lab/node.ts';
 import { labObstacle, requireLab, requireS3 } from '../lab/requires.ts';
-import { type LabS3, startS3 } from '../lab/s3.ts';
+import { startS3 } from '../lab/s3.ts';
+import { manifestIn, wayToS3 } from '../lab/s3-way.ts';
 import { type DaemonNode, gapsOf, startDaemonNode, TARGET } from './daemonset-node.ts';
 
 /** The image, run with what manifests/base/agent/daemonset.yaml grants and no more, beside the containerd that it looks at. */
@@ -26,23 +23,10 @@ beforeEach((context) => {
   requireExhibitImage(context);
 });
 
-/** A port of the node that leads to an S3 server of this machine: pods of the lab have no other way out. */
-async function wayTo(s3: LabS3): Promise<{ endpoint: string } & AsyncDisposable> {
-  await using stack = new AsyncDisposableStack();
-  const path = join(tmpdir(), `${ownedName()}.sock`);
-  stack.defer(() => rmSync(path, { force: true }));
-  const here = { name: 'this machine', address: '127.0.0.1', enter: [] };
-  stack.use(await startMiddlebox(here, new URL(s3.endpoint).host, path));
-  const enter = ['nsenter', `--net=/proc/${lab.node.initPid}/ns/net`, '--'];
-  const { address } = stack.use(await startMiddlebox({ name: 'the node', address: NODE_ADDRESS, enter }, path));
-  const open = stack.move();
-  return { endpoint: `http://${address}`, [Symbol.asyncDispose]: () => open.disposeAsync() };
-}
-
 test('a capture by exec goes into S3 whole, and lacks nothing that an agent right on the node has', async (context) => {
   requireS3(context);
   await using s3 = await startS3();
-  await using way = await wayTo(s3);
+  await using way = await wayToS3(s3, lab.node);
   const env = { AWS_ACCESS_KEY_ID: s3.accessKeyId, AWS_SECRET_ACCESS_KEY: s3.secretAccessKey, AWS_REGION: s3.region };
   const sink = { url: `s3://${s3.bucket}/cases`, region: s3.region, forcePathStyle: true, ifNoneMatch: false };
   await using agent = await lab.start({ config: { sink: { ...sink, endpoint: way.endpoint } }, env });
@@ -68,18 +52,6 @@ async function captureOnNode(): Promise<Manifest> {
   expect(code, stderr).toBe(0);
   const { sinkUrl } = JSON.parse(stdout.split('\n')[0] ?? '') as { sinkUrl: string };
   return JSON.parse(readFileSync(join(new URL(sinkUrl).pathname, 'manifest.json'), 'utf8'));
-}
-
-async function manifestIn(s3: LabS3, bundle: string): Promise<Manifest> {
-  const { GetObjectCommand } = await import('@aws-sdk/client-s3');
-  const client = s3.client();
-  try {
-    const key = `${new URL(bundle).pathname.slice(1)}/manifest.json`;
-    const { Body } = await client.send(new GetObjectCommand({ Bucket: s3.bucket, Key: key }));
-    return JSON.parse((await Body?.transformToString()) ?? '');
-  } finally {
-    client.destroy();
-  }
 }
 
 /** What was taken and how, without sizes, times and pids. */

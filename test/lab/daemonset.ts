@@ -146,6 +146,9 @@ const MASKED = [
 ];
 const READ_ONLY = ['bus', 'fs', 'irq', 'sys', 'sysrq-trigger'].map((name) => `/proc/${name}`);
 
+/** kubelet's for every container, whether it has a limit or not. */
+const CPU_PERIOD_US = 100_000;
+
 const PROPAGATION = {
   None: 'PROPAGATION_PRIVATE',
   HostToContainer: 'PROPAGATION_HOST_TO_CONTAINER',
@@ -227,6 +230,13 @@ function bytesOf(quantity: string): number {
   return Number(number) * ({ Ki: 2 ** 10, Mi: 2 ** 20, Gi: 2 ** 30 }[unit] ?? 1);
 }
 
+/** `50m` as kubelet turns it into weights of control groups (pkg/kubelet/cm, MilliCPUToShares). */
+function sharesOf(quantity: string): number {
+  const [, number = '', milli = ''] = /^(\d+)(m?)$/.exec(quantity) ?? [];
+  if (number === '') throw new Error(`the lab does not read ${quantity}`);
+  return Math.max(2, Math.floor((Number(number) * (milli === '' ? 1000 : 1) * 1024) / 1000));
+}
+
 const profileOf = ({ type }: z.infer<typeof profile>) => ({ profile_type: type });
 
 function configs(node: LabNode, whole: DaemonSet, options: DaemonOptions) {
@@ -282,7 +292,14 @@ function configs(node: LabNode, whole: DaemonSet, options: DaemonOptions) {
     annotations: { 'io.kubernetes.container.restartCount': '0' },
     log_path: `${agent.name}/0.log`,
     linux: {
-      resources: { memory_limit_in_bytes: bytesOf(agent.resources.limits.memory ?? '0'), oom_score_adj: -997 },
+      resources: {
+        cpu_period: CPU_PERIOD_US,
+        cpu_shares: sharesOf(agent.resources.requests.cpu ?? '0'),
+        memory_limit_in_bytes: bytesOf(agent.resources.limits.memory ?? '0'),
+        oom_score_adj: -997,
+        // kubelet's on cgroup v2: what is killed for want of memory takes the whole container along.
+        unified: { 'memory.oom.group': '1' },
+      },
       security_context: {
         capabilities: { add_capabilities: granted.capabilities.add, drop_capabilities: granted.capabilities.drop },
         privileged: granted.privileged,

@@ -9,6 +9,7 @@ import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync
 import { copyFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Cluster, kubernetesFolder, SERVICE_ADDRESS, startCluster } from './kubernetes.ts';
+import { removeCgroups } from './leftovers.ts';
 import { type LabNode, startNode } from './node.ts';
 
 /** Of the node, on its loopback: that of the pods' network is there only while there are pods. */
@@ -37,7 +38,6 @@ export interface KubeNode extends AsyncDisposable {
   readonly cluster: Cluster;
   /** Words before a command that enter the node's network: API server, kubelet and pods are there. */
   readonly enter: readonly string[];
-  /** The cgroup of a container, as this machine has it. */
   kubeletLog(): string;
 }
 
@@ -98,11 +98,14 @@ async function coverTunables(node: LabNode): Promise<void> {
   }
 }
 
-/** Without cgroups of kubelet's own, runc takes that of containerd as the parent: one that the lab removes. */
-function adoptContainerd(node: LabNode): void {
-  const cgroup = join(node.hostRoot, 'sys/fs/cgroup', node.cgroupParent);
-  mkdirSync(cgroup, { recursive: true });
-  writeFileSync(join(cgroup, 'cgroup.procs'), String(node.containerdPid));
+/**
+ * Containers that are in no pod's cgroup, since kubelet makes none here: containerd puts them below /k8s.io, which is not the lab's.
+ * @returns their ids
+ */
+async function withoutPodCgroup(node: LabNode): Promise<string[]> {
+  if (hasControllers(node.hostRoot)) return [];
+  const { stdout } = await node.exec(['ctr', '--namespace', 'k8s.io', 'containers', 'list', '--quiet']);
+  return stdout.toString().split('\n').filter(Boolean);
 }
 
 async function startKubelet(node: LabNode, cluster: Cluster): Promise<ChildProcess> {
@@ -112,7 +115,7 @@ async function startKubelet(node: LabNode, cluster: Cluster): Promise<ChildProce
     mkdirSync(top, { recursive: true });
     const all = readFileSync(join(top, 'cgroup.controllers'), 'utf8').trim().split(' ');
     writeFileSync(join(top, 'cgroup.subtree_control'), all.map((name) => `+${name}`).join(' '));
-  } else adoptContainerd(node);
+  }
   await coverTunables(node);
   await copyFile(join(kubernetesFolder(), 'kubelet'), join(node.hostRoot, 'usr/local/bin/kubelet'));
   writeInside(node.hostRoot, '/etc/kubernetes/clients.pem', readFileSync(cluster.clientCaFile, 'utf8'));
@@ -147,7 +150,10 @@ const isReady = ({ status }: NodeObject) =>
  */
 export async function startKubeNode(tars: readonly string[]): Promise<KubeNode> {
   await using stack = new AsyncDisposableStack();
+  const ids: string[] = [];
+  stack.defer(async () => void (await Promise.all(ids.map((id) => removeCgroups(`k8s.io/${id}`)))));
   const node = stack.use(await startNode());
+  stack.defer(async () => void ids.push(...(await withoutPodCgroup(node))));
   // Images first: kubelet has no registry to ask, and the manifests' imagePullPolicy takes what is there.
   for (const tar of tars) await node.importImage(tar);
   for (const address of [KUBELET_ADDRESS, SERVICE_ADDRESS])
