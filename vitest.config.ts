@@ -9,7 +9,17 @@ const quick = (name: string) => ({
 });
 
 /** These measure pauses, watch who runs and who stands still, or fill memory: nothing else may want the machine meanwhile. */
-const ALONE = ['freeze', 'docker-freeze', 'scope-pod', 'memory', 'checkpoint', 'preflight', 'capture-matrix', 'faults'];
+const ALONE = [
+  'freeze',
+  'docker-freeze',
+  'scope-pod',
+  'memory',
+  'checkpoint',
+  'preflight',
+  'capture-matrix',
+  'faults',
+  'kubernetes',
+];
 const alone = ALONE.map((name) => `test/e2e/${name}*.test.ts`);
 
 /** Each starts a whole node, or several. */

@@ -45,9 +45,16 @@ async function openWay(node: LabNode, target: string, address: string): Promise<
   return { address: box.address, [Symbol.asyncDispose]: () => open.disposeAsync() };
 }
 
-/** @param endpoint of a server on this machine. Returns the same as a pod of the node reaches it. */
-export async function wayTo(node: LabNode, endpoint: string): Promise<{ endpoint: string } & AsyncDisposable> {
-  const way = await openWay(node, new URL(endpoint).host, NODE_ADDRESS);
+/**
+ * @param endpoint of a server on this machine. Returns the same as a pod of the node reaches it.
+ * @param address of the node; that of its pods' network unless told
+ */
+export async function wayTo(
+  node: LabNode,
+  endpoint: string,
+  address: string = NODE_ADDRESS,
+): Promise<{ endpoint: string } & AsyncDisposable> {
+  const way = await openWay(node, new URL(endpoint).host, address);
   return { endpoint: `http://${way.address}`, [Symbol.asyncDispose]: () => way[Symbol.asyncDispose]() };
 }
 

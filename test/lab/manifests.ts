@@ -55,18 +55,8 @@ export function render(folder: string): readonly KubernetesObject[] {
  * @param base a folder below `manifests/`
  */
 export function renderWith(base: string, components: readonly string[]): readonly KubernetesObject[] {
-  const cache = path.resolve(MANIFESTS, '../node_modules/.cache');
-  mkdirSync(cache, { recursive: true });
-  // kustomize takes relative paths, and follows no links to them.
-  const folder = mkdtempSync(path.join(cache, 'overlay-'));
-  const from = (name: string) => path.relative(folder, path.join(MANIFESTS, name));
-  try {
-    const kustomization = { resources: [from(base)], components: components.map(from) };
-    writeFileSync(path.join(folder, 'kustomization.yaml'), stringify(kustomization));
-    return kustomize(folder);
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
+  using overlay = writeOverlay({ resources: [base], components });
+  return kustomize(overlay.folder);
 }
 
 function kustomize(folder: string): KubernetesObject[] {
@@ -85,3 +75,24 @@ function kustomize(folder: string): KubernetesObject[] {
 
 /** `Deployment exhibit-controller`. */
 export const nameOf = ({ kind, metadata }: KubernetesObject): string => `${kind} ${metadata.name}`;
+
+/**
+ * An overlay as an operator writes one: a folder with a kustomization, which goes away with it.
+ * @param kustomization with paths below `manifests/` in `resources` and `components`
+ * @param files beside it, by name
+ */
+export function writeOverlay(
+  kustomization: { resources: readonly string[]; components?: readonly string[] } & Record<string, unknown>,
+  files: Readonly<Record<string, string>> = {},
+): { folder: string } & Disposable {
+  const cache = path.resolve(MANIFESTS, '../node_modules/.cache');
+  mkdirSync(cache, { recursive: true });
+  // kustomize takes relative paths, and follows no links to them.
+  const folder = mkdtempSync(path.join(cache, 'overlay-'));
+  const from = (name: string) => path.relative(folder, path.join(MANIFESTS, name));
+  const { resources, components = [] } = kustomization;
+  const whole = { ...kustomization, resources: resources.map(from), components: components.map(from) };
+  for (const [name, text] of Object.entries({ ...files, 'kustomization.yaml': stringify(whole) }))
+    writeFileSync(path.join(folder, name), text);
+  return { folder, [Symbol.dispose]: () => rmSync(folder, { recursive: true, force: true }) };
+}

@@ -3,7 +3,7 @@
  * CreateContainer), with nothing that the pod does not say but what kubelet adds to every one.
  *
  * Not as kubelet does it: the token of the service account is no token and there is no API server, a volume of a claim is a folder,
- * requests and limits of CPU are not set, and nobody asks the probes again and again (`probe` of running-pod.ts asks once).
+ * limits of CPU are not set (the manifests have none), and nobody asks the probes again and again (`probe` of running-pod.ts asks once).
  */
 import { randomUUID } from 'node:crypto';
 import { chmodSync, chownSync, existsSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
@@ -180,6 +180,16 @@ export function bytesOf(quantity: string): number {
   return Number(number) * ({ Ki: 2 ** 10, Mi: 2 ** 20, Gi: 2 ** 30 }[unit] ?? 1);
 }
 
+/** `50m` as kubelet turns it into weights of control groups (pkg/kubelet/cm, MilliCPUToShares). */
+function sharesOf(quantity: string): number {
+  const [, number = '', milli = ''] = /^(\d+)(m?)$/.exec(quantity) ?? [];
+  if (number === '') throw new Error(`the lab does not read ${quantity}`);
+  return Math.max(2, Math.floor((Number(number) * (milli === '' ? 1000 : 1) * 1024) / 1000));
+}
+
+/** kubelet's for every container, whether it has a limit or not. */
+const CPU_PERIOD_US = 100_000;
+
 /** oom_score_adj of a critical pod, and of one with less memory asked for than its limit (pkg/kubelet/qos; between 2 and 999). */
 const OOM_SCORE = { critical: -997, burstable: 900 } as const;
 
@@ -239,8 +249,12 @@ export function asKubelet(node: PodNode, inputs: PodInputs) {
     log_path: `${container.name}/0.log`,
     linux: {
       resources: {
+        cpu_period: CPU_PERIOD_US,
+        cpu_shares: sharesOf(container.resources.requests.cpu ?? '0'),
         memory_limit_in_bytes: bytesOf(container.resources.limits.memory ?? '0'),
         oom_score_adj: spec.priorityClassName === 'system-node-critical' ? OOM_SCORE.critical : OOM_SCORE.burstable,
+        // kubelet's on cgroup v2: what is killed for want of memory takes the whole container along.
+        unified: { 'memory.oom.group': '1' },
       },
       security_context: {
         capabilities: { add_capabilities: own.capabilities.add, drop_capabilities: own.capabilities.drop },
