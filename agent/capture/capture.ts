@@ -35,7 +35,7 @@ import type { startFreezer } from './freeze.ts';
 import type { Turn } from './heavy-line.ts';
 import { type Hold, prepareHold } from './hold.ts';
 import type { JournalEntry } from './journal.ts';
-import { carefreeNeighbour, type Neighbour } from './neighbour.ts';
+import { carefreeNeighbour, type Entrance, type Neighbour } from './neighbour.ts';
 import type { Pacer } from './pacer.ts';
 import { displayName, type RecordParts, requestRecord } from './record.ts';
 import { type Resolved, resolveAndPlan } from './resolve.ts';
@@ -127,6 +127,7 @@ export function captureExecutor(parts: CaptureParts): Execute {
       baseline,
       hooks,
       turn,
+      stillShort: entrance.stillShort,
       pacer: neighbour.pacer,
       log: parts.log.child({ captureId }),
     });
@@ -163,6 +164,7 @@ interface Run extends Resolved {
   readonly baseline: BaselineRun | undefined;
   readonly hooks: CaptureHooks;
   readonly turn: Turn;
+  readonly stillShort: Entrance['stillShort'];
   readonly pacer: Pacer;
   readonly log: Logger;
 }
@@ -274,7 +276,8 @@ async function runSteps(run: Run, written: () => Promise<number>): Promise<void>
     hooks.signal.throwIfAborted();
     if (isHeavyStep(step) && !isWaited) {
       isWaited = true;
-      late = await waitForTurn({ hooks, turn, waitMs: run.parts.config.limits.queue.waitMs });
+      const { waitMs } = run.parts.config.limits.queue;
+      late = await waitForTurn({ hooks, turn, waitMs, stillShort: run.stillShort });
       // What the light steps used, and the agent since its last capture, is no debt of what begins here.
       run.pacer.forgive();
     }

@@ -40,6 +40,8 @@ export interface Entrance {
   readonly turn: Turn;
   /** What was short, and the request was allowed to pass. */
   readonly overridden: readonly string[];
+  /** For a capture that waited: why there is no room any more for what is heavy; undefined: there is, or it may pass. */
+  stillShort(): Promise<string | undefined>;
 }
 
 export interface NeighbourParts {
@@ -59,32 +61,46 @@ export function openNeighbour(parts: NeighbourParts): Neighbour {
   const pacer = parts.pacer ?? createPacer({ ...limits, cpuMs: openTreeCpu(parts.host) });
   const line = createHeavyLine(limits.queue);
   const refusals: Record<Scarce, number> = { memory: 0, pressure: 0, disk: 0, queue: 0 };
-  let overridden = 0;
+  let passedCount = 0;
+
+  const mayForce = ({ requester }: CaptureRequest) => limits.override.some((one) => one === requester.trigger);
+  const isForced = (request: CaptureRequest) => request.force === true && mayForce(request);
 
   async function passRoom(captureId: string, request: CaptureRequest, what: Admitted): Promise<string[]> {
     const short = findShortages(limits, what.artifacts, await factsFor(parts, what.sinks));
     const [first] = short;
     if (first === undefined) return [];
     const why = short.map((one) => one.why);
-    const mayForce = limits.override.some((one) => one === request.requester.trigger);
-    if (request.force === true && mayForce) {
+    if (isForced(request)) {
       log.warn({ captureId, requester: request.requester, why }, 'capture begins in spite of a limit');
-      overridden += 1;
+      passedCount += 1;
       return why;
     }
     refusals[first.of] += 1;
     log.warn({ captureId, requester: request.requester, why }, 'capture refused for want of room');
-    throw new ExhibitError('refused', `There is no room for this capture: ${why.join('; ')}. ${wayOut(mayForce)}`);
+    throw new ExhibitError(
+      'refused',
+      `There is no room for this capture: ${why.join('; ')}. ${wayOut(mayForce(request))}`,
+    );
+  }
+
+  async function stillShort(captureId: string, request: CaptureRequest, what: Admitted): Promise<string | undefined> {
+    if (isForced(request)) return undefined;
+    const short = findShortages(limits, what.artifacts, await factsFor(parts, what.sinks));
+    if (short.length === 0) return undefined;
+    const why = short.map((one) => one.why).join('; ');
+    log.warn({ captureId, why }, 'what is heavy is left out for want of room, after a wait');
+    return `there was no room left when its turn came: ${why}`;
   }
 
   return {
     pacer,
     async admit(captureId, request, what) {
-      const passed = await passRoom(captureId, request, what);
-      if (!what.artifacts.some(isHeavy)) return { turn: NO_TURN, overridden: passed };
+      const overridden = await passRoom(captureId, request, what);
+      const rest = { overridden, stillShort: () => stillShort(captureId, request, what) };
+      if (!what.artifacts.some(isHeavy)) return { turn: NO_TURN, ...rest };
       try {
-        const turn = line.join(request.requester.trigger === 'schedule' ? 'scheduled' : 'asked');
-        return { turn, overridden: passed };
+        return { turn: line.join(request.requester.trigger === 'schedule' ? 'scheduled' : 'asked'), ...rest };
       } catch (error) {
         refusals.queue += 1;
         log.warn(
@@ -108,13 +124,13 @@ export function openNeighbour(parts: NeighbourParts): Neighbour {
       },
       queuedSeconds: line.queuedMs / 1000,
       refusals: { ...refusals },
-      overridden,
+      overridden: passedCount,
     }),
   };
 }
 
-function wayOut(mayForce: boolean): string {
-  return mayForce
+function wayOut(isAllowed: boolean): string {
+  return isAllowed
     ? 'Ask again with --force to begin all the same'
     : "Free some, lower the limit in the agent's configuration, or let it be passed by --force there (limits.override)";
 }
@@ -137,6 +153,7 @@ export function carefreeNeighbour(): Neighbour {
     admit: async (_captureId, { requester }, { artifacts }) => ({
       turn: artifacts.some(isHeavy) ? line.join(requester.trigger === 'schedule' ? 'scheduled' : 'asked') : NO_TURN,
       overridden: [],
+      stillShort: async () => undefined,
     }),
     shortages: async () => [],
     numbers: () => ({

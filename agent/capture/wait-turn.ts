@@ -16,16 +16,19 @@ export function stagesOf({ steps }: Plan, turn: Turn): string[] {
   return steps.flatMap((step) => (step === first ? [QUEUE_STAGE, step.artifact] : [step.artifact]));
 }
 
-/** Undefined: it has the turn; else why it will not have it. */
+/** Undefined: it has the turn, and there is room; else why what is heavy is left out. */
 export async function waitForTurn({
   hooks,
   turn,
   waitMs,
+  stillShort,
 }: {
   readonly hooks: Pick<CaptureHooks, 'signal' | 'emit'>;
   readonly turn: Turn;
   /** For the words. */
   readonly waitMs: number;
+  /** The node may have filled up meanwhile. */
+  readonly stillShort: () => Promise<string | undefined>;
 }): Promise<string | undefined> {
   if (turn.before === 0) return undefined;
   const startedMs = performance.now();
@@ -37,5 +40,5 @@ export async function waitForTurn({
   const status = hasTurn ? 'captured' : 'skipped';
   const nothing = { storedBytes: 0, pauseMs: 0, gapCount: 0 };
   hooks.emit({ kind: 'stage-ended', result: { stage: QUEUE_STAGE, status, reason, wallMs, ...nothing } });
-  return hasTurn ? undefined : reason;
+  return hasTurn ? await stillShort() : reason;
 }

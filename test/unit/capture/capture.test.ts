@@ -44,6 +44,8 @@ interface Setting {
   readonly scope?: CaptureRequest['scope'];
   readonly runtimes?: Runtime[];
   readonly turn?: Turn;
+  /** What the node lacks when the turn comes. */
+  readonly short?: string;
 }
 
 async function capture({
@@ -54,6 +56,7 @@ async function capture({
   artifacts = [...ARTIFACTS],
   startFreezer,
   turn,
+  short,
 }: Setting) {
   const freezes: Freezes = { log: [] };
   const events: Exclude<CaptureEvent, { kind: 'ended' }>[] = [];
@@ -82,7 +85,10 @@ async function capture({
     sealer,
     vault,
     delivery,
-    neighbour: turn && { ...carefreeNeighbour(), admit: async () => ({ turn, overridden: [] }) },
+    neighbour: turn && {
+      ...carefreeNeighbour(),
+      admit: async () => ({ turn, overridden: [], stillShort: async () => short }),
+    },
     startFreezer: startFreezer ?? fakeFreezer(freezes),
     version: '0.0.0',
     now: Date.now,
@@ -171,6 +177,17 @@ describe('the spine', () => {
     expect(left.length).toBeGreaterThan(0);
     expect(freezes.length).toBeGreaterThan(0);
     expect((await manifest()).artifacts.map(({ name }) => name)).not.toContain('queue');
+  });
+
+  test('leaves out what is heavy when the node has filled up by its turn, and seals what is light', async () => {
+    const turn: Turn = { before: 1, wait: async () => true, [Symbol.dispose]: () => undefined };
+    const startFreezer = () => Promise.reject(new Error('nothing heavy begins'));
+    const { outcome, bundle, manifest } = await capture({ turn, short: 'the disk is full', startFreezer });
+    const { artifacts } = await manifest();
+    expect(artifacts.filter(({ reason }) => reason === 'the disk is full').map(({ name }) => name)).toContain('memory');
+    expect(artifacts.find(({ name }) => name === 'processes')?.status).toBe('captured');
+    expect(outcome).toBe('complete');
+    expect(await intact(bundle)).toBe(true);
   });
 
   test('leaves out what is heavy when its turn does not come, says why, and seals what is light', async () => {

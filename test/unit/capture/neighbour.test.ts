@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -78,6 +78,22 @@ test('a capture that a schedule asked for stands behind one that somebody asked 
     await admit(['memory']),
   ];
   expect([late?.turn.before, early?.turn.before]).toEqual([1, 2]);
+});
+
+describe('a node that fills up while a capture waits', () => {
+  const say = (availableKiB: number) => writeFile(path.join(folder, 'meminfo'), `MemAvailable: ${availableKiB} kB\n`);
+
+  test.each([
+    ['has no room any more for what is heavy', false, expect.stringContaining('1 MiB of memory are available')],
+    ['has room for what may pass its limits', true, undefined],
+  ])('%s', async (_, force, expected) => {
+    await say(8 * 2 ** 20);
+    const { admit } = open({ override: ['socket'] }, { host: { procRoot: folder, hostRoot: folder } });
+    const { stillShort } = await admit(['memory'], force ? { force } : {});
+    expect(await stillShort()).toBeUndefined();
+    await say(1024);
+    expect(await stillShort()).toEqual(expected);
+  });
 });
 
 test('what the line to S3 held back is among its numbers', () => {
