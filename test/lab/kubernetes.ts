@@ -10,7 +10,7 @@ import { accessSync, closeSync, constants, openSync, readFileSync, writeFileSync
 import { mkdir, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { cacheFolder } from './cache.mjs';
 import { findKubectl, kubectlObstacle } from './kubectl.ts';
@@ -302,7 +302,7 @@ function kubectlOf(
   const [first = program, ...rest] = [...enter, program];
   const tryKubectl: Cluster['tryKubectl'] = (argv, { input, env } = {}) =>
     run(first, [...rest, ...argv], {
-      env: { KUBECONFIG: config, HOME: '/nonexistent', ...env },
+      env: { KUBECONFIG: config, HOME: dirname(config), ...env },
       timeoutMs: KUBECTL_TIMEOUT_MS,
       ...(input === undefined ? {} : { input }),
     });
