@@ -237,7 +237,9 @@ test('a change of the configuration rolls the agents, and kubectl exhibit captur
 async function throughPlugin(plugin: string, ...argv: readonly string[]) {
   const [program = '', ...words] = [...lab.enter, 'sh', plugin, ...argv];
   const PATH = `${findKubectl()?.folder}:${process.env.PATH}`;
-  return await run(program, words, { env: { PATH, KUBECONFIG: lab.cluster.kubeconfig, HOME: dirname(lab.cluster.kubeconfig) } });
+  return await run(program, words, {
+    env: { PATH, KUBECONFIG: lab.cluster.kubeconfig, HOME: dirname(lab.cluster.kubeconfig) },
+  });
 }
 
 test("the lab's own translation of the DaemonSet is that of kubelet", async () => {
@@ -397,7 +399,11 @@ function linked(address?: string) {
 /** Until disposed of, in the network of the API server. */
 async function portForward(what: string, port: number): Promise<AsyncDisposable> {
   const [program = '', ...words] = [...lab.enter, join(findKubectl()?.folder ?? '', 'kubectl')];
-  const env = { KUBECONFIG: lab.cluster.kubeconfig, HOME: dirname(lab.cluster.kubeconfig), PATH: process.env.PATH ?? '' };
+  const env = {
+    KUBECONFIG: lab.cluster.kubeconfig,
+    HOME: dirname(lab.cluster.kubeconfig),
+    PATH: process.env.PATH ?? '',
+  };
   const argv = [...words, '--namespace=exhibit', 'port-forward', what, String(port)];
   const child = spawn(program, argv, { stdio: ['ignore', 'pipe', 'inherit'], env });
   const gone = once(child, 'exit');
