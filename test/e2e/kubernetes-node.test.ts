@@ -5,7 +5,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chownSync, mkdirSync, readFileSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -228,7 +228,11 @@ test('a change of the configuration rolls the agents, and kubectl exhibit captur
   const captured = await throughPlugin(plugin, 'capture', 'pod/web-0', '-n', 'prod', '--case', 'K8S-2', '--json');
   expect(captured.stderr).toContain(`prod/web-0 is on node ${lab.node.hostname}, asking exhibit/${pod.metadata.name}`);
   expect(captured.code, captured.stderr).toBe(0);
-  const folder = join(lab.node.hostRoot, new URL(sinkUrlOf(captured.stdout)).pathname);
+  // Copied: a path through /proc/PID/root does not outlive realpath(3).
+  const folder = await mkdtemp(join(tmpdir(), 'exhibit-bundle-'));
+  await using stack = new AsyncDisposableStack();
+  stack.defer(() => rm(folder, { recursive: true }));
+  await cp(join(lab.node.hostRoot, new URL(sinkUrlOf(captured.stdout)).pathname), folder, { recursive: true });
   const verified = await runCli(['verify', folder]);
   expect(verified.stdout, verified.stderr).toContain('INTACT');
 });

@@ -8,6 +8,7 @@ import { once } from 'node:events';
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { copyFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { z } from 'zod';
 import { type Cluster, kubernetesFolder, SERVICE_ADDRESS, startCluster } from './kubernetes.ts';
 import { removeCgroups } from './leftovers.ts';
 import { type LabNode, startNode } from './node.ts';
@@ -90,6 +91,21 @@ async function must(node: LabNode, ...argv: readonly string[]): Promise<void> {
   if (code !== 0) throw new Error(`${argv.join(' ')} on the node: ${stderr}`);
 }
 
+/** Pods of the lab have a way to the node's end of their network alone; these get one to the API server as well. */
+function routeToNode({ hostRoot }: LabNode): void {
+  const file = join(hostRoot, 'etc/cni/net.d/10-lab.conflist');
+  const network = cniSchema.parse(JSON.parse(readFileSync(file, 'utf8')));
+  const routes = [KUBELET_ADDRESS, SERVICE_ADDRESS].map((address) => ({ dst: `${address}/32` }));
+  for (const plugin of network.plugins) plugin.ipam.routes = routes;
+  writeFileSync(file, JSON.stringify(network));
+}
+
+const cniSchema = z.looseObject({
+  plugins: z.array(
+    z.looseObject({ ipam: z.looseObject({ routes: z.array(z.object({ dst: z.string() })).optional() }) }),
+  ),
+});
+
 async function coverTunables(node: LabNode): Promise<void> {
   for (const [name, value] of Object.entries(TUNABLES)) {
     const file = `/run/lab-tunables/${name}`;
@@ -158,6 +174,7 @@ export async function startKubeNode(tars: readonly string[]): Promise<KubeNode> 
   for (const tar of tars) await node.importImage(tar);
   for (const address of [KUBELET_ADDRESS, SERVICE_ADDRESS])
     await must(node, 'ip', 'address', 'add', `${address}/32`, 'dev', 'lo');
+  routeToNode(node);
   const enter = ['nsenter', `--net=/proc/${node.initPid}/ns/net`, '--'];
   const cluster = stack.use(await startCluster({ address: KUBELET_ADDRESS, port: API_PORT, enter }));
   const kubelet = await startKubelet(node, cluster);

@@ -63,8 +63,8 @@ describe('the privileges of the agent', () => {
     ],
     ['a capability that is known, without a reason', text.replace(/ *# Stop and continue[^\n]*\n/, ''), 'cap:KILL'],
     ['privileged', text.replace('privileged: false', 'privileged: true'), 'privileged'],
-    ['the network of the node', text.replace('hostNetwork: false', 'hostNetwork: true'), 'hostNetwork'],
-    ['the ipc namespace of the node', text.replace('hostIPC: false', 'hostIPC: true'), 'hostIPC'],
+    ['the network of the node', text.replace('hostPID: true', 'hostPID: true\n      hostNetwork: true'), 'hostNetwork'],
+    ['the ipc namespace of the node', text.replace('hostPID: true', 'hostPID: true\n      hostIPC: true'), 'hostIPC'],
     [
       'a mount',
       withMore(
