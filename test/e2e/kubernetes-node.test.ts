@@ -229,6 +229,51 @@ async function throughPlugin(plugin: string, ...argv: readonly string[]) {
   return await run(program, words, { env: { PATH, KUBECONFIG: lab.cluster.kubeconfig, HOME: '/nonexistent' } });
 }
 
+test('an agent that is asked for a pod of another node looks it up with the rights of its token, and says whom to ask', async () => {
+  const pod = await rollOut(join(MANIFESTS, 'overlays/local'));
+  await using stack = new AsyncDisposableStack();
+  stack.defer(() =>
+    lab.cluster.kubectl('delete', 'node/far', 'pod/far-0', '--namespace=prod', '--force').then(() => {}),
+  );
+  const spec = { ...target('far-0').spec, nodeName: 'far' };
+  await apply({ apiVersion: 'v1', kind: 'Node', metadata: { name: 'far' } }, { ...target('far-0'), spec });
+  const { code, stderr } = await exhibitIn(pod, 'capture', 'prod/far-0');
+  expect(code).toBe(1);
+  expect(stderr).toContain('prod/far-0 is Pending, on node far, and no agent runs there');
+});
+
+test('exec into an agent is granted by the verb create', async () => {
+  const pod = await rollOut(join(MANIFESTS, 'overlays/local'));
+  const ask = async (verb: string) => {
+    const rights = [`--role=may-${verb}`, `--user=may-${verb}`];
+    await lab.cluster.kubectl(
+      '--namespace=exhibit',
+      'create',
+      'role',
+      `may-${verb}`,
+      '--verb',
+      verb,
+      '--resource=pods/exec',
+    );
+    await apply(mayRead(verb));
+    await lab.cluster.kubectl('--namespace=exhibit', 'create', 'rolebinding', `may-${verb}`, ...rights);
+    const exec = ['exec', pod.metadata.name, '--', 'exhibit', '--help'];
+    return await lab.cluster.tryKubectl(['--namespace=exhibit', '--as', `may-${verb}`, ...exec]);
+  };
+  const withGet = await ask('get');
+  expect(withGet.stderr).toContain('cannot create resource "pods/exec"');
+  expect((await ask('create')).stdout.toString()).toContain('Usage');
+});
+
+/** kubectl asks for the pod before it asks for exec. */
+const mayRead = (verb: string) => ({
+  apiVersion: 'rbac.authorization.k8s.io/v1',
+  kind: 'ClusterRoleBinding',
+  metadata: { name: `read-${verb}` },
+  roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'exhibit-agent' },
+  subjects: [{ kind: 'User', apiGroup: 'rbac.authorization.k8s.io', name: `may-${verb}` }],
+});
+
 test("the lab's own translation of the DaemonSet is that of kubelet", async () => {
   const folder = 'overlays/local';
   const pod = await rollOut(join(MANIFESTS, folder));
