@@ -178,6 +178,31 @@ describe('the API server', () => {
   });
 });
 
+/** The agent's DaemonSet with something more on its one container. */
+function agentWith(more: (container: Record<string, unknown>) => object): KubernetesObject[] {
+  const whole = structuredClone(render('base').filter(({ kind }) => kind === 'DaemonSet'));
+  for (const one of whole) {
+    const { spec } = podTemplate.parse(one).spec.template;
+    const [container = {}] = z.array(z.looseObject({})).parse(spec.containers);
+    spec.containers = [{ ...container, ...more(container) }];
+    one.spec = { ...(one.spec as object), template: { ...podTemplate.parse(one).spec.template, spec } };
+  }
+  return whole;
+}
+
+describe('what docs/privileges.md says that the agent cannot have', () => {
+  test('a root of the node that is read-only all the way down, beside mounts that come and go', async () => {
+    const mounts = (container: Record<string, unknown>) => ({
+      volumeMounts: z
+        .array(z.looseObject({ name: z.string() }))
+        .parse(container.volumeMounts)
+        .map((one) => (one.name === 'node' ? { ...one, recursiveReadOnly: 'IfPossible' } : one)),
+    });
+    const { said } = await tryApply(agentWith(mounts), '--dry-run=server');
+    expect(said).toContain('may only be specified when mountPropagation is None');
+  });
+});
+
 const podTemplate = z.looseObject({ spec: z.looseObject({ template: z.looseObject({ spec: z.looseObject({}) }) }) });
 
 /** The pod that a DaemonSet or Deployment makes, in another namespace. */
