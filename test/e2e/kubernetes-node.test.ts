@@ -1,109 +1,48 @@
-/**
- * A real kubelet starts the DaemonSet's pod as the manifests have it, beside a real containerd; its probes find it ready, and
- * `kubectl exec` into it captures a pod that the same kubelet runs. The controller's pod as well, with an agent that dials it.
- */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { chownSync, mkdirSync, readFileSync } from 'node:fs';
 import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { GetObjectCommand } from '@aws-sdk/client-s3';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
-import { parse, stringify } from 'yaml';
+import { stringify } from 'yaml';
 import { z } from 'zod';
 import type { Manifest } from '../../evidence/manifest.ts';
 import { runCli } from '../lab/agent.ts';
 import { wayTo } from '../lab/aws-identity.ts';
-import { exhibitImage, imageObstacle, requireExhibitImage } from '../lab/exhibit-image.ts';
-import { WORKLOAD_IMAGE } from '../lab/image.ts';
+import { exhibitImage } from '../lab/exhibit-image.ts';
 import { findKubectl } from '../lab/kubectl.ts';
-import { KUBELET_ADDRESS, type KubeNode, startKubeNode } from '../lab/kubelet.ts';
-import { kubernetesObstacle, requireKubernetes } from '../lab/kubernetes.ts';
+import { KUBELET_ADDRESS, type KubeNode } from '../lab/kubelet.ts';
 import { run } from '../lab/machine.ts';
 import { MANIFESTS, writeOverlay } from '../lab/manifests.ts';
+import { type LabNode, startNode } from '../lab/node.ts';
 import { renderedAgent } from '../lab/rendered-pod.ts';
-import { labObstacle, requireLab, requireS3 } from '../lab/requires.ts';
+import { requireS3 } from '../lab/requires.ts';
 import { startPod } from '../lab/running-pod.ts';
 import { type LabS3, startS3 } from '../lab/s3.ts';
 import { gapsOf } from './daemonset-node.ts';
+import {
+  AGENTS,
+  agentPod,
+  ofDaemonSet,
+  type Pod,
+  podsSchema,
+  requireNodeWithTarget,
+  rollOut,
+  startNodeWithTarget,
+  target,
+} from './kubernetes-pods.ts';
 
 /** A pod's start takes seconds, on a machine with other work many. */
 const POD_TIMEOUT_MS = 120_000;
 
-const AGENTS = ['--namespace=exhibit', '--selector=app.kubernetes.io/component=agent'];
-const SECRET = 'K8S-NEEDLE-4711';
-
 let lab: KubeNode;
 
 beforeAll(async () => {
-  if (labObstacle() ?? imageObstacle() ?? kubernetesObstacle(['kubelet'])) return;
-  lab = await startKubeNode([(await exhibitImage()).tar]);
-  await lab.cluster.kubectl('create', 'namespace', 'prod');
-  await apply(target('web-0'));
-  await lab.cluster.kubectl('--namespace=prod', 'wait', '--for=condition=Ready', 'pod/web-0', '--timeout=110s');
+  const node = await startNodeWithTarget();
+  if (node !== undefined) lab = node;
 }, 600_000);
 afterAll(() => lab?.[Symbol.asyncDispose]());
-beforeEach((context) => {
-  requireLab(context);
-  requireExhibitImage(context);
-  requireKubernetes(context, ['kubelet']);
-});
-
-const target = (name: string) => ({
-  apiVersion: 'v1',
-  kind: 'Pod',
-  metadata: { name, namespace: 'prod' },
-  spec: {
-    terminationGracePeriodSeconds: 1,
-    containers: [
-      {
-        name: 'web',
-        image: WORKLOAD_IMAGE,
-        imagePullPolicy: 'Never',
-        command: ['sh', '-c', `echo ${SECRET} > /tmp/hello; exec tail -f /dev/null`],
-        readinessProbe: { exec: { command: ['cat', '/tmp/hello'] } },
-      },
-    ],
-  },
-});
-
-async function apply(...objects: readonly object[]): Promise<void> {
-  const input = objects.map((one) => stringify(one)).join('---\n');
-  const { code, stderr } = await lab.cluster.tryKubectl(['apply', '--validate=strict', '--filename=-'], { input });
-  if (code !== 0) throw new Error(stderr);
-}
-
-const podSchema = z.object({
-  metadata: z.object({ name: z.string(), deletionTimestamp: z.string().optional() }),
-  spec: z.object({ containers: z.tuple([z.looseObject({ image: z.string() })]) }),
-  status: z.looseObject({
-    podIP: z.string().optional(),
-    containerStatuses: z
-      .array(z.object({ ready: z.boolean(), restartCount: z.number(), containerID: z.string().optional() }))
-      .optional(),
-  }),
-});
-const podsSchema = z.object({ items: z.array(podSchema) });
-type Pod = z.infer<typeof podSchema>;
-
-/** Rolls an overlay out to its end, and gives the agent's pod. */
-async function rollOut(folder: string): Promise<Pod> {
-  await lab.cluster.kubectl('apply', '--kustomize', folder);
-  const status = ['rollout', 'status', 'daemonset/exhibit-agent', '--timeout=110s'];
-  await lab.cluster.kubectl('--namespace=exhibit', ...status);
-  return await agentPod();
-}
-
-/** The one that is not about to end. */
-async function agentPod(): Promise<Pod> {
-  const { items } = podsSchema.parse(await lab.cluster.get('pods', ...AGENTS));
-  const staying = items.filter(({ metadata }) => metadata.deletionTimestamp === undefined);
-  const [pod] = staying;
-  if (pod === undefined || staying.length > 1) throw new Error(`${staying.length} agents run on one node`);
-  return pod;
-}
+beforeEach(requireNodeWithTarget);
 
 /** `kubectl exec` of `exhibit` in the agent, by the default container's annotation. */
 const exhibitIn = ({ metadata }: Pod, ...argv: readonly string[]) =>
@@ -147,13 +86,6 @@ function overlayTo(
   return writeOverlay(kustomization, { 'agent.yaml': stringify(config) });
 }
 
-const ofDaemonSet = (spec: object) => ({
-  apiVersion: 'apps/v1',
-  kind: 'DaemonSet',
-  metadata: { name: 'exhibit-agent', namespace: 'exhibit' },
-  spec: { template: { spec } },
-});
-
 test('an installation that was not configured runs, is not ready, and says why', async () => {
   await lab.cluster.kubectl('apply', '--kustomize', join(MANIFESTS, 'overlays/eks-pod-identity'));
   const started = (answer: unknown) => {
@@ -161,7 +93,7 @@ test('an installation that was not configured runs, is not ready, and says why',
     return pod?.status.containerStatuses?.[0]?.containerID !== undefined;
   };
   await lab.cluster.until(started, POD_TIMEOUT_MS, 'pods', ...AGENTS);
-  const pod = await agentPod();
+  const pod = await agentPod(lab.cluster);
   const events = z.object({ items: z.array(z.object({ message: z.string() })) });
   const unhealthy = ['events', '--namespace=exhibit', '--field-selector=reason=Unhealthy'];
   const answer = await lab.cluster.until(
@@ -177,7 +109,7 @@ test('an installation that was not configured runs, is not ready, and says why',
   ).toContain('Readiness probe failed');
   const said = await exhibitIn(pod, 'doctor');
   expect(said.stdout.toString() + said.stderr).toContain('a capture would fail');
-  expect((await agentPod()).status.containerStatuses?.[0]).toMatchObject({ ready: false, restartCount: 0 });
+  expect((await agentPod(lab.cluster)).status.containerStatuses?.[0]).toMatchObject({ ready: false, restartCount: 0 });
 });
 
 test('kubelet finds the agent ready, and kubectl exec into it captures a pod into S3, whole', async (context) => {
@@ -185,7 +117,7 @@ test('kubelet finds the agent ready, and kubectl exec into it captures a pod int
   await using s3 = await startS3();
   await using way = await wayTo(lab.node, s3.endpoint, KUBELET_ADDRESS);
   using overlay = overlayTo(way.endpoint, s3);
-  const pod = await rollOut(overlay.folder);
+  const pod = await rollOut(lab.cluster, overlay.folder);
   expect(pod.status.containerStatuses?.[0]).toMatchObject({ ready: true, restartCount: 0 });
 
   const { code, stdout, stderr } = await exhibitIn(pod, 'capture', 'prod/web-0', '--case', 'K8S-1', '--json');
@@ -217,8 +149,8 @@ async function manifestIn(s3: LabS3, bundle: string): Promise<Manifest> {
 }
 
 test('a change of the configuration rolls the agents, and kubectl exhibit captures through the new one', async () => {
-  const before = await agentPod();
-  const pod = await rollOut(join(MANIFESTS, 'overlays/local'));
+  const before = await agentPod(lab.cluster);
+  const pod = await rollOut(lab.cluster, join(MANIFESTS, 'overlays/local'));
   expect(pod.metadata.name).not.toBe(before.metadata.name);
   const refused = await exhibitIn(pod, 'capture', `exhibit/${pod.metadata.name}`);
   expect(refused.code).toBe(1);
@@ -246,12 +178,61 @@ async function throughPlugin(plugin: string, ...argv: readonly string[]) {
   });
 }
 
+test('an agent that is asked for a pod of another node looks it up with the rights of its token, and says whom to ask', async () => {
+  const pod = await rollOut(lab.cluster, join(MANIFESTS, 'overlays/local'));
+  await using stack = new AsyncDisposableStack();
+  stack.defer(() =>
+    lab.cluster.kubectl('delete', 'node/far', 'pod/far-0', '--namespace=prod', '--force').then(() => {}),
+  );
+  const spec = { ...target('far-0').spec, nodeName: 'far' };
+  await lab.cluster.apply({ apiVersion: 'v1', kind: 'Node', metadata: { name: 'far' } }, { ...target('far-0'), spec });
+  const { code, stderr } = await exhibitIn(pod, 'capture', 'prod/far-0');
+  expect(code).toBe(1);
+  expect(stderr).toContain('prod/far-0 is Pending, on node far, and no agent runs there');
+});
+
+test('exec into an agent is granted by the verb create', async () => {
+  const pod = await rollOut(lab.cluster, join(MANIFESTS, 'overlays/local'));
+  const ask = async (verb: string) => {
+    const rights = [`--role=may-${verb}`, `--user=may-${verb}`];
+    await lab.cluster.kubectl(
+      '--namespace=exhibit',
+      'create',
+      'role',
+      `may-${verb}`,
+      '--verb',
+      verb,
+      '--resource=pods/exec',
+    );
+    await lab.cluster.apply(mayRead(verb));
+    await lab.cluster.kubectl('--namespace=exhibit', 'create', 'rolebinding', `may-${verb}`, ...rights);
+    const exec = ['exec', pod.metadata.name, '--', 'exhibit', '--help'];
+    return await lab.cluster.tryKubectl(['--namespace=exhibit', '--as', `may-${verb}`, ...exec]);
+  };
+  const withGet = await ask('get');
+  expect(withGet.stderr).toContain('cannot create resource "pods/exec"');
+  expect((await ask('create')).stdout.toString()).toContain('Usage');
+});
+
+/** kubectl asks for the pod before it asks for exec. */
+const mayRead = (verb: string) => ({
+  apiVersion: 'rbac.authorization.k8s.io/v1',
+  kind: 'ClusterRoleBinding',
+  metadata: { name: `read-${verb}` },
+  roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'exhibit-agent' },
+  subjects: [{ kind: 'User', apiGroup: 'rbac.authorization.k8s.io', name: `may-${verb}` }],
+});
+
 test("the lab's own translation of the DaemonSet is that of kubelet", async () => {
   const folder = 'overlays/local';
-  const pod = await rollOut(join(MANIFESTS, folder));
+  const pod = await rollOut(lab.cluster, join(MANIFESTS, folder));
   const id = pod.status.containerStatuses?.[0]?.containerID?.replace('containerd://', '') ?? '';
-  await using byHand = await startPod(lab.node, { pod: renderedAgent(folder) });
-  expect(await specOf(byHand.containerId)).toEqual(await specOf(id));
+  // On a node without a kubelet, which would take away a pod that its API server does not know.
+  await using bare = await startNode();
+  const { tar } = await exhibitImage();
+  await bare.importImage(tar);
+  await using byHand = await startPod(bare, { pod: renderedAgent(folder) });
+  expect(await specOf(bare, byHand.containerId)).toEqual(await specOf(lab.node, id));
 });
 
 const ociSpec = z.looseObject({
@@ -268,8 +249,8 @@ const ociSpec = z.looseObject({
 const OF_POD = /^(HOSTNAME|POD_NAME|EXHIBIT_POD|KUBERNETES_[A-Z0-9_]+)=/;
 
 /** What runc was told, without names, ids and pids. */
-async function specOf(id: string) {
-  const { stdout } = await lab.node.exec(['ctr', '--namespace', 'k8s.io', 'containers', 'info', id]);
+async function specOf(node: LabNode, id: string) {
+  const { stdout } = await node.exec(['ctr', '--namespace', 'k8s.io', 'containers', 'info', id]);
   const { annotations, ...spec } = ociSpec.parse(
     z.object({ Spec: z.unknown() }).parse(JSON.parse(stdout.toString())).Spec,
   );
@@ -285,140 +266,5 @@ async function specOf(id: string) {
     ...rest,
     process: { ...process, env: process.env.filter((one) => !OF_POD.test(one)).sort() },
     linux: { ...others, maskedPaths: maskedPaths.sort(), readonlyPaths: readonlyPaths.sort() },
-  };
-}
-
-test('the controller runs as its pod, and an agent that dials it takes what an operator asks for', async () => {
-  const folder = await mkdtemp(join(tmpdir(), 'exhibit-pki-'));
-  await using stack = new AsyncDisposableStack();
-  stack.defer(() => rm(folder, { recursive: true }));
-  const pki = join(folder, 'pki');
-  await secretsBy(pki);
-  const store = join(lab.node.hostRoot, 'var/lib/exhibit-store');
-  mkdirSync(store, { recursive: true });
-  // kubelet gives fsGroup to volumes of drivers alone.
-  chownSync(store, 65532, 65532);
-  await apply(STORE);
-
-  // There is no DNS in the lab: the agents are told the address of the controller's name when it has one.
-  using first = linked();
-  await lab.cluster.kubectl('apply', '--kustomize', first.folder);
-  await lab.cluster.kubectl(
-    '--namespace=exhibit',
-    'rollout',
-    'status',
-    'deployment/exhibit-controller',
-    '--timeout=110s',
-  );
-  const controllers = ['pods', '--namespace=exhibit', '--selector=app.kubernetes.io/component=controller'];
-  const [controller] = podsSchema.parse(await lab.cluster.get(...controllers)).items;
-  using second = linked(controller?.status.podIP);
-  await rollOut(second.folder);
-
-  const forward = await portForward('service/exhibit-controller', 8443);
-  stack.use(forward);
-  const ada = join(pki, 'operators/people/ada');
-  const whom = ['--controller', 'localhost:8443', '--ca', join(pki, 'controller/ca.pem')];
-  const exhibit = async (...argv: readonly string[]) => {
-    const [program = '', ...words] = [...lab.enter, process.execPath, CLI, ...argv];
-    const answer = await run(program, [...words, ...whom, '--cert', `${ada}.pem`, '--key', `${ada}.key`]);
-    if (answer.code !== 0) throw new Error(`exhibit ${argv.join(' ')}: ${answer.stderr}${answer.stdout}`);
-    return answer.stdout.toString();
-  };
-  expect(await exhibit('nodes')).toContain(lab.node.hostname);
-  const capture = await exhibit('capture', 'prod/web-0', '--reason', 'a trial', '--json');
-  expect(capture).toContain('"complete"');
-});
-
-const CLI = fileURLToPath(new URL('../../cli/main.ts', import.meta.url));
-
-/** Step 7 of docs/install-eks.md. */
-async function secretsBy(pki: string): Promise<void> {
-  const names = ['exhibit-controller.exhibit.svc', 'exhibit-controller.exhibit.svc.cluster.local', 'localhost'];
-  for (const argv of [
-    ['init', '--out', pki, '--san', ...names],
-    ['operator', 'ada', '--pki', pki],
-    ['agent', 'prod', lab.node.hostname, '--pki', pki],
-  ]) {
-    const { code, stderr } = await runCli(['pki', ...argv]);
-    if (code !== 0) throw new Error(stderr);
-  }
-  await lab.cluster.tryKubectl(['apply', '--filename', join(MANIFESTS, 'base/namespace.yaml')]);
-  const create = (...argv: readonly string[]) =>
-    lab.cluster.kubectl('--namespace=exhibit', 'create', 'secret', ...argv);
-  const server = ['--cert', join(pki, 'controller/server.pem'), '--key', join(pki, 'controller/server.key')];
-  await create('tls', 'exhibit-controller-tls', ...server);
-  for (const name of ['agents', 'operators']) {
-    const from = ['ca.crt=ca.pem', 'crl.pem=crl.pem'].map((pair) => pair.replace('=', `=${join(pki, name)}/`));
-    await create('generic', `exhibit-${name}-ca`, ...from.map((one) => `--from-file=${one}`));
-  }
-  const own = ['pem', 'key'].map((end) => `--from-file=${join(pki, 'agents/nodes/prod', lab.node.hostname)}.${end}`);
-  await create('generic', 'exhibit-agent-tls', `--from-file=ca.pem=${join(pki, 'controller/ca.pem')}`, ...own);
-}
-
-/** For the claim of the base, which names no class. */
-const STORE = {
-  apiVersion: 'v1',
-  kind: 'PersistentVolume',
-  metadata: { name: 'lab-store' },
-  spec: {
-    capacity: { storage: '10Gi' },
-    accessModes: ['ReadWriteOncePod'],
-    hostPath: { path: '/var/lib/exhibit-store', type: 'Directory' },
-  },
-};
-
-/** Agents with components/controller-link, and who the operator Ada is. @param address of the controller's name */
-function linked(address?: string) {
-  const agent = {
-    cluster: 'prod',
-    metrics: { listen: '0.0.0.0:9464' },
-    sink: { url: 'file:///run/exhibit/evidence' },
-    memory: { bufferBytes: '64MiB' },
-    spool: { bytes: '64MiB' },
-  };
-  const ada = { name: 'Ada', certificate: 'ada', grants: [{ role: 'admin', clusters: ['*'], namespaces: ['*'] }] };
-  const base = parse(readFileSync(join(MANIFESTS, 'base/controller/config.yaml'), 'utf8')) as object;
-  const hostAliases = address && [{ ip: address, hostnames: ['exhibit-controller.exhibit.svc'] }];
-  const generator = (name: string, file: string) => ({
-    name,
-    namespace: 'exhibit',
-    behavior: 'replace',
-    files: [file],
-  });
-  return writeOverlay(
-    {
-      resources: ['overlays/eks-pod-identity'],
-      components: ['components/controller-link'],
-      configMapGenerator: [
-        generator('exhibit-agent', 'agent.yaml'),
-        generator('exhibit-controller', 'controller.yaml'),
-      ],
-      patches: hostAliases ? [{ patch: stringify(ofDaemonSet({ hostAliases })) }] : [],
-    },
-    { 'agent.yaml': stringify(agent), 'controller.yaml': stringify({ ...base, identity: { operators: [ada] } }) },
-  );
-}
-
-/** Until disposed of, in the network of the API server. */
-async function portForward(what: string, port: number): Promise<AsyncDisposable> {
-  const [program = '', ...words] = [...lab.enter, join(findKubectl()?.folder ?? '', 'kubectl')];
-  const env = {
-    KUBECONFIG: lab.cluster.kubeconfig,
-    HOME: dirname(lab.cluster.kubeconfig),
-    PATH: process.env.PATH ?? '',
-  };
-  const argv = [...words, '--namespace=exhibit', 'port-forward', what, String(port)];
-  const child = spawn(program, argv, { stdio: ['ignore', 'pipe', 'inherit'], env });
-  const gone = once(child, 'exit');
-  await Promise.race([
-    once(child.stdout, 'data'),
-    gone.then(() => Promise.reject(new Error('port-forward has ended'))),
-  ]);
-  return {
-    async [Symbol.asyncDispose]() {
-      child.kill('SIGKILL');
-      await gone;
-    },
   };
 }

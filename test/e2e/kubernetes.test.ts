@@ -4,18 +4,10 @@
  */
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { stringify } from 'yaml';
 import { z } from 'zod';
-import { type Cluster, kubernetesObstacle, requireKubernetes, startCluster } from '../lab/kubernetes.ts';
-import {
-  type KubernetesObject,
-  MANIFESTS,
-  nameOf,
-  OVERLAYS,
-  render,
-  renderWith,
-  writeOverlay,
-} from '../lab/manifests.ts';
+import { type Cluster, kubernetesObstacle, manifestOf, requireKubernetes, startCluster } from '../lab/kubernetes.ts';
+import { type KubernetesObject, MANIFESTS, nameOf, OVERLAYS, render, writeOverlay } from '../lab/manifests.ts';
+import { KINDS, NODES, WITH_AGENT, wake } from './kubernetes-objects.ts';
 
 let cluster: Cluster;
 
@@ -24,107 +16,13 @@ const CONTROLLERS_TIMEOUT_MS = 30_000;
 beforeAll(async () => {
   if (kubernetesObstacle() !== undefined) return;
   cluster = await startCluster();
-  await apply(...NODES, ...KINDS);
-  await Promise.all(NODES.map(({ metadata }) => wake(metadata.name)));
+  await cluster.apply(...NODES, ...KINDS);
+  await Promise.all(NODES.map(({ metadata }) => wake(cluster, metadata.name)));
   await cluster.kubectl('wait', '--for=condition=Established', 'customresourcedefinition', '--all', '--timeout=60s');
   await cluster.kubectl('apply', '--validate=strict', '--filename', join(MANIFESTS, 'base/namespace.yaml'));
 }, 300_000);
 afterAll(() => cluster?.[Symbol.asyncDispose]());
 beforeEach((context) => requireKubernetes(context));
-
-/** What nodes of a cluster may be; the DaemonSet is for those that say `agent`. */
-const NODES = [
-  node('plain', { agent: true }),
-  node('tainted', { agent: true, taints: [{ key: 'gpu', effect: 'NoSchedule' }] }),
-  node('evicting', { agent: true, taints: [{ key: 'out', effect: 'NoExecute' }] }),
-  node('cordoned', { agent: true, unschedulable: true }),
-  node('fargate', { agent: false, labels: { 'eks.amazonaws.com/compute-type': 'fargate' } }),
-  node('windows', { agent: false, labels: { 'kubernetes.io/os': 'windows' } }),
-];
-const WITH_AGENT = NODES.filter(({ agent }) => agent).map(({ metadata }) => metadata.name);
-
-function node(
-  name: string,
-  more: { agent: boolean; labels?: Record<string, string>; taints?: object[]; unschedulable?: boolean },
-) {
-  const { agent, labels, ...spec } = more;
-  const metadata = { name, labels: { 'kubernetes.io/os': 'linux', 'kubernetes.io/hostname': name, ...labels } };
-  return { apiVersion: 'v1', kind: 'Node', metadata, spec, agent };
-}
-
-/** What its kubelet would tell: that it is there, and what it has to give. */
-async function wake(name: string): Promise<void> {
-  const capacity = { cpu: '4', memory: '16Gi', pods: '110' };
-  const conditions = [{ type: 'Ready', status: 'True', reason: 'Test', lastHeartbeatTime: new Date().toISOString() }];
-  const patch = JSON.stringify({ status: { capacity, allocatable: capacity, conditions } });
-  await cluster.kubectl('patch', 'node', name, '--subresource=status', '--type=merge', '--patch', patch);
-}
-
-const text = { type: 'string' };
-const texts = { type: 'array', items: text };
-const textMap = { type: 'object', additionalProperties: text };
-const record = (properties: object, ...required: string[]) => ({ type: 'object', properties, required });
-const list = (items: object) => ({ type: 'array', items });
-
-/**
- * Of the Prometheus Operator, as far as the manifests use it: schemas of this test, not the operator's own (those judge the rendered
- * objects in test/unit/manifests). They let the objects be stored, and refuse fields that are not named here.
- */
-const KINDS = [
-  kind('PodMonitor', 'podmonitors', {
-    selector: record({ matchLabels: textMap }),
-    podMetricsEndpoints: list(
-      record({
-        port: text,
-        path: text,
-        interval: text,
-        relabelings: list(record({ sourceLabels: texts, targetLabel: text })),
-      }),
-    ),
-  }),
-  kind('PrometheusRule', 'prometheusrules', {
-    groups: list(
-      record({
-        name: text,
-        rules: list(
-          record({ alert: text, expr: text, for: text, labels: textMap, annotations: textMap }, 'alert', 'expr'),
-        ),
-      }),
-    ),
-  }),
-];
-
-function kind(name: string, plural: string, spec: object) {
-  const group = 'monitoring.coreos.com';
-  const schema = { openAPIV3Schema: record({ spec: record(spec) }, 'spec') };
-  return {
-    apiVersion: 'apiextensions.k8s.io/v1',
-    kind: 'CustomResourceDefinition',
-    metadata: { name: `${plural}.${group}` },
-    spec: {
-      group,
-      scope: 'Namespaced',
-      names: { kind: name, plural, singular: name.toLowerCase() },
-      versions: [{ name: 'v1', served: true, storage: true, schema }],
-    },
-  };
-}
-
-const yaml = (objects: readonly object[]) =>
-  objects.map((one) => stringify(one, { aliasDuplicateObjects: false })).join('---\n');
-
-/** The words of kubectl about what it was given; what the API server does not know is refused. */
-async function tryApply(objects: readonly object[], ...argv: readonly string[]) {
-  const words = ['apply', '--validate=strict', ...argv, '--filename=-'];
-  const { code, stdout, stderr } = await cluster.tryKubectl(words, { input: yaml(objects) });
-  return { code, said: stdout.toString() + stderr };
-}
-
-async function apply(...objects: readonly object[]): Promise<void> {
-  // `agent` is this test's own.
-  const { code, said } = await tryApply(objects.map((one) => ({ ...one, agent: undefined })));
-  if (code !== 0) throw new Error(said);
-}
 
 /** Where what was applied is not what is stored: `spec.replicas: 1 became 2`. What the server adds is not looked at. */
 function lost(applied: unknown, stored: unknown, at: string): string[] {
@@ -148,7 +46,7 @@ const storedList = z.object({
 
 /** Of every object, the fields that the API server did not keep as they were applied. */
 async function lostOf(objects: readonly KubernetesObject[]): Promise<string[]> {
-  const input = yaml(objects);
+  const input = manifestOf(objects);
   const { stdout } = await cluster.tryKubectl(['get', '--filename=-', '--output=json'], { input });
   const { items } = storedList.parse(JSON.parse(stdout.toString()));
   return objects.flatMap((one) => {
@@ -160,7 +58,7 @@ async function lostOf(objects: readonly KubernetesObject[]): Promise<string[]> {
 describe('the API server', () => {
   test.for([...OVERLAYS, 'examples/site'])('takes %s as it is, and drops no field of it', async (folder) => {
     const objects = render(folder);
-    const rehearsed = await tryApply(objects, '--dry-run=server');
+    const rehearsed = await cluster.tryApply(objects, '--dry-run=server');
     expect(rehearsed.code, rehearsed.said).toBe(0);
     await cluster.kubectl('apply', '--validate=strict', '--kustomize', join(MANIFESTS, folder));
     expect(await lostOf(objects)).toEqual([]);
@@ -174,7 +72,32 @@ describe('the API server', () => {
   test('refuses a field that it does not know, so that the lines above say something', async () => {
     const objects = render('base').filter((one) => one.kind === 'DaemonSet');
     const wrong = objects.map((one) => ({ ...one, spec: { ...(one.spec as object), minReadySecond: 5 } }));
-    expect((await tryApply(wrong, '--dry-run=server')).said).toContain('unknown field "spec.minReadySecond"');
+    expect((await cluster.tryApply(wrong, '--dry-run=server')).said).toContain('unknown field "spec.minReadySecond"');
+  });
+});
+
+/** The agent's DaemonSet with something more on its one container. */
+function agentWith(more: (container: Record<string, unknown>) => object): KubernetesObject[] {
+  const whole = structuredClone(render('base').filter(({ kind }) => kind === 'DaemonSet'));
+  for (const one of whole) {
+    const { spec } = podTemplate.parse(one).spec.template;
+    const [container = {}] = z.array(z.looseObject({})).parse(spec.containers);
+    spec.containers = [{ ...container, ...more(container) }];
+    one.spec = { ...(one.spec as object), template: { ...podTemplate.parse(one).spec.template, spec } };
+  }
+  return whole;
+}
+
+describe('what docs/privileges.md says that the agent cannot have', () => {
+  test('a root of the node that is read-only all the way down, beside mounts that come and go', async () => {
+    const mounts = (container: Record<string, unknown>) => ({
+      volumeMounts: z
+        .array(z.looseObject({ name: z.string() }))
+        .parse(container.volumeMounts)
+        .map((one) => (one.name === 'node' ? { ...one, recursiveReadOnly: 'IfPossible' } : one)),
+    });
+    const { said } = await cluster.tryApply(agentWith(mounts), '--dry-run=server');
+    expect(said).toContain('may only be specified when mountPropagation is None');
   });
 });
 
@@ -195,20 +118,20 @@ describe('Pod Security', () => {
     ['Deployment', 'restricted', undefined],
   ] as const)('of a namespace: the pod of the %s at the level %s', async ([workload, level, refusal]) => {
     const labels = { 'pod-security.kubernetes.io/enforce': level };
-    await apply({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: level, labels } });
+    await cluster.apply({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: level, labels } });
     const account = ['--namespace', level, 'serviceaccount', 'default'];
     await cluster.until(() => true, CONTROLLERS_TIMEOUT_MS, ...account);
     const pod = podOf(
       render('base').find((one) => one.kind === workload),
       level,
     );
-    const { code, said } = await tryApply([pod], '--dry-run=server');
+    const { code, said } = await cluster.tryApply([pod], '--dry-run=server');
     if (refusal === undefined) expect(code, said).toBe(0);
     else expect(said).toContain(refusal);
   });
 
   test('lets the agents into their own namespace without a warning', async () => {
-    const { code, said } = await tryApply(
+    const { code, said } = await cluster.tryApply(
       [
         podOf(
           render('base').find((one) => one.kind === 'DaemonSet'),
@@ -290,91 +213,6 @@ describe('the controllers', () => {
     );
     const revisions = ['rollout', 'history', 'daemonset/exhibit-agent', '--namespace=exhibit'];
     expect((await cluster.kubectl(...revisions)).trim().split('\n').length).toBeGreaterThan(2);
-  });
-});
-
-/** What a user may, of what matters to exhibit: each right of the code, and those next to it. */
-const RIGHTS: readonly [user: string, may: boolean, verb: string, resource: string, namespace: string][] = [
-  ['exhibit-agent', true, 'get', 'pods', 'prod'],
-  ['exhibit-agent', true, 'list', 'pods', 'exhibit'],
-  ['exhibit-agent', false, 'list', 'pods', 'prod'],
-  ['exhibit-agent', false, 'watch', 'pods', 'prod'],
-  ['exhibit-agent', false, 'create', 'pods', 'exhibit'],
-  ['exhibit-agent', false, 'create', 'pods/exec', 'exhibit'],
-  ['exhibit-agent', false, 'get', 'pods/exec', 'prod'],
-  ['exhibit-agent', false, 'get', 'pods/log', 'prod'],
-  ['exhibit-agent', false, 'get', 'secrets', 'exhibit'],
-  ['exhibit-agent', false, 'get', 'configmaps', 'exhibit'],
-  ['exhibit-agent', false, 'get', 'nodes', ''],
-  ['exhibit-agent', false, 'get', 'nodes/proxy', ''],
-  ['exhibit-agent', false, 'create', 'serviceaccounts/token', 'exhibit'],
-  ['exhibit-controller', false, 'get', 'pods', 'exhibit'],
-  ['exhibit-controller', false, 'get', 'secrets', 'exhibit'],
-  ['responder', true, 'get', 'pods', 'prod'],
-  ['responder', true, 'list', 'pods', 'prod'],
-  ['responder', true, 'get', 'deployments.apps', 'prod'],
-  ['responder', true, 'get', 'jobs.batch', 'prod'],
-  ['responder', true, 'list', 'pods', 'exhibit'],
-  ['responder', true, 'create', 'pods/exec', 'exhibit'],
-  ['responder', true, 'get', 'pods/exec', 'exhibit'],
-  ['responder', false, 'create', 'pods/exec', 'prod'],
-  ['responder', false, 'create', 'pods', 'exhibit'],
-  ['responder', false, 'get', 'pods', 'other'],
-  ['responder', false, 'get', 'secrets', 'exhibit'],
-];
-
-describe('RBAC', () => {
-  beforeAll(async () => {
-    if (kubernetesObstacle() !== undefined) return;
-    await apply(
-      ...renderWith('base', ['components/responders']).filter(({ kind }) => /Role|ServiceAccount/.test(kind)),
-    );
-    const namespaces = ['prod', 'other'].map((name) => ({ apiVersion: 'v1', kind: 'Namespace', metadata: { name } }));
-    await apply(
-      ...namespaces,
-      bound('exhibit', 'Role', 'exhibit-responder'),
-      bound('prod', 'ClusterRole', 'exhibit-responder-targets'),
-    );
-  });
-
-  /** As docs/kubectl.md tells an operator to. */
-  const bound = (namespace: string, kind: string, name: string) => ({
-    apiVersion: 'rbac.authorization.k8s.io/v1',
-    kind: 'RoleBinding',
-    metadata: { name: 'responder', namespace },
-    roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind, name },
-    subjects: [{ kind: 'User', apiGroup: 'rbac.authorization.k8s.io', name: 'responder' }],
-  });
-  const userOf = (name: string) => (name === 'responder' ? name : `system:serviceaccount:exhibit:${name}`);
-
-  test.for(RIGHTS)('%s: %s for %s %s in %s', async ([user, may, verb, resource, namespace]) => {
-    const scope = namespace === '' ? [] : ['--namespace', namespace];
-    // Behind a slash kubectl takes the name of one object, not a subresource.
-    const [kind = '', sub] = resource.split('/');
-    const asked = ['auth', 'can-i', verb, kind, ...(sub === undefined ? [] : ['--subresource', sub])];
-    const { stdout } = await cluster.tryKubectl([...asked, '--as', userOf(user), ...scope]);
-    expect(stdout.toString().trim()).toBe(may ? 'yes' : 'no');
-  });
-
-  test('gives the service accounts nothing beyond that', async () => {
-    const rightsOf = async (account: string) => {
-      const said = await cluster.kubectl(
-        'auth',
-        'can-i',
-        '--list',
-        '--namespace=exhibit',
-        '--as',
-        userOf(account),
-        '--no-headers',
-      );
-      // What everybody has: questions about oneself, and addresses without resources, whose lines begin with a space.
-      return said
-        .split('\n')
-        .filter((line) => /^\w/.test(line) && !/^self\w+\.auth/.test(line))
-        .map((line) => line.replaceAll(/\s+/g, ' ').replace('[get list]', '[list get]'));
-    };
-    expect(await rightsOf('exhibit-agent')).toEqual(['pods [] [] [list get]']);
-    expect(await rightsOf('exhibit-controller')).toEqual([]);
   });
 });
 

@@ -9,7 +9,8 @@ import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync
 import { copyFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { type Cluster, kubernetesFolder, SERVICE_ADDRESS, startCluster } from './kubernetes.ts';
+import { type Cluster, kubernetesFolder, startCluster } from './kubernetes.ts';
+import { SERVICE_ADDRESS } from './kubernetes-identity.ts';
 import { removeCgroups } from './leftovers.ts';
 import { type LabNode, startNode } from './node.ts';
 

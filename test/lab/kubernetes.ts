@@ -4,24 +4,21 @@
  * tests are skipped.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { accessSync, closeSync, constants, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { accessSync, closeSync, constants, openSync, readFileSync } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { stringify } from 'yaml';
 import { cacheFolder } from './cache.mjs';
 import { findKubectl, kubectlObstacle } from './kubectl.ts';
+import { apiFlags, etcdFlags, managerFlags, schedulerFlags } from './kubernetes-flags.ts';
+import { identities, kubeconfig, OF_KUBELETS } from './kubernetes-identity.ts';
 import { ownedName } from './leftovers.ts';
 import { type ExecResult, run } from './machine.ts';
-import { type LabPki, labPki } from './pki.ts';
 import type { Skippable } from './requires.ts';
-
-/** The first address of SERVICES: where pods find the API server, as KUBERNETES_SERVICE_HOST. */
-export const SERVICE_ADDRESS = '10.96.0.1';
-const SERVICES = '10.96.0.0/16';
 
 /** An empty etcd takes 5 s to become a cluster's, on a machine with other work several times that. */
 const START_TIMEOUT_MS = 180_000;
@@ -84,6 +81,10 @@ export interface Cluster extends AsyncDisposable {
   kubectl(...argv: readonly string[]): Promise<string>;
   /** The same to its end, whatever that is. */
   tryKubectl(argv: readonly string[], options?: { input?: string; env?: Record<string, string> }): Promise<ExecResult>;
+  /** `kubectl apply` of objects; a field that the API server does not know is refused. @returns its exit code and all its words */
+  tryApply(objects: readonly object[], ...argv: readonly string[]): Promise<{ code: number; said: string }>;
+  /** The same; fails with kubectl's words. */
+  apply(...objects: readonly object[]): Promise<void>;
   /** Parsed `kubectl get ... -o json`. */
   get<T>(...argv: readonly string[]): Promise<T>;
   /** Asks again until `isDone` of what `kubectl get` prints; throws with the last answer. */
@@ -91,17 +92,6 @@ export interface Cluster extends AsyncDisposable {
   /** The last words of each of its programs. */
   logs(): string;
 }
-
-/** Users of the API server: user name and groups; the token is made at each start. */
-const USERS: Readonly<Record<string, string>> = {
-  admin: 'system:masters',
-  'system:kube-controller-manager': '',
-  'system:kube-scheduler': '',
-  'system:node:lab-node': 'system:nodes',
-};
-
-/** The name that kubelets know the API server by. */
-const OF_KUBELETS = 'kube-apiserver';
 
 async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
@@ -127,102 +117,6 @@ async function stopProgram(child: ChildProcess): Promise<void> {
   await gone;
 }
 
-/** Certificates, keys and tokens of one cluster in a folder. */
-async function identities(folder: string, address: string) {
-  const pki = await labPki({ names: [address, SERVICE_ADDRESS, 'kubernetes.default.svc'] });
-  const account = generateKeyPairSync('ec', {
-    namedCurve: 'P-256',
-    publicKeyEncoding: { format: 'pem', type: 'spki' },
-    privateKeyEncoding: { format: 'pem', type: 'sec1' },
-  });
-  const files = { accountKey: join(folder, 'account.key'), accountPublic: join(folder, 'account.pub') };
-  writeFileSync(files.accountKey, account.privateKey, { mode: 0o600 });
-  writeFileSync(files.accountPublic, account.publicKey);
-  const tokens = new Map(Object.keys(USERS).map((user) => [user, randomBytes(16).toString('hex')]));
-  const tokenFile = join(folder, 'tokens.csv');
-  const lines = Object.entries(USERS).map(([user, groups]) => `${tokens.get(user)},${user},${user},"${groups}"\n`);
-  writeFileSync(tokenFile, lines.join(''), { mode: 0o600 });
-  const toKubelets = await pki.issue({ commonName: OF_KUBELETS, usage: 'client' }, await pki.pair('operators'));
-  return { pki, ...files, tokens, tokenFile, toKubelets };
-}
-
-type Identities = Awaited<ReturnType<typeof identities>>;
-
-function kubeconfig(folder: string, url: string, { pki, tokens }: Identities, user: string): string {
-  const token = tokens.get(user);
-  if (token === undefined) throw new Error(`the cluster knows no ${user}`);
-  const file = join(folder, `${user.replaceAll(':', '-')}.kubeconfig`);
-  const config = {
-    apiVersion: 'v1',
-    kind: 'Config',
-    clusters: [
-      {
-        name: 'lab',
-        cluster: { server: url, 'certificate-authority-data': readFileSync(pki.caFile('controller'), 'base64') },
-      },
-    ],
-    users: [{ name: user, user: { token } }],
-    contexts: [{ name: 'lab', context: { cluster: 'lab', user } }],
-    'current-context': 'lab',
-  };
-  writeFileSync(file, JSON.stringify(config), { mode: 0o600 });
-  return file;
-}
-
-interface Ports {
-  readonly api: number;
-  readonly etcd: number;
-  readonly peer: number;
-}
-
-const etcdFlags = (folder: string, { etcd, peer }: Ports) => [
-  `--data-dir=${join(folder, 'etcd')}`,
-  `--listen-client-urls=http://127.0.0.1:${etcd}`,
-  `--advertise-client-urls=http://127.0.0.1:${etcd}`,
-  `--listen-peer-urls=http://127.0.0.1:${peer}`,
-  `--initial-advertise-peer-urls=http://127.0.0.1:${peer}`,
-  `--initial-cluster=default=http://127.0.0.1:${peer}`,
-  '--unsafe-no-fsync',
-  '--log-level=warn',
-];
-
-/** Admission as an installer leaves it: the defaults, which have PodSecurity and Priority, and NodeRestriction. */
-const apiFlags = (folder: string, address: string, bind: string, ports: Ports, who: Identities) => [
-  `--etcd-servers=http://127.0.0.1:${ports.etcd}`,
-  `--bind-address=${bind}`,
-  `--advertise-address=${address}`,
-  `--secure-port=${ports.api}`,
-  `--cert-dir=${folder}`,
-  `--tls-cert-file=${who.pki.server.certFile}`,
-  `--tls-private-key-file=${who.pki.server.keyFile}`,
-  `--client-ca-file=${who.pki.caFile('operators')}`,
-  `--token-auth-file=${who.tokenFile}`,
-  '--authorization-mode=Node,RBAC',
-  '--enable-admission-plugins=NodeRestriction',
-  `--service-cluster-ip-range=${SERVICES}`,
-  '--service-account-issuer=https://kubernetes.default.svc',
-  `--service-account-key-file=${who.accountPublic}`,
-  `--service-account-signing-key-file=${who.accountKey}`,
-  `--kubelet-client-certificate=${who.toKubelets.certFile}`,
-  `--kubelet-client-key=${who.toKubelets.keyFile}`,
-  '--kubelet-preferred-address-types=InternalIP',
-  '--endpoint-reconciler-type=none',
-];
-
-/** Nodes that are nothing but objects send no heartbeats: for an hour nobody minds. */
-const managerFlags = (config: string, who: Identities) => [
-  `--kubeconfig=${config}`,
-  `--service-account-private-key-file=${who.accountKey}`,
-  `--root-ca-file=${who.pki.caFile('controller')}`,
-  // Each controller as an installer lets it be: the name in the kubeconfig alone has few rights.
-  '--use-service-account-credentials',
-  '--leader-elect=false',
-  '--secure-port=0',
-  '--node-monitor-grace-period=1h',
-];
-
-const schedulerFlags = (config: string) => [`--kubeconfig=${config}`, '--leader-elect=false', '--secure-port=0'];
-
 /** Starts a control plane without nodes. @throws Error with the programs' last words when it does not get ready */
 export async function startCluster({
   address = '127.0.0.1',
@@ -234,7 +128,7 @@ export async function startCluster({
   await using stack = new AsyncDisposableStack();
   stack.defer(() => rm(folder, { recursive: true, force: true }));
   const who = await identities(folder, address);
-  stack.use(who.pki satisfies LabPki);
+  stack.use(who.pki);
   const free = async (inNamespace: number) => (port === 0 ? await freePort() : inNamespace);
   const ports = { api: await free(port), etcd: await free(2379), peer: await free(2380) };
   const url = `https://${address}:${ports.api}`;
@@ -293,11 +187,15 @@ async function untilReady(tryKubectl: Cluster['tryKubectl'], logs: () => string)
   }
 }
 
+/** What kubectl reads with `--filename=-`. */
+export const manifestOf = (objects: readonly object[]): string =>
+  objects.map((one) => stringify(one, { aliasDuplicateObjects: false })).join('---\n');
+
 /** kubectl with this cluster and nobody's configuration. */
 function kubectlOf(
   config: string,
   enter: readonly string[],
-): Pick<Cluster, 'tryKubectl' | 'kubectl' | 'get' | 'until'> {
+): Pick<Cluster, 'tryKubectl' | 'kubectl' | 'tryApply' | 'apply' | 'get' | 'until'> {
   const program = join(findKubectl()?.folder ?? '', 'kubectl');
   const [first = program, ...rest] = [...enter, program];
   const tryKubectl: Cluster['tryKubectl'] = (argv, { input, env } = {}) =>
@@ -311,9 +209,19 @@ function kubectlOf(
     if (code !== 0) throw new Error(`kubectl ${argv.join(' ')} ended with ${code}: ${stderr}${stdout}`);
     return stdout.toString();
   };
+  const tryApply: Cluster['tryApply'] = async (objects, ...argv) => {
+    const words = ['apply', '--validate=strict', ...argv, '--filename=-'];
+    const { code, stdout, stderr } = await tryKubectl(words, { input: manifestOf(objects) });
+    return { code, said: stdout.toString() + stderr };
+  };
   return {
     tryKubectl,
     kubectl,
+    tryApply,
+    async apply(...objects) {
+      const { code, said } = await tryApply(objects);
+      if (code !== 0) throw new Error(said);
+    },
     get: async <T>(...argv: readonly string[]) => JSON.parse(await kubectl('get', ...argv, '--output=json')) as T,
     async until<T>(isDone: (answer: T) => boolean, timeoutMs: number, ...argv: readonly string[]) {
       const deadline = Date.now() + timeoutMs;
