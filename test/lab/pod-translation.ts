@@ -150,7 +150,7 @@ function mounts(node: PodNode, spec: PodSpec, pod: Identity, inputs: PodInputs) 
     writeFileSync(join(node.hostRoot, folder, name), text, { mode: name === 'termination-log' ? 0o666 : 0o644 });
   }
   const besides = [...Object.keys(inputs.injected ?? {}), ...(spec.automountServiceAccountToken ? [TOKEN_FOLDER] : [])];
-  const [{ volumeMounts, securityContext }] = spec.containers;
+  const [{ volumeMounts }] = spec.containers;
   return [
     ...volumeMounts.map((one) => {
       const host_path = volumes.get(one.name);
@@ -164,11 +164,8 @@ function mounts(node: PodNode, spec: PodSpec, pod: Identity, inputs: PodInputs) 
       };
     }),
     ...besides.map((at) => ({ container_path: at, host_path: volumes.get(at), readonly: true })),
-    {
-      container_path: '/etc/hosts',
-      host_path: `${folder}/etc-hosts`,
-      readonly: securityContext.readOnlyRootFilesystem,
-    },
+    // Writable also where the root is not: seen of kubelet 1.36.
+    { container_path: '/etc/hosts', host_path: `${folder}/etc-hosts`, readonly: false },
     { container_path: '/dev/termination-log', host_path: `${folder}/termination-log`, readonly: false },
   ];
 }
