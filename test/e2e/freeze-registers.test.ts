@@ -239,7 +239,9 @@ describe.each(['signal', 'cgroup-v2'] as const)('registers of threads that stand
     }
   });
 
-  test.skipIf(missing('strace'))('a process that somebody else traces is left to its tracer', async (context) => {
+  test('a process that somebody else traces is left to its tracer', async (context) => {
+    const reason = missing('strace');
+    if (reason !== undefined) context.skip(reason);
     const { workload, spec, dispose } = await target(context, '3');
     const strace = spawn('strace', ['-f', '-o', '/dev/null', '-p', String(workload.pid)], { stdio: 'ignore' });
     try {

@@ -76,7 +76,11 @@ function carried({ entries, links }: View, omitted?: string): View {
   return { entries: Object.fromEntries(Object.entries(entries).map(([name, entry]) => [name, one(entry)])), links };
 }
 
-describe.skipIf(overlayObstacle !== undefined || labObstacle() !== undefined)('containerd', () => {
+const named = (name: string, obstacle: string | undefined) => (obstacle === undefined ? name : `${name}: ${obstacle}`);
+const noContainerd = overlayObstacle ?? labObstacle();
+const noDocker = overlayObstacle ?? dockerObstacle();
+
+describe.skipIf(noContainerd !== undefined)(named('containerd', noContainerd), () => {
   let node: LabNode;
   beforeAll(async () => {
     node = await startNode({ disk: true });
@@ -98,7 +102,7 @@ describe.skipIf(overlayObstacle !== undefined || labObstacle() !== undefined)('c
   });
 });
 
-describe.skipIf(overlayObstacle !== undefined || dockerObstacle() !== undefined)('Docker', () => {
+describe.skipIf(noDocker !== undefined)(named('Docker', noDocker), () => {
   let node: LabDocker;
   beforeAll(async () => {
     node = await startDocker({ disk: true });
