@@ -4,6 +4,7 @@ import tls from 'node:tls';
 import grpc from '@grpc/grpc-js';
 import { v7 as uuidv7 } from 'uuid';
 import { describe, expect, test } from 'vitest';
+import { closed } from '../lab/closed.ts';
 import { captureOf, controllerLab, until } from '../unit/controller/link/lab.ts';
 import { hello, rawAgent, slowAgent } from '../unit/controller/link/raw-agent.ts';
 
@@ -197,7 +198,7 @@ describe('an agent that the controller should not believe', () => {
       await once(socket, 'secureConnect');
       socket.write(bytes);
       socket.resume();
-      await once(socket, 'close');
+      await closed(socket);
     }
     const { captureId } = await lab.ask('n5');
     expect((await lab.settled(captureId)).state).toBe('complete');

@@ -4,6 +4,7 @@ import net from 'node:net';
 import tls from 'node:tls';
 import { describe, expect, test } from 'vitest';
 import { writeEvents } from '../../controller/api/http-watch.ts';
+import { closed } from '../lab/closed.ts';
 import { fakeApi } from '../lab/fake-api.ts';
 import { type HttpLab, startHttpLab, TOKEN } from '../lab/http-controller.ts';
 
@@ -27,8 +28,7 @@ async function readAll(socket: net.Socket): Promise<string> {
   socket.on('data', (bytes) => {
     text += bytes;
   });
-  socket.on('error', () => undefined);
-  if (!socket.closed) await once(socket, 'close');
+  await closed(socket);
   return text;
 }
 
@@ -105,7 +105,7 @@ describe('the HTTP side of the API', () => {
     }
     const fourth = await dial(lab);
     expect(await readAll(fourth)).toBe('');
-    const gone = first.map((socket) => once(socket, 'close'));
+    const gone = first.map((socket) => closed(socket));
     for (const socket of first) socket.destroy();
     await Promise.all(gone);
     await expect.poll(async () => (await lab.curl(lab.url('/healthz'))).text).toBe('{"status":"ok"}');

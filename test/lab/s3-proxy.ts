@@ -13,6 +13,7 @@ import {
   type Server,
   type ServerResponse,
 } from 'node:http';
+import { closed } from './closed.ts';
 
 export type S3Operation =
   | 'PutObject'
@@ -281,7 +282,7 @@ async function breakOff(
     }
   }
   if (kind === 'reset') socket.resetAndDestroy();
-  else if (!socket.closed) await once(socket, 'close');
+  else await closed(socket);
   outgoing.destroy();
 }
 

@@ -3,6 +3,7 @@ import net from 'node:net';
 import { pino } from 'pino';
 import { describe, expect, test, vi } from 'vitest';
 import { type MachinePort, openMachinePort, type Ready } from '../../agent/machine-port.ts';
+import { closed } from '../lab/closed.ts';
 
 const log = pino({ level: 'silent' });
 
@@ -49,9 +50,8 @@ async function raw({ port }: MachinePort, bytes: string): Promise<string> {
   socket.on('data', (chunk) => {
     heard += chunk.toString('latin1');
   });
-  socket.on('error', () => undefined);
   socket.write(bytes);
-  await once(socket, 'close');
+  await closed(socket);
   return heard;
 }
 
@@ -135,7 +135,7 @@ describe('the port of metrics and probes', () => {
     await Promise.all(idle.map((socket) => once(socket, 'connect')));
     idle.at(-1)?.write('GET /metrics HTTP/1.1\r\n');
     const [first] = idle;
-    if (first?.destroyed === false) await once(first, 'close');
+    if (first !== undefined) await closed(first);
     expect((await fetch(lab.at('/healthz'))).status).toBe(200);
     expect(ended).toBeGreaterThan(6);
     expect(ended).toBeLessThan(40);
@@ -144,11 +144,6 @@ describe('the port of metrics and probes', () => {
 
   describe('that gives each connection so long', () => {
     const connectionMs = 300;
-    /** Resolves when it was ended from the other side. */
-    const ended = async (socket: net.Socket) => {
-      socket.on('error', () => undefined);
-      if (!socket.closed) await once(socket, 'close');
-    };
 
     test('ends one that says nothing, and one that sends a byte now and then', async () => {
       await using lab = await open({ connectionMs });
@@ -157,7 +152,7 @@ describe('the port of metrics and probes', () => {
       const rest = [...`GET /healthz HTTP/1.1\r\nhost: ${'x'.repeat(1000)}\r\n\r\n`];
       // A thousand bytes at this pace are ten seconds.
       const timer = setInterval(() => slow.write(rest.shift() ?? ''), 10);
-      await Promise.all([ended(silent), ended(slow)]);
+      await Promise.all([closed(silent), closed(slow)]);
       clearInterval(timer);
       expect(rest.length).toBeGreaterThan(500);
       expect((await fetch(lab.at('/healthz'))).status).toBe(200);
@@ -178,7 +173,7 @@ describe('the port of metrics and probes', () => {
       idle.on('data', (chunk: Buffer) => {
         heardBytes += chunk.length;
       });
-      await ended(idle);
+      await closed(idle);
       expect(heardBytes).toBeLessThan(64 * 2 ** 20);
       expect((await fetch(lab.at('/healthz'))).status).toBe(200);
     });
@@ -194,7 +189,7 @@ describe('the port of metrics and probes', () => {
         socket.write(piece);
         await new Promise((resolve) => setImmediate(resolve));
       }
-      await ended(socket);
+      await closed(socket);
       expect(heard).toMatch(/^HTTP\/1\.1 200 /);
     });
   });
@@ -249,10 +244,10 @@ describe('the port of metrics and probes', () => {
 
   test('closes at once, whoever is connected', async () => {
     const lab = await open();
-    const socket = net.connect(lab.port.port, '127.0.0.1').on('error', () => undefined);
+    const socket = net.connect(lab.port.port, '127.0.0.1');
     await once(socket, 'connect');
-    const closed = once(socket, 'close');
+    const gone = closed(socket);
     await lab[Symbol.asyncDispose]();
-    await closed;
+    await gone;
   });
 });

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { describePeer, peerCredentials } from '../../../agent/host/peer-credentials.ts';
+import { closed } from '../../lab/closed.ts';
 
 let folder: string;
 beforeEach(() => {
@@ -46,7 +47,7 @@ describe('who is at the other end of a socket', () => {
     await using connection = await accepted(() => ({ host: '127.0.0.1', port: 0 }));
     expect(peerCredentials(connection.end)).toBeUndefined();
     connection.end.destroy();
-    await once(connection.end, 'close');
+    await closed(connection.end);
     expect(peerCredentials(connection.end)).toBeUndefined();
   });
 
