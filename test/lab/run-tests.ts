@@ -1,6 +1,6 @@
 /**
  * `npm test`: type check, lint, generated types, then every test. The last line on stdout is the sum of all of them,
- * `Tests: 123 passed, 0 failed, 4 skipped`; before it comes why each skipped test was skipped.
+ * `Tests: 123 passed, 0 failed, 4 skipped`; before it comes why each skipped test was skipped, and once more which failed.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -19,10 +19,15 @@ const CHECKS: readonly { name: string; file: string; argv: readonly string[] }[]
   { name: 'generated types', file: 'proto/generate.ts', argv: ['--check'] },
 ];
 
+interface Told {
+  readonly name: string;
+  readonly reason: string;
+}
+
 interface Tally {
   passed: number;
-  failed: number;
-  skipped: { name: string; reason: string }[];
+  readonly failed: Told[];
+  readonly skipped: Told[];
 }
 
 const say = (line: string): void => {
@@ -47,14 +52,19 @@ async function runChecks(tally: Tally): Promise<void> {
     const ok = await runCheck(file, argv);
     say(`${ok ? 'ok' : 'FAILED'}  ${name} (${seconds(begin)})`);
     if (ok) tally.passed += 1;
-    else tally.failed += 1;
+    else tally.failed.push({ name, reason: 'as told above' });
   }
 }
 
+/** The first lines of what went wrong: whoever sees the end of a log alone sees them. */
+const inShort = (errors: readonly { readonly message?: string }[]): string =>
+  errors.map(({ message = 'no message' }) => message.split('\n').slice(0, 3).join(' ').slice(0, 300)).join('; ');
+
 function countTest(test: TestCase, tally: Tally): void {
   const result = test.result();
+  const name = `${test.module.relativeModuleId} > ${test.fullName}`;
   if (result.state === 'passed') tally.passed += 1;
-  else if (result.state === 'failed') tally.failed += 1;
+  else if (result.state === 'failed') tally.failed.push({ name, reason: inShort(result.errors) });
   else {
     // Whole suites that are skipped say why in their name.
     const named = /needs |skipped (unless|without|off) /.test(test.fullName) ? 'see its name' : 'no reason given';
@@ -66,8 +76,11 @@ function countTest(test: TestCase, tally: Tally): void {
 /** A file that cannot be loaded, or a hook that fails, has errors and perhaps no test: it counts as one failure. */
 function countModule(module: TestModule, tally: Tally): void {
   for (const test of module.children.allTests()) countTest(test, tally);
-  if (module.errors().length > 0) tally.failed += 1;
-  for (const suite of module.children.allSuites()) if (suite.errors().length > 0) tally.failed += 1;
+  for (const part of [module, ...module.children.allSuites()]) {
+    const errors = part.errors();
+    const name = part.type === 'suite' ? `${module.relativeModuleId} > ${part.fullName}` : module.relativeModuleId;
+    if (errors.length > 0) tally.failed.push({ name, reason: inShort(errors) });
+  }
 }
 
 /** So many files that failed may have met a machine that had no time for them; more are no accident. */
@@ -96,7 +109,7 @@ function counter(tally: Tally, again: string[] | undefined): Reporter {
       const isFew = again !== undefined && failed.length <= RUN_AGAIN && unhandled.length === 0;
       if (isFew) again.push(...failed.map(({ moduleId }) => moduleId));
       for (const module of modules) if (!isFew || !failed.includes(module)) countModule(module, tally);
-      tally.failed += unhandled.length;
+      for (const error of unhandled) tally.failed.push({ name: 'outside any test', reason: inShort([error]) });
     },
   };
 }
@@ -116,17 +129,17 @@ async function runTests(filters: string[], tally: Tally, again?: string[]): Prom
 }
 
 function report(tally: Tally, filters: readonly string[]): void {
-  if (tally.passed + tally.failed + tally.skipped.length === 0) {
-    say(`FAILED  no test matches ${filters.join(' ') || 'test/'}`);
-    tally.failed += 1;
+  if (tally.passed + tally.failed.length + tally.skipped.length === 0) {
+    tally.failed.push({ name: filters.join(' ') || 'test/', reason: 'no test matches' });
   }
   for (const { name, reason } of tally.skipped) say(`skipped: ${name}: ${reason}`);
+  for (const { name, reason } of tally.failed) say(`failed: ${name}: ${reason}`);
   for (const file of again) say(`run twice, because it failed at first: ${relative(PROJECT, file)}`);
-  say(`Tests: ${tally.passed} passed, ${tally.failed} failed, ${tally.skipped.length} skipped`);
-  process.exitCode = tally.failed > 0 ? 1 : 0;
+  say(`Tests: ${tally.passed} passed, ${tally.failed.length} failed, ${tally.skipped.length} skipped`);
+  process.exitCode = tally.failed.length > 0 ? 1 : 0;
 }
 
-const tally: Tally = { passed: 0, failed: 0, skipped: [] };
+const tally: Tally = { passed: 0, failed: [], skipped: [] };
 const filters = process.argv.slice(2);
 if (filters.length === 0) await runChecks(tally);
 const again: string[] = [];
@@ -138,7 +151,6 @@ try {
     await runTests(again, tally);
   }
 } catch (error) {
-  say(`FAILED  vitest: ${error instanceof Error ? (error.stack ?? error.message) : error}`);
-  tally.failed += 1;
+  tally.failed.push({ name: 'vitest', reason: error instanceof Error ? (error.stack ?? error.message) : `${error}` });
 }
 report(tally, filters);
