@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { criuRuns } from '../../agent/runtime/process-tree.ts';
 import { startAgent } from '../lab/agent.ts';
 import type { LabNode } from '../lab/node.ts';
@@ -191,8 +191,13 @@ function guardOf(agent: Agent): number {
 }
 
 describe('containerd that is killed while it makes a checkpoint', () => {
+  // Whatever became of the test: the next one needs it.
+  afterEach(async () => await node?.startContainerd());
+
   test('in the dump leaves a folder with the memory, which the next agent removes', async (context) => {
     requireLab(context);
+    // containerd may still be removing that of the test before, and pages there are not those of this dump.
+    await until('the end of earlier checkpoints', () => temporaryFolders().length === 0);
     const pod = await holder('killed-containerd-1');
     const agent = await underWay(pod, 'cri');
     // Late enough for pages to be in it.
