@@ -83,8 +83,8 @@ function countModule(module: TestModule, tally: Tally): void {
   }
 }
 
-/** So many files that failed may have met a machine that had no time for them; more are no accident. */
-const RUN_AGAIN = 3;
+/** Of some 450 files, so many may have met a machine that had no time for them; more are no accident. */
+const RUN_AGAIN = 6;
 
 const hasFailed = (module: TestModule): boolean =>
   module.errors().length > 0 ||
@@ -145,10 +145,9 @@ if (filters.length === 0) await runChecks(tally);
 const again: string[] = [];
 try {
   await runTests(filters, tally, again);
-  if (again.length > 0) {
-    for (const file of again)
-      say(`again   ${relative(PROJECT, file)}: it failed, as told above, and is run once more, alone`);
-    await runTests(again, tally);
+  for (const file of again) {
+    say(`again   ${relative(PROJECT, file)}: it failed, as told above, and is run once more, alone`);
+    await runTests([file], tally);
   }
 } catch (error) {
   tally.failed.push({ name: 'vitest', reason: error instanceof Error ? (error.stack ?? error.message) : `${error}` });
