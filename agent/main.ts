@@ -86,7 +86,15 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   });
 
   const version = agentVersion();
-  const metrics = config.metrics && stack.use(await openAgentMetrics({ version, s3Sinks: s3SinksOf(config.sinks) }));
+  const metrics =
+    config.metrics &&
+    stack.use(
+      await openAgentMetrics({
+        version,
+        sinks: config.sinks.map(({ name }) => name),
+        s3Sinks: s3SinksOf(config.sinks),
+      }),
+    );
   const encrypt = await openEncryption(config.encryption);
   const vault = await openSpoolVault(config.spool, reach(host, stateDir));
   if (await isLostAtReboot(vault, config, reach(host, stateDir))) {
@@ -130,6 +138,7 @@ export async function startAgent(config: Config, log: Logger): Promise<Agent> {
   const delivery = openDelivery({
     ...{ sinks, sealer, chain, version, now: Date.now, log },
     onDelivered: (news) => captures.delivered(news),
+    onSeal: metrics?.onSeal,
   });
   stack.use(delivery);
 

@@ -23,6 +23,8 @@ export interface SealParts {
   readonly version: string;
   readonly now: () => number;
   readonly log: Logger;
+  /** For those who count: a seal was made for this sink; `whole` without what configuration promises, a key or a timestamp, is false. */
+  readonly onSeal?: ((sink: string, whole: boolean) => void) | undefined;
 }
 
 /** What belongs to no artifact, and is small: it outlives everything else in a spool. */
@@ -129,6 +131,7 @@ async function makeEnd(draft: Draft, sink: NamedSink, parts: SealParts, signal: 
     const { objects, notes } = await sealManifest(manifest, sealer, signal, encrypt);
     for (const note of notes)
       parts.log.warn({ captureId: state.captureId, sink: sink.name, note }, 'seal is not whole');
+    parts.onSeal?.(sink.name, notes.length === 0);
     const sealing: Sealing = {
       kind: 'sealing',
       sink: sink.name,

@@ -17,6 +17,7 @@ import { processMetrics } from './process.ts';
 export interface AgentMetrics extends Disposable {
   around(execute: Execute): Execute;
   onRefused(trigger: string, rule: string): void;
+  onSeal(sink: string, whole: boolean): void;
   /** Who counts the attempts at this sink. */
   s3Attempts(sink: string): (attempt: S3Attempt) => void;
   /** Everything that is only there once the agent is. */
@@ -44,6 +45,8 @@ export interface AgentSources {
 export async function openAgentMetrics(
   about: {
     readonly version: string;
+    /** Their names. */
+    readonly sinks: readonly string[];
     /** Names of those that are S3: a failure is the first change of a number that was there. */
     readonly s3Sinks: readonly string[];
   },
@@ -54,13 +57,21 @@ export async function openAgentMetrics(
   const registers = [registry];
   const captures = new CaptureMetrics(prom, registry);
   const { requests, errors, retries } = s3Metrics(prom, registry);
+  const seals = new prom.Counter({
+    name: 'exhibit_seals_total',
+    help: 'Seals that were made, by sink; state not-whole: a key did not sign, or there is no timestamp',
+    labelNames: ['sink', 'state'],
+    registers,
+  });
   const watched = new DisposableStack();
   processMetrics(prom, registry, about);
   for (const sink of about.s3Sinks) for (const kind of S3_ERROR_KINDS) errors.inc({ sink, kind }, 0);
+  for (const sink of about.sinks) for (const state of ['whole', 'not-whole']) seals.inc({ sink, state }, 0);
   return {
     registry,
     around: (execute) => captures.around(execute),
     onRefused: (trigger, rule) => captures.onRefused(trigger, rule),
+    onSeal: (sink, whole) => seals.inc({ sink, state: whole ? 'whole' : 'not-whole' }),
     s3Attempts:
       (sink) =>
       ({ call, error, isRetry }) => {

@@ -30,6 +30,7 @@ export interface ControllerSources {
     readonly name: string;
     connectionCount(): number;
     certificateNotAfterMs(): number;
+    listsNotAfterMs(): number | undefined;
   }[];
 }
 
@@ -224,6 +225,19 @@ function gauges({ Gauge }: Prom, registers: Registry[], sources: ControllerSourc
     collect() {
       for (const { name: listener, certificateNotAfterMs } of listeners)
         this.set({ listener }, (certificateNotAfterMs() - now()) / 1000);
+    },
+  });
+  new Gauge({
+    name: 'exhibit_controller_revocation_list_expiry_seconds',
+    help: 'How long until the first revocation list of a listener ends, after which nobody of its authority is let in; not there without lists',
+    labelNames: ['listener'],
+    registers,
+    collect() {
+      this.reset();
+      for (const { name: listener, listsNotAfterMs } of listeners) {
+        const endMs = listsNotAfterMs();
+        if (endMs !== undefined) this.set({ listener }, (endMs - now()) / 1000);
+      }
     },
   });
 }

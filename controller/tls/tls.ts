@@ -22,6 +22,8 @@ export interface Listener extends AsyncDisposable {
   connectionCount(): number;
   /** When the certificate that it shows now expires, ms since the epoch. */
   certificateNotAfterMs(): number;
+  /** When the first of its revocation lists ends, ms since the epoch; undefined without lists, or where none says when. */
+  listsNotAfterMs(): number | undefined;
   /**
    * Reads the files again, as happens by itself when they change; for SIGHUP. Files that are no good are logged and the old ones
    * kept; never throws.
@@ -69,13 +71,13 @@ export async function openListener(options: ListenerOptions, parentLog: Logger):
   });
   const apply = (material: Material) => {
     server.setSecureContext(material.context);
-    notAfterMs = material.certificate.validToDate.getTime();
+    current = material;
     // Judged by the old files, perhaps; whoever is honest comes again.
     handshakes.endAll();
     connections.judge(material);
   };
   const material = await watchMaterial(options, apply, log, options.pollMs);
-  let notAfterMs = material.first.certificate.validToDate.getTime();
+  let current = material.first;
   const server = tls.createServer({
     ...material.first.context,
     requestCert: true,
@@ -127,7 +129,8 @@ export async function openListener(options: ListenerOptions, parentLog: Logger):
   return {
     ...address,
     connectionCount: () => connections.size,
-    certificateNotAfterMs: () => notAfterMs,
+    certificateNotAfterMs: () => current.certificate.validToDate.getTime(),
+    listsNotAfterMs: () => firstEnd(current),
     reload: material.reload,
     stopAccepting,
     [Symbol.asyncDispose]: async () => {
@@ -139,6 +142,11 @@ export async function openListener(options: ListenerOptions, parentLog: Logger):
       told.flush();
     },
   };
+}
+
+function firstEnd({ lists }: Material): number | undefined {
+  const ends = lists.flatMap(({ nextUpdateMs }) => nextUpdateMs ?? []);
+  return ends.length === 0 ? undefined : Math.min(...ends);
 }
 
 /** Who takes the socket, or why nobody does. */

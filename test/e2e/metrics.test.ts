@@ -96,6 +96,8 @@ describe.skipIf(program === undefined)(`a running agent and a running controller
     // One more than the objects, for the one that was tried twice.
     const puts = s3.requests.filter(({ operation }) => operation === 'PutObject').length;
     expect(sample(told, 'exhibit_s3_requests_total', 'call="PutObject"')).toBe(puts);
+    expect(sample(told, 'exhibit_seals_total', 'state="whole"')).toBe(1);
+    expect(sample(told, 'exhibit_seals_total', 'state="not-whole"')).toBe(0);
     expect(sample(told, 'exhibit_agent_certificate_expiry_seconds')).toBeGreaterThan(0);
     expect(told).not.toContain(String(target.pid));
 
@@ -106,6 +108,9 @@ describe.skipIf(program === undefined)(`a running agent and a running controller
     expect(sample(central, 'exhibit_controller_agents_connected', 'cluster="lab"')).toBe(1);
     expect(sample(central, 'exhibit_controller_captures_open', 'state="running"')).toBe(0);
     expect(sample(central, 'exhibit_controller_certificate_expiry_seconds', 'listener="agents"')).toBeGreaterThan(0);
+    expect(sample(central, 'exhibit_controller_revocation_list_expiry_seconds', 'listener="agents"')).toBeGreaterThan(
+      0,
+    );
     expect((await fetch(`${ofController}/readyz`)).status).toBe(200);
 
     const declared = declaredIn(`${told}\n${central}`);

@@ -39,6 +39,7 @@ export interface TestAgent extends AsyncDisposable {
   readonly journal: Journal;
   readonly drafts: readonly Draft[];
   readonly delivered: readonly Delivered[];
+  readonly seals: readonly { readonly sink: string; readonly whole: boolean }[];
   readonly problemOf: (sink: string) => string | undefined;
   /** What was logged, as events with fields. */
   readonly logged: readonly Record<string, unknown>[];
@@ -79,10 +80,12 @@ export async function startAgent({
   const drafts = await readDrafts({ vault, now: Date.now, log });
   await recoverDrafts(drafts, { journal, chain, version: VERSION, log });
   const delivered: Delivered[] = [];
+  const seals: { sink: string; whole: boolean }[] = [];
   const news = new EventTarget();
   const delivery = openDelivery({
     ...{ sinks, sealer, chain, version: VERSION, now: Date.now, log },
     backoffMs: () => 1,
+    onSeal: (sink, whole) => seals.push({ sink, whole }),
     onDelivered: async (one) => {
       delivered.push(one);
       news.dispatchEvent(new Event('delivered'));
@@ -90,7 +93,7 @@ export async function startAgent({
   });
   delivery.resume(drafts);
   return {
-    ...{ vault, journal, drafts, delivered, logged, problemOf: delivery.problemOf },
+    ...{ vault, journal, drafts, delivered, seals, logged, problemOf: delivery.problemOf },
     async capture({ captureId = ID, artifacts = TAKEN, collectors = {}, signal } = {}) {
       const config = parseConfig(`sink: { url: "file://${folder}" }\nnode: n1`, 'test', {});
       const host = { procRoot: '/proc', hostRoot: '' };

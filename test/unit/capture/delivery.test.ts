@@ -171,11 +171,27 @@ describe('the chain of captures in a sink', () => {
     };
     await using agent = await startAgent({ folder, sinks: onlyOne(), sealer });
     expect(await agent.capture()).toEqual({ state: 'complete', waiting: ['one'] });
+    expect(agent.seals).toEqual([]);
     broken = false;
     await agent.settled();
     expect(manifestIn(one).chain?.sequence).toBe(1);
+    expect(agent.seals).toEqual([{ sink: 'one', whole: true }]);
     expect(kinds(one)).toContain('sink-failed');
     expect(await errorsOf(one)).toEqual(GOOD);
+  });
+});
+
+describe('a seal that lacks what configuration promises', () => {
+  test.for([
+    ['a key', { signers: [{ name: 'kms', known: undefined, ask: () => Promise.reject(new Error('KMS is away')) }] }],
+    ['a timestamp', { timestamp: { requestedFrom: ['tsa'], stamp: () => Promise.reject(new Error('refused')) } }],
+  ] as const)('is told to whoever counts: %s', async ([, lacking]) => {
+    const own = generateSigner();
+    const sealer = createSealer({ ...lacking, signers: [own, ...('signers' in lacking ? lacking.signers : [])] });
+    await using agent = await startAgent({ folder, sinks: both(), sealer });
+    expect(await agent.capture()).toEqual({ state: 'complete', waiting: [] });
+    expect(agent.seals).toEqual(expect.arrayContaining(['one', 'two'].map((sink) => ({ sink, whole: false }))));
+    expect(agent.seals).toHaveLength(2);
   });
 });
 

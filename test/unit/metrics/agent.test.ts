@@ -21,7 +21,7 @@ const sources = (more: Partial<AgentSources> = {}): AgentSources => ({
 });
 
 async function text(more: Partial<AgentSources>): Promise<string> {
-  using metrics = await openAgentMetrics({ version: '1', s3Sinks: ['west'] }, () => NOW_MS);
+  using metrics = await openAgentMetrics({ version: '1', sinks: ['west', 'shelf'], s3Sinks: ['west'] }, () => NOW_MS);
   metrics.watch(sources(more));
   return (await metrics.text()).text;
 }
@@ -33,7 +33,18 @@ describe('the metrics of an agent', () => {
     expect(told).toMatch(/^exhibit_spool_bytes 30$/m);
     expect(told).toMatch(/^exhibit_spool_limit_bytes 70$/m);
     expect(told).toMatch(/^exhibit_s3_errors_total\{sink="west",kind="denied"\} 0$/m);
+    expect(told).toMatch(/^exhibit_seals_total\{sink="shelf",state="not-whole"\} 0$/m);
     expect(told).not.toMatch(/exhibit_(controller|schedule|agent_certificate)/);
+  });
+
+  test('tell seals that are whole from those that lack a key or a timestamp', async () => {
+    using metrics = await openAgentMetrics({ version: '1', sinks: ['west'], s3Sinks: ['west'] });
+    metrics.onSeal('west', true);
+    metrics.onSeal('west', false);
+    metrics.onSeal('west', false);
+    const { text: told } = await metrics.text();
+    expect(told).toMatch(/^exhibit_seals_total\{sink="west",state="whole"\} 1$/m);
+    expect(told).toMatch(/^exhibit_seals_total\{sink="west",state="not-whole"\} 2$/m);
   });
 
   test('have what its limits held back, and whom they refused', async () => {
@@ -52,7 +63,7 @@ describe('the metrics of an agent', () => {
   });
 
   test('have the same numbers in a second scrape, and add nothing up', async () => {
-    using metrics = await openAgentMetrics({ version: '1', s3Sinks: [] }, () => NOW_MS);
+    using metrics = await openAgentMetrics({ version: '1', sinks: [], s3Sinks: [] }, () => NOW_MS);
     const numbers = {
       ...{ heavyRunning: 1, heavyWaiting: 2, queuedSeconds: 7, overridden: 3 },
       pacedSeconds: { cpu: 1.5, read: 2.5, upload: 3.5 },
@@ -103,7 +114,7 @@ describe('the metrics of an agent', () => {
       const { certFile } = await pki.agent('prod', 'n1');
       const file = path.join(folder, 'cert.pem');
       await writeFile(file, await readFile(certFile));
-      using metrics = await openAgentMetrics({ version: '1', s3Sinks: [] });
+      using metrics = await openAgentMetrics({ version: '1', sinks: [], s3Sinks: [] });
       metrics.watch(sources({ certificateFile: file }));
       const value = async () =>
         /^exhibit_agent_certificate_expiry_seconds (\S+)$/m.exec((await metrics.text()).text)?.[1];

@@ -14,7 +14,7 @@ export async function allMetrics(): Promise<{
   readonly agent: readonly Known[];
   readonly controller: readonly Known[];
 }> {
-  using agent = await openAgentMetrics({ version: '1', s3Sinks: ['default'] });
+  using agent = await openAgentMetrics({ version: '1', sinks: ['default'], s3Sinks: ['default'] });
   agent.watch({
     captures: { watch: () => ({ [Symbol.dispose]: () => undefined }), list: () => [] },
     readiness: { now: () => ({ ready: true, reasons: [] }) },

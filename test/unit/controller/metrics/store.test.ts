@@ -112,16 +112,26 @@ describe('the metrics of the store', () => {
         },
       },
       ready: async () => ({ ready: !isAway }),
-      listeners: [{ name: 'api', connectionCount: () => 3, certificateNotAfterMs: () => Date.now() + 3_600_000 }],
+      listeners: [
+        {
+          name: 'api',
+          connectionCount: () => 3,
+          certificateNotAfterMs: () => Date.now() + 3_600_000,
+          listsNotAfterMs: () => (isAway ? undefined : Date.now() + 7_200_000),
+        },
+      ],
     });
     await metrics.text();
     expect(await value('exhibit_controller_agents_connected')).toBe(150);
     expect(await value('exhibit_controller_agents_connected', { cluster: 'other' })).toBe(50);
     expect(await value('exhibit_controller_captures_open', { state: 'queued' })).toBe(7);
     expect(await value('exhibit_controller_certificate_expiry_seconds', { listener: 'api' })).toBeCloseTo(3600, -1);
+    expect(await value('exhibit_controller_revocation_list_expiry_seconds', { listener: 'api' })).toBeCloseTo(7200, -1);
     expect(await value('exhibit_controller_connections', { listener: 'api' })).toBe(3);
     isAway = true;
-    expect((await metrics.text()).text).not.toMatch(/^exhibit_controller_captures_open\{/m);
+    expect((await metrics.text()).text).not.toMatch(
+      /^exhibit_controller_(captures_open|revocation_list_expiry_seconds)\{/m,
+    );
     expect(await value('exhibit_controller_ready')).toBe(0);
   });
 });

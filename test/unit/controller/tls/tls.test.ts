@@ -303,14 +303,20 @@ describe('what a listener reads again', () => {
   });
 });
 
+test('a listener without revocation lists has no end of one', async () => {
+  await using pki = await labPki();
+  await using api = await open(pki, 'operators', { crlFile: undefined });
+  expect(api.listener.listsNotAfterMs()).toBeUndefined();
+});
+
 describe('an authority between the trusted one and its clients', () => {
   async function withMiddle(pki: LabPki) {
     const times = { notBefore: new Date(Date.now() - 60_000), notAfter: new Date(Date.now() + 600_000) };
     const root = await issueAuthority({ commonName: 'root', usage: 'client', pathLength: 1, ...times });
     const middle = await issueAuthority({ commonName: 'middle', usage: 'client', ...times }, root);
     const [caFile, crlFile] = [join(pki.folder, 'root.pem'), join(pki.folder, 'lists.pem')];
-    const writeLists = async (revoked: Revoked[]) => {
-      const list = { number: 1n, thisUpdate: times.notBefore, nextUpdate: times.notAfter };
+    const writeLists = async (revoked: Revoked[], soonerMs = 0) => {
+      const list = { number: 1n, thisUpdate: times.notBefore, nextUpdate: new Date(+times.notAfter - soonerMs) };
       const ofRoot = await issueRevocationList({ ...list, revoked }, root);
       // Its list can be checked only with its own certificate, so that stands in caFile too.
       await writeFile(crlFile, ofRoot + (await issueRevocationList({ ...list, revoked: [] }, middle)));
@@ -323,10 +329,14 @@ describe('an authority between the trusted one and its clients', () => {
 
   test('is followed, and its clients stay when the files are read again', async () => {
     await using pki = await labPki();
-    const { caFile, crlFile, alice } = await withMiddle(pki);
+    const { caFile, crlFile, alice, writeLists } = await withMiddle(pki);
     await using api = await open(pki, 'operators', { caFile, crlFile });
     const socket = await stay(pki, api.listener, alice);
+    const endMs = api.listener.listsNotAfterMs() ?? 0;
+    await writeLists([], 300_000);
     await api.listener.reload();
+    // The first of both, to the second.
+    expect((api.listener.listsNotAfterMs() ?? 0) - endMs).toBe(-300_000);
     socket.write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n');
     expect(String(await once(socket, 'data'))).toContain('hello alice');
     socket.destroy();
