@@ -137,7 +137,8 @@ describe('a container as CRI and containerd tell it', () => {
       const { code, stderr } = await node.exec(argv);
       if (code !== 0) throw new Error(`${argv.join(' ')}: ${stderr}`);
     };
-    await run('ctr', '-n', 'k8s.io', 'images', 'export', '/tmp/one.tar', 'lab.exhibit/workload:1');
+    // Without --local ctr can end before the last bytes are in the file (seen with 2.1.9).
+    await run('ctr', '-n', 'k8s.io', 'images', 'export', '--local', '/tmp/one.tar', 'lab.exhibit/workload:1');
     await run('ctr', '-n', 'other', 'images', 'import', '--local', '/tmp/one.tar');
     const bare = existsSync(`${node.hostRoot}/usr/local/sbin/runc-bare`)
       ? ['--runc-binary', '/usr/local/sbin/runc-bare']
