@@ -1,6 +1,6 @@
 import { ExhibitError, explain, isExhibitError } from '../../evidence/error.ts';
 import type { FreezeRecord, Plan } from '../../evidence/manifest.ts';
-import { hurry } from '../host/self.ts';
+import { hurryIo } from '../host/io-priority.ts';
 import { methodOf } from '../runtime/pause/pause.ts';
 import type { FreezeSpec, Target } from '../runtime/runtime.ts';
 import type { CaptureHooks } from './captures.ts';
@@ -39,7 +39,7 @@ export async function prepareHold(input: HoldInput): Promise<Hold> {
         throw new ExhibitError('freeze-failed', 'The plan does not stop this target');
       const freezer = await starting;
       await hooks.frozen(spec);
-      const calmDown = hurry();
+      const calmDown = hurryIo();
       let frozen: Frozen;
       try {
         frozen = await freezer.freeze({ deadlineMs: plan.freezeDeadlineMs, signal: hooks.signal });

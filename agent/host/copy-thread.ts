@@ -4,7 +4,6 @@
  */
 import { createCipheriv } from 'node:crypto';
 import fs from 'node:fs';
-import { constants, setPriority } from 'node:os';
 import { parentPort } from 'node:worker_threads';
 import { errnoOf } from '../../evidence/error.ts';
 import { copyBytes } from '../../evidence/zstd.ts';
@@ -187,17 +186,7 @@ function isSame(a: Failure['reason'], b: Failure['reason']): boolean {
   return typeof a === 'object' && typeof b === 'object' ? a.errno === b.errno : a === b;
 }
 
-/** In front of the node's workload while a target stands still; without the right (CAP_SYS_NICE) nothing happens. */
-function hurry(): void {
-  try {
-    setPriority(constants.priority.PRIORITY_HIGHEST);
-  } catch {
-    // Slower, on a busy node.
-  }
-}
-
 function serve(port: NonNullable<typeof parentPort>, data: ThreadData): void {
-  hurry();
   const reader = new Reader(data);
   const room = new Uint8Array(data.room.shared, data.room.base, data.room.limitBytes);
   const address = data.room.limitBytes === 0 ? 0n : reader.addressOf(room);

@@ -207,7 +207,7 @@ const LOSSES: Record<GrantId, Row> = {
     },
   ],
   'cap:SYS_NICE': [
-    'nobody who works in a freeze comes before the workload, and the timer slack of processes is not read',
+    'the guard does not come before the workload in a freeze, and the timer slack of processes is not read',
     async () => {
       await using agent = await lab.start({
         config: LONG_FREEZE,

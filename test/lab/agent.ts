@@ -44,8 +44,8 @@ export interface AgentOptions {
   readonly env?: NodeJS.ProcessEnv;
   /** Starts again with the folder of an agent that was killed. */
   readonly folder?: string;
-  /** The network it is in; that of this machine unless told. */
-  readonly host?: NetHost;
+  /** What it is started through: a network, that of this machine unless told, or fewer rights. */
+  readonly host?: Pick<NetHost, 'enter'>;
 }
 
 /** What an agent needs to know of the node it looks after: a containerd node, or a Docker node with `runtime.kind` told. */
