@@ -12,6 +12,7 @@
  *   npm run bench -- neighbour [...]         see neighbour.ts
  *   npm run bench -- rest [...]              see rest.ts
  *   npm run bench -- limits [...]            see limits.ts
+ *   npm run bench -- nice [...]              see nice.ts
  *
  * Every way is taken in turn, several rounds, on the same container; the medians are printed as a table and all figures
  * are kept as JSON. Absolute times are this machine's: compare the ratios.
@@ -33,6 +34,7 @@ import { type Load, startLoad } from './load.ts';
 import { median } from './median.ts';
 import { memory } from './memory.ts';
 import { neighbour } from './neighbour.ts';
+import { nice } from './nice.ts';
 import { processes } from './processes.ts';
 import { rest } from './rest.ts';
 import { rootfs } from './rootfs.ts';
@@ -108,6 +110,7 @@ async function main(): Promise<void> {
   if (process.argv[2] === 'neighbour') return neighbour(process.argv.slice(3));
   if (process.argv[2] === 'rest') return rest(process.argv.slice(3));
   if (process.argv[2] === 'limits') return limits(process.argv.slice(3));
+  if (process.argv[2] === 'nice') return nice(process.argv.slice(3));
   if (process.argv[2] === 'sink') return sink(process.argv.slice(3));
   return capture();
 }
