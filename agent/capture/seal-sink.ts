@@ -131,7 +131,6 @@ async function makeEnd(draft: Draft, sink: NamedSink, parts: SealParts, signal: 
     const { objects, notes } = await sealManifest(manifest, sealer, signal, encrypt);
     for (const note of notes)
       parts.log.warn({ captureId: state.captureId, sink: sink.name, note }, 'seal is not whole');
-    parts.onSeal?.(sink.name, notes.length === 0);
     const sealing: Sealing = {
       kind: 'sealing',
       sink: sink.name,
@@ -145,6 +144,8 @@ async function makeEnd(draft: Draft, sink: NamedSink, parts: SealParts, signal: 
       })),
     };
     await draft.note(sealing);
+    // Not before: one that could not be noted is made again.
+    parts.onSeal?.(sink.name, notes.length === 0);
     return { ...sealing, captureId: state.captureId };
   });
 }

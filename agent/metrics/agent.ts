@@ -45,7 +45,7 @@ export interface AgentSources {
 export async function openAgentMetrics(
   about: {
     readonly version: string;
-    /** Their names. */
+    /** Names of all sinks. */
     readonly sinks: readonly string[];
     /** Names of those that are S3: a failure is the first change of a number that was there. */
     readonly s3Sinks: readonly string[];
